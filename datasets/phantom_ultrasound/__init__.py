@@ -1,0 +1,1 @@
+"""Synthetic breast ultrasound phantoms as a TFDS data set."""

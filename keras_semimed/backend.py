@@ -1,0 +1,98 @@
+"""Everything that depends on which Keras backend runs. No other module asks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def input_gradient(function: Callable, x: Any) -> Any:
+    """Returns the gradient of `sum(function(x))` with respect to `x`.
+
+    Works eagerly, inside a compiled step and inside `predict`, on every backend. The result is a
+    constant for whatever comes after: no gradient flows through it, neither into `x` nor into the
+    weights that `function` uses.
+
+    Args:
+        function: maps a tensor of `x`'s shape to a tensor of any shape. It must not update state.
+        x: floating-point tensor.
+
+    Returns:
+        Tensor of the shape and dtype of `x`.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.stop_gradient(tf.convert_to_tensor(x))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            value = function(x)
+        return tf.stop_gradient(tape.gradient(value, x, unconnected_gradients="zero"))
+    if backend == "jax":
+        import jax
+
+        return jax.lax.stop_gradient(jax.grad(lambda image: ops.sum(function(image)))(jax.lax.stop_gradient(x)))
+    if backend == "torch":
+        import torch
+
+        # `predict` and `evaluate` run without gradient recording; this one is always needed.
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(function(x).sum(), x)
+        return gradient.detach()
+    raise RuntimeError(f"keras_semimed runs on the backends tensorflow, jax and torch, not on {backend!r}.")
+
+
+def run_after_step(model: keras.Model, result: Any) -> Any:
+    """Calls `model.after_step()` behind the optimizer's update, inside the compiled train step.
+
+    Args:
+        model: the model whose `train_step` is running.
+        result: what Keras' own `train_step` returned: logs, and on JAX also the state.
+
+    Returns:
+        `result`, on JAX with the state that `after_step` left behind.
+    """
+    if keras.backend.backend() != "jax":
+        model.after_step()
+        return result
+    logs, (trainable, non_trainable, optimizer_state, metrics_state) = result
+    variables = model.trainable_variables + model.non_trainable_variables
+    values = list(trainable) + list(non_trainable)
+    with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
+        model.after_step()
+    updated = [scope.get_current_value(variable) for variable in variables]
+    updated = [old if new is None else new for old, new in zip(values, updated, strict=True)]
+    count = len(trainable)
+    return logs, (updated[:count], updated[count:], optimizer_state, metrics_state)
+
+
+def describe_runtime() -> dict[str, str]:
+    """Returns the backend, the devices it sees and the versions that make a run repeatable."""
+    backend = keras.backend.backend()
+    devices = ", ".join(keras.distribution.list_devices()) or "cpu"
+    versions = {}
+    for package in ("keras", "keras-hub", "tensorflow", "jax", "torch", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {"backend": backend, "devices": devices, **versions}
+
+
+def enable_determinism() -> None:
+    """Makes two runs with one seed give the same bits, at some cost in speed on TensorFlow and PyTorch."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif backend == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)

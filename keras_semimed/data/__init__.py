@@ -1,0 +1,25 @@
+"""Data: image sets in memory, splits, readers and the batches that `fit` takes."""
+
+from keras_semimed.data import splits
+from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches, from_arrays
+from keras_semimed.data.cards import describe
+from keras_semimed.data.duplicates import near_duplicate_groups
+from keras_semimed.data.folder import from_folder
+from keras_semimed.data.loading import load, load_image_set
+from keras_semimed.data.splits import Split, leak_safe_split, paper_split
+
+__all__ = [
+    "EvaluationBatches",
+    "ImageSet",
+    "SemiSupervisedBatches",
+    "Split",
+    "describe",
+    "from_arrays",
+    "from_folder",
+    "leak_safe_split",
+    "load",
+    "load_image_set",
+    "near_duplicate_groups",
+    "paper_split",
+    "splits",
+]

@@ -1,0 +1,109 @@
+"""Checks and conversions of image, mask and label arrays; every error names the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+IGNORE = 255
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises ValueError when two images have one name."""
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"two images are called {name!r}; names must be unique")
+        seen.add(name)
+
+
+def check_images(images: np.ndarray, names: Sequence[str], argument: str = "images") -> None:
+    """Raises ValueError unless `images` is a clean `(N, H, W, 1 or 3)` uint8 array with one image a name."""
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"{argument} must be (N, H, W, 1 or 3), got shape {images.shape}")
+    if len(images) != len(names):
+        raise ValueError(f"{argument} holds {len(images)} images for {len(names)} names; give one name an image")
+    if images.dtype != np.uint8:
+        check_finite(images, names, argument)
+        raise ValueError(f"{argument} must be uint8 in 0..255, got {images.dtype}; convert, or use from_arrays")
+
+
+def check_masks(masks: np.ndarray, images: np.ndarray, names: Sequence[str], num_classes: int) -> None:
+    """Raises ValueError unless `masks` is `(N, H, W)` uint8, as large as `images`, classes or 255 only."""
+    if masks.shape != images.shape[:3]:
+        raise ValueError(f"masks must be {images.shape[:3]} as the images are (N, H, W), got shape {masks.shape}")
+    if masks.dtype != np.uint8:
+        raise ValueError(f"masks must be uint8 class indices, got {masks.dtype}; convert, or use from_arrays")
+    for name, mask in zip(names, masks, strict=True):
+        check_mask_values(mask, name, num_classes)
+
+
+def check_mask_values(mask: np.ndarray, name: str, num_classes: int) -> None:
+    """Raises ValueError when one mask holds a value that is neither a class nor 255 (ignore)."""
+    wrong = (mask >= num_classes) & (mask != IGNORE)
+    if wrong.any():
+        values = sorted({int(value) for value in mask[wrong]})
+        raise ValueError(
+            f"mask of {name!r} holds {values[:5]}; expected classes 0..{num_classes - 1} or {IGNORE} (ignore): "
+            "map its values to class indices"
+        )
+
+
+def check_labels(labels: np.ndarray, names: Sequence[str], class_names: Sequence[str]) -> None:
+    """Raises ValueError unless `labels` is `(N,)` int32 of known classes."""
+    if labels.shape != (len(names),):
+        raise ValueError(f"labels must have shape ({len(names)},), one an image, got {labels.shape}")
+    if labels.dtype != np.int32:
+        raise ValueError(f"labels must be int32, got {labels.dtype}; convert, or use from_arrays")
+    wrong = (labels < 0) | (labels >= len(class_names)) if class_names else labels < 0
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        known = f"0..{len(class_names) - 1}" if class_names else "0 or more"
+        raise ValueError(f"label of {names[first]!r} is {labels[first]}; expected {known}")
+
+
+def check_finite(images: np.ndarray, names: Sequence[str], argument: str = "images") -> None:
+    """Raises ValueError naming the first image with NaN or infinity."""
+    if np.issubdtype(images.dtype, np.floating):
+        for name, image in zip(names, images, strict=True):
+            if not np.isfinite(image).all():
+                raise ValueError(f"{argument}: {name!r} holds NaN or infinity; expected values in 0..255")
+
+
+def to_uint8(images: np.ndarray, argument: str) -> np.ndarray:
+    """Converts images of any real dtype in 0..255 to `(N, H, W, C)` uint8, adding a channel axis to grey ones."""
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., None]
+    names = [f"{argument}[{i}]" for i in range(len(images))]
+    if images.dtype != np.uint8:
+        check_finite(images, names, argument)
+        for name, image in zip(names, images, strict=True):
+            if image.min() < 0 or image.max() > 255:
+                raise ValueError(f"{name} holds values in {image.min()}..{image.max()}; expected 0..255")
+        if np.issubdtype(images.dtype, np.floating) and images.size and 0 < images.max() <= 1:
+            raise ValueError(f"{argument} holds values in 0..1; expected 0..255: multiply by 255")
+        images = np.rint(images).astype("uint8") if images.dtype != bool else images.astype("uint8") * 255
+    check_images(images, names, argument)
+    return images
+
+
+def to_masks(masks: np.ndarray) -> np.ndarray:
+    """Converts masks of class indices, `(N, H, W)` or `(N, H, W, 1)`, to `(N, H, W)` uint8."""
+    masks = np.asarray(masks)
+    if masks.ndim == 4 and masks.shape[-1] == 1:
+        masks = masks[..., 0]
+    result = masks.astype("uint8")
+    for index, (mask, converted) in enumerate(zip(masks, result, strict=True)):
+        if not np.array_equal(mask, converted):
+            raise ValueError(f"mask of 'images[{index}]' holds values that are not classes; expected whole 0..255")
+    return result
+
+
+def to_labels(labels: np.ndarray) -> np.ndarray:
+    """Converts image classes to `(N,)` int32."""
+    labels = np.asarray(labels)
+    if not np.array_equal(labels, labels.astype("int32")):
+        raise ValueError(f"labels must be whole numbers, got {labels.dtype} such as {labels.ravel()[:3]}")
+    return labels.astype("int32")

@@ -1,0 +1,264 @@
+"""Image sets in memory and the batches that `fit` and `evaluate` take; works without TensorFlow."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+from keras_semimed.data import array_checks as checks
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of one size with the targets they have.
+
+    Args:
+        names: One unique name an image, e.g. the file stem.
+        images: `(N, H, W, C)` uint8 in 0..255, C = 1 (grey) or 3.
+        masks: `(N, H, W)` uint8 class indices, 255 = ignore; or None.
+        labels: `(N,)` int32 image classes; or None.
+        groups: One group name an image (patient, sequence, near-duplicates) or None.
+        class_names: Names of the image classes; label `i` is `class_names[i]`.
+        num_classes: Number of mask classes, background included.
+
+    Raises:
+        ValueError: If lengths, shapes, dtypes or values do not fit; the message names the image.
+    """
+
+    names: Sequence[str]
+    images: np.ndarray
+    masks: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    groups: Sequence[str] | None = None
+    class_names: Sequence[str] = field(default=())
+    num_classes: int = 2
+
+    def __post_init__(self):
+        checks.check_names(self.names)
+        checks.check_images(self.images, self.names)
+        if self.masks is not None:
+            checks.check_masks(self.masks, self.images, self.names, self.num_classes)
+        if self.labels is not None:
+            checks.check_labels(self.labels, self.names, self.class_names)
+        if self.groups is not None and len(self.groups) != len(self.names):
+            raise ValueError(f"groups has {len(self.groups)} entries for {len(self.names)} images; give one each")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, names: Iterable[str]) -> ImageSet:
+        """Returns the images called `names`, in that order.
+
+        Raises:
+            ValueError: If a name is not in the set.
+        """
+        position = {name: index for index, name in enumerate(self.names)}
+        names = list(names)
+        missing = [name for name in names if name not in position]
+        if missing:
+            raise ValueError(f"{len(missing)} of {len(names)} names are not in this image set, e.g. {missing[0]!r}")
+        index = np.array([position[name] for name in names], "int64")
+        return ImageSet(
+            names=names,
+            images=self.images[index],
+            masks=None if self.masks is None else self.masks[index],
+            labels=None if self.labels is None else self.labels[index],
+            groups=None if self.groups is None else [self.groups[i] for i in index],
+            class_names=self.class_names,
+            num_classes=self.num_classes,
+        )
+
+
+class SemiSupervisedBatches(keras.utils.PyDataset):
+    """Full batches of labelled and unlabelled images for `fit`.
+
+    Yields `({"labeled": (B, H, W, C), "unlabeled": (U, H, W, C)}, {"mask": (B, H, W), "label": (B,)})`, all uint8
+    but the int32 labels, with only the targets that the labelled set has.
+
+    Labelled and unlabelled images are two endless streams, each a new permutation a pass, so the smaller set repeats
+    against the larger one. A batch is a pure function of `seed` and the global step
+    `epoch * steps_per_epoch + index`: training that resumes with `dataset.epoch = k` goes on exactly where it
+    stopped. `epoch` moves on when `fit` finishes an epoch; leave `steps_per_epoch` of `fit` alone.
+
+    Args:
+        labeled: Images with masks, labels or both.
+        unlabeled: Images whose targets, if any, are not used.
+        batch_size: Labelled images a batch, B.
+        unlabeled_batch_size: Unlabelled images a batch, U. None means B.
+        steps_per_epoch: Batches an epoch. None means one pass over the unlabelled images, rounded up.
+        seed: Seed of the order.
+
+    Raises:
+        ValueError: If a set is empty, the labelled one has no targets, image sizes differ or a size is not positive.
+    """
+
+    def __init__(
+        self,
+        labeled: ImageSet,
+        unlabeled: ImageSet,
+        batch_size: int = 8,
+        unlabeled_batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        unlabeled_batch_size = batch_size if unlabeled_batch_size is None else unlabeled_batch_size
+        _check_positive(batch_size=batch_size, unlabeled_batch_size=unlabeled_batch_size)
+        for argument, images in (("labeled", labeled), ("unlabeled", unlabeled)):
+            if len(images) == 0:
+                raise ValueError(f"{argument} has no images; give at least one")
+        if labeled.masks is None and labeled.labels is None:
+            raise ValueError("labeled has neither masks nor labels; give at least one of them")
+        if labeled.images.shape[1:] != unlabeled.images.shape[1:]:
+            raise ValueError(
+                f"labeled images are {labeled.images.shape[1:]} and unlabeled ones {unlabeled.images.shape[1:]} "
+                "(height, width, channels); bring them to one size"
+            )
+        if steps_per_epoch is None:
+            steps_per_epoch = -(-len(unlabeled) // unlabeled_batch_size)
+        _check_positive(steps_per_epoch=steps_per_epoch)
+        self.labeled = labeled
+        self.unlabeled = unlabeled
+        self.batch_size = batch_size
+        self.unlabeled_batch_size = unlabeled_batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self._epoch = 0
+        self._in_epoch = False
+
+    @property
+    def epoch(self) -> int:
+        """Index of the epoch that the next batches belong to; set it to resume."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._epoch = int(value)
+        self._in_epoch = False
+
+    def on_epoch_begin(self) -> None:
+        """Notes that an epoch runs (called by Keras)."""
+        self._in_epoch = True
+
+    def on_epoch_end(self) -> None:
+        """Moves on to the next epoch, once an epoch (called by Keras, also before the first one)."""
+        if self._in_epoch:
+            self.epoch += 1
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def indices(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns which labelled `(B,)` and unlabelled `(U,)` images the batch of a global step holds."""
+        labeled = _stream(self.seed, "labeled", len(self.labeled), step, self.batch_size)
+        unlabeled = _stream(self.seed, "unlabeled", len(self.unlabeled), step, self.unlabeled_batch_size)
+        return labeled, unlabeled
+
+    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        labeled, unlabeled = self.indices(self.epoch * self.steps_per_epoch + index)
+        inputs = {"labeled": self.labeled.images[labeled], "unlabeled": self.unlabeled.images[unlabeled]}
+        return inputs, _targets(self.labeled, labeled)
+
+
+class EvaluationBatches(keras.utils.PyDataset):
+    """Every image of a set once, in order, for `evaluate`, `predict` and `validation_data`.
+
+    Yields `(images (B, H, W, C), {"mask": (B, H, W), "label": (B,)})` with the targets the set has; the last batch
+    may be smaller.
+
+    Args:
+        image_set: The images, with or without targets.
+        batch_size: Images a batch.
+
+    Raises:
+        ValueError: If the set is empty or `batch_size` is not positive.
+    """
+
+    def __init__(self, image_set: ImageSet, batch_size: int = 16):
+        super().__init__()
+        _check_positive(batch_size=batch_size)
+        if len(image_set) == 0:
+            raise ValueError("image_set has no images; give at least one")
+        self.image_set = image_set
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.image_set) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        return self.image_set.images[rows], _targets(self.image_set, rows)
+
+
+def from_arrays(
+    images: np.ndarray,
+    masks: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    unlabeled: np.ndarray | None = None,
+    batch_size: int = 8,
+    unlabeled_batch_size: int | None = None,
+    steps_per_epoch: int | None = None,
+    num_classes: int = 2,
+    seed: int = 0,
+) -> SemiSupervisedBatches:
+    """Turns plain arrays into batches for `fit`.
+
+    Args:
+        images: `(N, H, W, C)` or grey `(N, H, W)`, values in 0..255 of any real dtype.
+        masks: `(N, H, W)` or `(N, H, W, 1)` class indices, 255 = ignore; or None.
+        labels: `(N,)` image classes; or None.
+        unlabeled: `(M, H, W, C)` or `(M, H, W)`. None takes the labelled images, without their targets.
+        batch_size: Labelled images a batch.
+        unlabeled_batch_size: Unlabelled images a batch. None means `batch_size`.
+        steps_per_epoch: Batches an epoch. None means one pass over the unlabelled images.
+        num_classes: Number of mask classes, background included.
+        seed: Seed of the order.
+
+    Raises:
+        ValueError: If an array has a wrong shape, NaN, values outside 0..255 or mask values that are not classes.
+    """
+    images = checks.to_uint8(images, "images")
+    labeled = ImageSet(
+        names=[f"images[{i}]" for i in range(len(images))],
+        images=images,
+        masks=None if masks is None else checks.to_masks(masks),
+        labels=None if labels is None else checks.to_labels(labels),
+        num_classes=num_classes,
+    )
+    if unlabeled is None:
+        rest = ImageSet(labeled.names, labeled.images)
+    else:
+        unlabeled = checks.to_uint8(unlabeled, "unlabeled")
+        rest = ImageSet([f"unlabeled[{i}]" for i in range(len(unlabeled))], unlabeled)
+    return SemiSupervisedBatches(labeled, rest, batch_size, unlabeled_batch_size, steps_per_epoch, seed)
+
+
+def _targets(images: ImageSet, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
+    targets = {}
+    if images.masks is not None:
+        targets["mask"] = images.masks[rows]
+    if images.labels is not None:
+        targets["label"] = images.labels[rows]
+    return targets
+
+
+def _stream(seed: int, name: str, count: int, step: int, batch_size: int) -> np.ndarray:
+    """Positions `step * batch_size …` of an endless stream of permutations of `range(count)`."""
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    passes, offsets = np.divmod(positions, count)
+    return np.array([_permutation(seed, name, count, int(p))[o] for p, o in zip(passes, offsets, strict=True)])
+
+
+@functools.lru_cache(maxsize=16)
+def _permutation(seed: int, name: str, count: int, pass_index: int) -> np.ndarray:
+    return np.random.default_rng([seed, *name.encode(), pass_index]).permutation(count)
+
+
+def _check_positive(**arguments: int) -> None:
+    for argument, value in arguments.items():
+        if value < 1:
+            raise ValueError(f"{argument} must be at least 1, got {value}")

@@ -1,0 +1,130 @@
+"""From the name of a data set to batches for `fit`, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_semimed.data import tfds
+from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches
+from keras_semimed.data.cards import card
+from keras_semimed.data.examples import Example, read_examples
+from keras_semimed.data.images import resize_image, resize_mask
+from keras_semimed.data.splits import Split, leak_safe_split, paper_split
+
+
+def load_image_set(
+    name: str,
+    image_size: int = 224,
+    manual_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> ImageSet:
+    """Reads a whole data set into memory, each image resized once.
+
+    It is read through its TFDS builder, which prepares it once under `data_dir`; where TensorFlow is missing, the
+    same images are read directly from `manual_dir` (or made, for phantoms).
+
+    Args:
+        name: `"busi"` or `"phantom_ultrasound"`.
+        image_size: Height and width of the images, in pixels.
+        manual_dir: Folder or zip that was downloaded by hand; see `describe(name)`. With TFDS needed only once.
+        data_dir: Where TFDS keeps prepared data; its default when None.
+        classes: Image classes to keep; a label is the position in `classes`. None keeps all.
+
+    Returns:
+        The images sorted by name, 3 channels, with masks, labels and groups.
+
+    Raises:
+        ValueError: If `name` or a class is unknown, or a file is damaged or does not fit; the message names it.
+        FileNotFoundError: If `manual_dir` does not exist or holds no such data.
+    """
+    class_names = card(name).class_names
+    classes = class_names if classes is None else tuple(classes)
+    unknown = [value for value in classes if value not in class_names]
+    if unknown or not classes:
+        raise ValueError(f"classes={classes}: {name} has the classes {class_names}; choose among them")
+    if image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
+    examples = tfds.tfds_examples(name, manual_dir, data_dir) if tfds.available() else read_examples(name, manual_dir)
+    return _collect(examples, image_size, class_names, classes)
+
+
+def load(
+    name: str,
+    labeled: int = 72,
+    split: str | Split = "paper",
+    seed: int = 0,
+    image_size: int = 224,
+    batch_size: int = 8,
+    unlabeled_batch_size: int | None = None,
+    steps_per_epoch: int | None = None,
+    validate: bool = False,
+    manual_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> tuple[SemiSupervisedBatches, EvaluationBatches, Split]:
+    """Reads a data set, splits it and returns batches for `fit` and for evaluation.
+
+    Args:
+        name: As in `load_image_set`.
+        labeled: Number of labelled images.
+        split: `"paper"` (random within each class), `"leak_safe"` (no near-duplicates on two sides) or a `Split`.
+        seed: Seed of the split and of the order of the batches.
+        image_size: Height and width of the images, in pixels.
+        batch_size: Labelled images a batch.
+        unlabeled_batch_size: Unlabelled images a batch. None means `batch_size`.
+        steps_per_epoch: Batches an epoch. None means one pass over the unlabelled images.
+        validate: Evaluate on the validation part, which then is not trained on, instead of the test part.
+        manual_dir: As in `load_image_set`.
+        data_dir: As in `load_image_set`.
+        classes: As in `load_image_set`, but None keeps the classes that papers use (benign and malignant of BUSI).
+
+    Returns:
+        Training batches, evaluation batches (test, or validation with `validate`) and the split.
+
+    Raises:
+        ValueError: If an argument is unknown or does not fit the data, as in `load_image_set` and `paper_split`.
+        FileNotFoundError: As in `load_image_set`.
+    """
+    if split not in ("paper", "leak_safe") and not isinstance(split, Split):
+        raise ValueError(f"split must be 'paper', 'leak_safe' or a Split, got {split!r}")
+    classes = card(name).study_classes if classes is None else classes
+    images = load_image_set(name, image_size, manual_dir, data_dir, classes)
+    if split == "paper":
+        split = paper_split(images.names, images.labels, seed, labeled)
+    elif split == "leak_safe":
+        split = leak_safe_split(images.names, images.labels, images.groups, seed, labeled)
+    train = SemiSupervisedBatches(
+        labeled=images.select(split.labeled),
+        unlabeled=images.select(split.train_unlabeled(validate)),
+        batch_size=batch_size,
+        unlabeled_batch_size=unlabeled_batch_size,
+        steps_per_epoch=steps_per_epoch,
+        seed=seed,
+    )
+    held_out = images.select(split.validation if validate else split.test)
+    return train, EvaluationBatches(held_out, batch_size), split
+
+
+def _collect(examples: Iterable[Example], size: int, class_names: Sequence[str], classes: Sequence[str]) -> ImageSet:
+    """Resizes the examples of the wanted classes and stacks them, sorted by name."""
+    rows = []
+    for example in examples:
+        class_name = class_names[example.label]
+        if class_name in classes:
+            image, mask = resize_image(example.image, size), resize_mask(example.mask, size)
+            rows.append(example._replace(image=image, mask=mask, label=classes.index(class_name)))
+    if not rows:
+        raise ValueError(f"the data hold no image of the classes {tuple(classes)}")
+    rows.sort(key=lambda row: row.name)
+    return ImageSet(
+        names=[row.name for row in rows],
+        images=np.stack([row.image for row in rows]),
+        masks=np.stack([row.mask for row in rows]),
+        labels=np.array([row.label for row in rows], "int32"),
+        groups=[row.group for row in rows],
+        class_names=tuple(classes),
+    )

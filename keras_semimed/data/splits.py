@@ -1,0 +1,201 @@
+"""Who is labelled, unlabelled, validation and test: pure functions of names, classes, groups and a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PARTS = ("labeled", "unlabeled", "validation", "test")
+_HEADER = "keras_semimed split"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of the images of each part, each sorted; no name is in two parts.
+
+    The validation part is cut from the training images, whether it is used or not, so that the labelled images and
+    the test part are the same in both cases.
+    """
+
+    labeled: tuple[str, ...]
+    unlabeled: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self):
+        names = [name for part in PARTS for name in getattr(self, part)]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} appears twice in the split; an image belongs to one part")
+
+    @property
+    def hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of all parts: equal hashes mean equal splits."""
+        return hashlib.sha256("".join(self._lines()).encode()).hexdigest()[:12]
+
+    def train_unlabeled(self, validate: bool = False) -> tuple[str, ...]:
+        """Returns the unlabelled training images; the validation images are among them unless `validate`."""
+        return self.unlabeled if validate else tuple(sorted(self.unlabeled + self.validation))
+
+    def summary(self) -> str:
+        """Returns one line with the size of each part and the hash."""
+        sizes = ", ".join(f"{part} {len(getattr(self, part))}" for part in PARTS)
+        return f"{sizes}, hash {self.hash}"
+
+    def save(self, path: str | Path) -> None:
+        """Writes a text file: a header with the hash, then one `part<TAB>name` a line."""
+        Path(path).write_text(f"# {_HEADER} {self.hash}\n" + "".join(self._lines()), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Split:
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: If the file is no split, or was changed after it was written.
+        """
+        header, *lines = Path(path).read_text(encoding="utf-8").splitlines()
+        parts: dict[str, list[str]] = {part: [] for part in PARTS}
+        for number, line in enumerate(lines, start=2):
+            part, tab, name = line.partition("\t")
+            if not tab or part not in parts:
+                raise ValueError(
+                    f"{path}, line {number}: expected 'part<TAB>name' with a part of {PARTS}, got {line!r}"
+                )
+            parts[part].append(name)
+        split = cls(**{part: tuple(names) for part, names in parts.items()})
+        if header != f"# {_HEADER} {split.hash}":
+            raise ValueError(f"{path}: the header is {header!r}, but the names hash to {split.hash}; save it again")
+        return split
+
+    def _lines(self) -> list[str]:
+        return [f"{part}\t{name}\n" for part in PARTS for name in getattr(self, part)]
+
+
+def paper_split(
+    names: Sequence[str],
+    labels: Sequence[int],
+    seed: int,
+    labeled: int = 72,
+    test_fraction: float = 0.3,
+    validation_fraction: float = 0.15,
+    balanced: bool = False,
+) -> Split:
+    """Splits at random within each class, as the Hermes paper does (7:3).
+
+    Test and validation take the rounded fraction of each class; the labelled images come from the rest, in
+    proportion to the classes, and a smaller labelled part is contained in a larger one. Only the seed and the names
+    decide: the order of `names` does not matter, and no random generator is involved.
+
+    Args:
+        names: Unique image names.
+        labels: Class of each image.
+        seed: Seed; another seed gives another split.
+        labeled: Number of labelled images.
+        test_fraction: Part of all images that is test.
+        validation_fraction: Part of the training images that is cut off for validation.
+        balanced: Label as many images of one class as of another instead of in proportion.
+
+    Raises:
+        ValueError: If more labelled images are asked for than there are, or fewer than classes.
+    """
+    return leak_safe_split(names, labels, names, seed, labeled, test_fraction, validation_fraction, balanced)
+
+
+def leak_safe_split(
+    names: Sequence[str],
+    labels: Sequence[int],
+    groups: Sequence[str],
+    seed: int,
+    labeled: int = 72,
+    test_fraction: float = 0.3,
+    validation_fraction: float = 0.15,
+    balanced: bool = False,
+) -> Split:
+    """Splits like `paper_split`, with no group on two sides of test, validation and the rest.
+
+    The parts get the same sizes where the groups allow it, else a few images fewer (see `Split.summary`).
+
+    Args:
+        names: Unique image names.
+        labels: Class of each image.
+        groups: Group of each image: patient, sequence or near-duplicates.
+        seed: As in `paper_split`.
+        labeled: As in `paper_split`.
+        test_fraction: As in `paper_split`.
+        validation_fraction: As in `paper_split`.
+        balanced: As in `paper_split`.
+
+    Raises:
+        ValueError: As `paper_split`.
+    """
+    _check_arguments(names, labels, groups, test_fraction, validation_fraction)
+    classes = dict(zip(names, labels, strict=True))
+    members: dict[str, list[str]] = {}
+    for name, group in sorted(zip(names, groups, strict=True)):
+        members.setdefault(group, []).append(name)
+
+    test = _take_groups(members.values(), classes, seed, "test", test_fraction)
+    train = [group for group in members.values() if group[0] not in test]
+    validation = _take_groups(train, classes, seed, "validation", validation_fraction)
+    rest = [name for group in train for name in group if name not in validation]
+    chosen = _choose_labeled(rest, classes, seed, labeled, balanced)
+    return Split(
+        labeled=tuple(sorted(chosen)),
+        unlabeled=tuple(sorted(set(rest) - chosen)),
+        validation=tuple(sorted(validation)),
+        test=tuple(sorted(test)),
+    )
+
+
+def _take_groups(groups, classes: dict[str, int], seed: int, purpose: str, fraction: float) -> set[str]:
+    """Names of the groups, in hashed order, that still fit into the rounded fraction of each class."""
+    groups = sorted(groups, key=lambda group: _hash(seed, purpose, group[0]))
+    counts = Counter(classes[name] for group in groups for name in group)
+    room = {label: int(fraction * count + 0.5) for label, count in counts.items()}
+    taken: set[str] = set()
+    for group in groups:
+        needed = Counter(classes[name] for name in group)
+        if all(room[label] >= count for label, count in needed.items()):
+            taken.update(group)
+            for label, count in needed.items():
+                room[label] -= count
+    return taken
+
+
+def _choose_labeled(names: list[str], classes: dict[str, int], seed: int, count: int, balanced: bool) -> set[str]:
+    """The first `count` of one fixed order of `names`, so that smaller labelled parts lie in larger ones.
+
+    The order starts with one image a class and then keeps the classes in proportion (or balanced).
+    """
+    by_class: dict[int, list[str]] = {}
+    for name in sorted(names, key=lambda name: _hash(seed, "labeled", name)):
+        by_class.setdefault(classes[name], []).append(name)
+    if count > len(names):
+        raise ValueError(f"labeled={count}, but only {len(names)} training images can be labelled; ask for fewer")
+    known = len(set(classes.values()))
+    if count < known:
+        raise ValueError(f"labeled={count} is fewer than the {known} classes; label at least one image of each class")
+    order = []
+    for label, members in by_class.items():
+        for rank, name in enumerate(members):
+            share = rank if balanced else (rank + 0.5) / len(members)
+            order.append((rank > 0, share, label, name))
+    return {name for *_, name in sorted(order)[:count]}
+
+
+def _hash(seed: int, purpose: str, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{purpose}/{name}".encode()).hexdigest()
+
+
+def _check_arguments(names, labels, groups, test_fraction: float, validation_fraction: float) -> None:
+    if not len(names) == len(labels) == len(groups):
+        raise ValueError(f"names, labels and groups differ in length: {len(names)}, {len(labels)}, {len(groups)}")
+    if len(set(names)) != len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise ValueError(f"names holds {twice!r} twice; names must be unique")
+    for argument, value in (("test_fraction", test_fraction), ("validation_fraction", validation_fraction)):
+        if not 0 <= value < 1:
+            raise ValueError(f"{argument} must be at least 0 and below 1, got {value}")

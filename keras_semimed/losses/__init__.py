@@ -1,0 +1,20 @@
+"""Losses: each is callable on plain tensors, works in float32 and stays finite on degenerate batches."""
+
+from keras_semimed.losses.anchors import sample_anchors
+from keras_semimed.losses.consistency import InterTaskConsistency
+from keras_semimed.losses.cross_entropy import masked_cross_entropy
+from keras_semimed.losses.dice import DiceLoss
+from keras_semimed.losses.image_contrast import ImageContrastiveLoss
+from keras_semimed.losses.pixel_contrast import Anchors, PixelContrastiveLoss
+from keras_semimed.losses.segmentation import SegmentationLoss
+
+__all__ = [
+    "Anchors",
+    "DiceLoss",
+    "ImageContrastiveLoss",
+    "InterTaskConsistency",
+    "PixelContrastiveLoss",
+    "SegmentationLoss",
+    "masked_cross_entropy",
+    "sample_anchors",
+]

@@ -1,0 +1,40 @@
+"""Masks and means that every loss shares: always finite, in value and in gradient."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+def one_hot_and_valid(
+    labels: keras.KerasTensor, num_classes: int, ignore_value: int = 255
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """One-hot form of integer labels, with the ignored entries left out.
+
+    Args:
+        labels: integers. Shape: `(...)`.
+        num_classes: K.
+        ignore_value: label of the entries to leave out.
+
+    Returns:
+        The one-hot labels, all zero where ignored, shape `(..., K)`, and 1.0 where a label counts, 0.0 where it is
+        ignored, shape `(...)`; both float32.
+    """
+    labels = ops.cast(labels, "int32")
+    valid = ops.cast(ops.not_equal(labels, ignore_value), "float32")
+    # A comparison instead of `ops.one_hot`, which PyTorch refuses for labels outside of 0..K-1.
+    one_hot = ops.equal(ops.expand_dims(labels, -1), ops.arange(num_classes, dtype="int32"))
+    return ops.cast(one_hot, "float32") * ops.expand_dims(valid, -1), valid
+
+
+def safe_divide(numerator: keras.KerasTensor, denominator: keras.KerasTensor) -> keras.KerasTensor:
+    """`numerator / denominator` where the denominator is positive, else the numerator.
+
+    For sums over a selection: with nothing selected the numerator is 0, so the result is 0 and its gradient finite.
+    """
+    return numerator / ops.where(denominator > 0, denominator, ops.ones_like(denominator))
+
+
+def weighted_mean(values: keras.KerasTensor, weights: keras.KerasTensor) -> keras.KerasTensor:
+    """Mean of `values` by non-negative `weights` of the same shape; 0 where all weights are 0."""
+    return safe_divide(ops.sum(values * weights), ops.sum(weights))

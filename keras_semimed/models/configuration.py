@@ -1,0 +1,24 @@
+"""How a model describes itself: each argument of `__init__` is an attribute of the same name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+
+
+def arguments_config(model: keras.Model) -> dict[str, Any]:
+    """Returns a JSON-ready value for each own argument of `type(model).__init__`.
+
+    `weights` is None: a file of start weights need not exist any more where a saved model is loaded.
+    """
+    config = {}
+    for name, parameter in inspect.signature(type(model).__init__).parameters.items():
+        if name in ("self", "weights") or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        value = getattr(model, name)
+        if isinstance(value, keras.layers.Layer):
+            value = keras.saving.serialize_keras_object(value)
+        config[name] = value
+    return config

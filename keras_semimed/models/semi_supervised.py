@@ -1,0 +1,271 @@
+"""The base class: what every semi-supervised method shares, in two Keras hooks."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_semimed import backend
+from keras_semimed.layers.views import WeakStrongViews
+from keras_semimed.metrics import Dice
+from keras_semimed.networks.encoders import check_image_size
+
+
+class SemiSupervisedModel(keras.Model):
+    """Trains a network on labelled and unlabelled images with plain `compile` and `fit`.
+
+    `fit` takes batches `({"labeled": (B, H, W, C), "unlabeled": (U, H, W, C)}, {"mask": (B, H, W), "label": (B,)})`
+    of images in 0..255; the views are made inside the compiled step. `predict`, `evaluate` and `validation_data`
+    take plain images `(N, H, W, C)` and see the supervised loss and metrics only.
+
+    A method subclasses it, calls `_attach` at the end of its `__init__` and implements `training_outputs`,
+    `loss_terms` and `infer`. It declares `term_names` (what `loss_terms` returns; the weights are
+    `loss_weights`) and `health_names` (what it reports beside them).
+
+    Args:
+        num_classes: number of mask classes, background included.
+        image_size: side of the square views that the network is trained on, in pixels, a multiple of 32.
+        total_steps: length of the run; it drives thresholds and learning rates, clamped after its end.
+        teacher_momentum: keep a teacher, the exponential moving average of the network with this momentum
+            (its first steps average all of them). None: no teacher.
+        views: arguments of `WeakStrongViews` (a dict), such a layer, or None for its defaults.
+        seed: seed of the random state, which is part of the weights.
+
+    Raises:
+        ValueError: if the image size is no multiple of 32, or `total_steps` or the momentum is out of range.
+    """
+
+    term_names: tuple[str, ...] = ()
+    health_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: int,
+        total_steps: int,
+        teacher_momentum: float | None = None,
+        views: dict | WeakStrongViews | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_image_size(image_size)
+        if total_steps < 1:
+            raise ValueError(f"`total_steps` must be at least 1. Received: {total_steps}.")
+        if teacher_momentum is not None and not 0 <= teacher_momentum < 1:
+            raise ValueError(f"`teacher_momentum` must be in [0, 1) or None. Received: {teacher_momentum}.")
+        self.num_classes = num_classes
+        self.image_size = image_size
+        self.total_steps = total_steps
+        self.teacher_momentum = teacher_momentum
+        self.seed = seed
+        if isinstance(views, dict) and "class_name" in views:
+            views = keras.saving.deserialize_keras_object(views)
+        if not isinstance(views, WeakStrongViews):
+            views = WeakStrongViews(**{"image_size": image_size, "seed": seed, **(views or {})})
+        self.views = views
+        self.step = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
+        self.network: keras.layers.Layer
+        self.teacher: keras.layers.Layer | None = None
+        self._use_teacher = teacher_momentum is not None
+
+    def _attach(self, build_network: Any) -> None:
+        """Builds network and teacher, and the trackers, so that the model is built when it is made.
+
+        Args:
+            build_network: callable without arguments that returns the network, called once more for a teacher.
+        """
+        self.network = self._built(build_network())
+        if self.teacher_momentum is not None:
+            self.teacher = self._built(build_network())
+            self.teacher.set_weights(self.network.get_weights())
+            self.teacher.trainable = False
+        self.term_trackers = {name: keras.metrics.Mean(name=name) for name in (*self.term_names, *self.health_names)}
+        self.supervised_metrics = {
+            "dice": Dice(self.num_classes, name="dice"),
+            "accuracy": keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+        }
+        self.built = True
+
+    def _built(self, network: keras.layers.Layer) -> keras.layers.Layer:
+        images = keras.KerasTensor((1, self.image_size, self.image_size, 3), dtype="float32")
+        network(images, **self.build_arguments)
+        return network
+
+    build_arguments: dict[str, Any] = {}
+
+    @property
+    def use_teacher(self) -> bool:
+        """Whether `predict` and `evaluate` use the teacher's weights (the default where there is one)."""
+        return self._use_teacher
+
+    @use_teacher.setter
+    def use_teacher(self, value: bool) -> None:
+        if value and self.teacher is None:
+            raise ValueError("`use_teacher` needs a model that was made with `teacher_momentum`.")
+        self._use_teacher = bool(value)
+        self.predict_function = None
+        self.test_function = None
+
+    @property
+    def predictor(self) -> keras.layers.Layer:
+        """The network whose weights `predict` and `evaluate` use."""
+        return self.teacher if self._use_teacher else self.network
+
+    @property
+    def progress(self) -> Any:
+        """Float32 scalar: the share of `total_steps` that is done, at most 1."""
+        return ops.minimum(ops.cast(self.step, "float32") / self.total_steps, 1.0)
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weight of each term in the total loss, by name."""
+        return dict.fromkeys(self.term_names, 1.0)
+
+    def training_outputs(self, images: dict[str, Any]) -> dict[str, Any]:
+        """Makes the views and runs the networks on them; what `loss_terms` needs."""
+        raise NotImplementedError
+
+    def loss_terms(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the unweighted terms and the health figures, float32 scalars by name."""
+        raise NotImplementedError
+
+    def infer(self, images: Any) -> dict[str, Any]:
+        """Returns `{"mask": (N, H, W, K), "label": (N, C)}` probabilities, float32, of the heads there are."""
+        outputs = self.predictor(images, training=False)
+        return {
+            name: ops.softmax(ops.cast(outputs[f"{name}_logits"], "float32"))
+            for name in ("mask", "label")
+            if f"{name}_logits" in outputs
+        }
+
+    def call(self, inputs: Any, training: bool | None = None) -> dict[str, Any]:
+        """Training outputs for a dict of labelled and unlabelled images, probabilities for plain images."""
+        if isinstance(inputs, dict):
+            if training:
+                return self.training_outputs(inputs)
+            inputs = inputs["labeled"]
+        return self.infer(inputs)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Weighted sum of the terms in training, the supervised cross-entropy in evaluation."""
+        del sample_weight
+        if not (training and isinstance(x, dict)):
+            return self._evaluation_loss(y, y_pred)
+        terms, health = self.loss_terms(y_pred, y)
+        for name, value in (terms | health).items():
+            self.term_trackers[name].update_state(ops.stop_gradient(value))
+        weights = self.loss_weights
+        total = 0.0
+        for name, value in terms.items():
+            total = total + weights[name] * value
+        return total
+
+    def _evaluation_loss(self, targets: dict[str, Any], probabilities: dict[str, Any]) -> Any:
+        total = ops.zeros(())
+        for name in probabilities:
+            if name not in targets:
+                continue
+            labels = ops.cast(targets[name], "int32")
+            if name == "mask" and len(labels.shape) == 4:
+                labels = ops.squeeze(labels, -1)
+            classes = probabilities[name].shape[-1]
+            truth = ops.one_hot(ops.where(labels == 255, classes, labels), classes, dtype="float32")
+            log_probability = ops.log(ops.clip(ops.cast(probabilities[name], "float32"), 1e-7, 1.0))
+            total = total - ops.sum(truth * log_probability) / ops.maximum(ops.sum(truth), 1.0)
+        return total
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Loss, terms and health in training; loss, Dice and accuracy of the heads there are in evaluation."""
+        del sample_weight
+        predictions, targets = (y_pred, y) if not isinstance(x, dict) else self.supervised_outputs(y_pred, y)
+        results = {"loss": self._loss_tracker.result()}
+        for name, metric in self.supervised_metrics.items():
+            head = "mask" if name == "dice" else "label"
+            if head in predictions and head in targets:
+                metric.update_state(targets[head], predictions[head])
+                results[name] = metric.result()
+        if isinstance(x, dict):
+            results |= {name: tracker.result() for name, tracker in self.term_trackers.items()}
+        return results
+
+    def supervised_outputs(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict, dict]:
+        """Probabilities and targets of the labelled part of a training batch, for its metrics."""
+        del outputs, targets
+        return {}, {}
+
+    def train_step(self, *args: Any) -> Any:
+        """Keras' step, then `after_step`."""
+        return backend.run_after_step(self, super().train_step(*args))
+
+    def after_step(self) -> None:
+        """Moves the teacher behind the updated network and counts the step."""
+        if self.teacher is not None:
+            count = ops.cast(self.step, "float32") + 1.0
+            momentum = ops.minimum(1.0 - 1.0 / count, self.teacher_momentum)
+            for teacher, student in zip(self.teacher.variables, self.network.variables, strict=True):
+                teacher.assign(ops.cast(student + momentum * (teacher - student), teacher.dtype))
+        self.step.assign(self.step + 1)
+
+    def default_optimizer(self, **arguments: Any) -> keras.optimizers.Optimizer:
+        """Returns the optimizer that `compile()` takes when it is given none."""
+        raise NotImplementedError
+
+    def compile(self, optimizer: Any = None, **arguments: Any) -> None:
+        """Keras' `compile`; losses are the method's own, and without an optimizer the method's default is taken.
+
+        Args:
+            optimizer: any Keras optimizer, or None for `default_optimizer()`.
+            **arguments: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss` as in Keras.
+
+        Raises:
+            ValueError: if a loss is passed.
+        """
+        if arguments.get("loss") is not None:
+            raise ValueError("`loss` is the method's own here; set its terms' weights when the model is made.")
+        super().compile(optimizer=self.default_optimizer() if optimizer is None else optimizer, **arguments)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Keeps optimizer and compile options in a saved model."""
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "jit_compile": self.jit_compile,
+            "steps_per_execution": self.steps_per_execution,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model and builds its optimizer, so that training goes on where it stopped."""
+        config = dict(config)
+        optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
+        self.compile(optimizer=optimizer, **config)
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(self, *args: Any, callbacks: list | None = None, **kwargs: Any) -> keras.callbacks.History:
+        """Keras' `fit`; warns when nearly all or nearly none of the pseudo-labels are selected."""
+        return super().fit(*args, callbacks=[*(callbacks or []), _SelectionWarning()], **kwargs)
+
+
+class _SelectionWarning(keras.callbacks.Callback):
+    """Warns once in a run about a selected share under 1 % or over 99 % for a whole epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warned = False
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        for name, value in (logs or {}).items():
+            if self.warned or not name.endswith("_selected") or not math.isfinite(value) or 0.01 <= value <= 0.99:
+                continue
+            self.warned = True
+            warnings.warn(
+                f"Epoch {epoch + 1}: {name} = {value:.1%} of the pseudo-labels. Nearly "
+                f"{'none' if value < 0.01 else 'all'} of them pass the thresholds, so the selection decides nothing; "
+                "look at kappa and tau, or let the unlabelled part start later.",
+                stacklevel=2,
+            )

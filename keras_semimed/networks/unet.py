@@ -1,0 +1,214 @@
+"""U-Net (Ronneberger et al., 2015) on an image encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_semimed.networks.encoders import check_image_size, encoder_config, pyramid
+from keras_semimed.networks.heads import ImageNormalization
+
+Shape = tuple[int | None, ...]
+
+
+@keras.saving.register_keras_serializable(package="keras_semimed")
+class DecoderBlock(keras.layers.Layer):
+    """Two times 3x3 convolution, batch normalisation (momentum 0.9), ReLU: `(N, H, W, C)` to `(N, H, W, filters)`."""
+
+    def __init__(self, filters: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.convolutions = [
+            keras.layers.Conv2D(
+                filters,
+                3,
+                padding="same",
+                use_bias=False,
+                kernel_initializer="he_normal",
+                data_format="channels_last",
+                dtype=self.dtype_policy,
+            )
+            for _ in range(2)
+        ]
+        self.normalizations = [
+            keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy) for _ in range(2)
+        ]
+
+    def build(self, input_shape: Shape) -> None:
+        """Creates the weights for the number of channels in `input_shape`."""
+        shape = tuple(input_shape)
+        for convolution, normalization in zip(self.convolutions, self.normalizations, strict=True):
+            convolution.build(shape)
+            shape = (*shape[:-1], self.filters)
+            normalization.build(shape)
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        """Applies both convolutions."""
+        for convolution, normalization in zip(self.convolutions, self.normalizations, strict=True):
+            x = ops.relu(normalization(convolution(x), training=training))
+        return x
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Returns `(N, H, W, filters)`."""
+        return (*input_shape[:-1], self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "filters": self.filters}
+
+
+@keras.saving.register_keras_serializable(package="keras_semimed")
+class UNetDecoder(keras.layers.Layer):
+    """Brings encoder features back to the size of the image.
+
+    Block `i` doubles the resolution bilinearly, concatenates the encoder's features of that level where there are any,
+    and applies a `DecoderBlock`. With five filters it goes from P5 over P4, P3, P2, P1 to P0, the size of the image,
+    where no encoder features are.
+
+    Input: `{"P1": (N, H/2, W/2, C1), ..., "P5": (N, H/32, W/32, C5)}`; a level other than the deepest may be absent.
+    A level with the size of the one below it (a dilated encoder) is not enlarged. Output: `(N, H, W, filters[-1])`.
+
+    Args:
+        filters: channels of each block, deepest first; their number is the number of the deepest level.
+    """
+
+    def __init__(self, filters: Sequence[int] = (256, 128, 64, 32, 16), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.filters = tuple(filters)
+        self.deepest = f"P{len(self.filters)}"
+        self.levels = tuple(f"P{level}" for level in reversed(range(len(self.filters))))
+        self.blocks = [DecoderBlock(width, dtype=self.dtype_policy) for width in self.filters]
+
+    def build(self, features_shape: Mapping[str, Shape], extra_shape: Mapping[str, Shape] | None = None) -> None:
+        """Creates the weights.
+
+        Args:
+            features_shape: shape of each encoder level; only the channels matter.
+            extra_shape: shape of each further input of a level, where `call` gets any.
+
+        Raises:
+            ValueError: the deepest level is missing, or an extra level is none of the decoder's.
+        """
+        extra_shape = extra_shape or {}
+        if self.deepest not in features_shape:
+            raise ValueError(f"features must hold {self.deepest}; found {sorted(features_shape)}.")
+        if not set(extra_shape) <= set(self.levels):
+            raise ValueError(f"extra must name levels among {self.levels}; found {sorted(extra_shape)}.")
+        channels = features_shape[self.deepest][-1]
+        for level, block in zip(self.levels, self.blocks, strict=True):
+            joined = [shapes[level][-1] for shapes in (features_shape, extra_shape) if level in shapes]
+            block.build((None, None, None, channels + sum(joined)))
+            channels = block.filters
+
+    def call(
+        self, features: Mapping[str, Any], extra: Mapping[str, Any] | None = None, training: bool | None = None
+    ) -> Any:
+        """Decodes.
+
+        Args:
+            features: encoder levels by name.
+            extra: further maps to concatenate, by level ("P2" is 1/4 of the image), in that level's size; the same
+                levels in every call.
+            training: whether batch normalisation uses the statistics of the batch.
+
+        Returns:
+            `(N, H, W, filters[-1])` in the compute dtype.
+        """
+        x = features[self.deepest]
+        for level, block in zip(self.levels, self.blocks, strict=True):
+            skip = features.get(level)
+            if skip is None or None in (skip.shape[1], x.shape[1]) or skip.shape[1] != x.shape[1]:
+                x = _double(x)
+            joined = [x] + [maps[level] for maps in (features, extra or {}) if level in maps]
+            x = block(ops.concatenate(joined, axis=-1) if len(joined) > 1 else x, training=training)
+        return x
+
+    def compute_output_shape(
+        self, features_shape: Mapping[str, Shape], extra_shape: Mapping[str, Shape] | None = None
+    ) -> Shape:
+        """Returns `(N, H, W, filters[-1])`."""
+        finest = next((level for level in ("P0", "P1") if level in features_shape), self.deepest)
+        scale = 2 ** int(finest[1:])
+        batch, *size, _ = features_shape[finest]
+        return (batch, *(None if pixels is None else scale * pixels for pixels in size), self.filters[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "filters": self.filters}
+
+
+@keras.saving.register_keras_serializable(package="keras_semimed")
+class UNet(keras.Model):
+    """Segmentation network: normalisation, encoder, `UNetDecoder`, 1x1 convolution.
+
+    Input: images `(N, H, W, 1 or 3)` in 0..255, any dtype, H and W multiples of 32. Output: logits
+    `(N, H, W, num_classes)`, float32 under every dtype policy.
+
+    Args:
+        encoder: what `pyramid` takes: a name such as "resnet18", a keras-hub backbone, or a functional Keras model with
+            named feature levels.
+        num_classes: classes, background included.
+        weights: initial weights of the encoder, as in `networks.encoder`; not part of the config, because a saved model
+            carries its own.
+        decoder_filters: channels of the decoder's five blocks, deepest first.
+
+    Raises:
+        ValueError: unknown encoder or weights, or an image size that is no multiple of 32.
+    """
+
+    def __init__(
+        self,
+        encoder: str | dict[str, Any] | keras.Model = "resnet18",
+        num_classes: int = 2,
+        weights: str | Path | None = None,
+        decoder_filters: Sequence[int] = (256, 128, 64, 32, 16),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.num_classes = num_classes
+        self.decoder_filters = tuple(decoder_filters)
+        self.normalization = ImageNormalization()
+        self.encoder = pyramid(encoder, weights)
+        self.encoder_config = encoder_config(encoder if isinstance(encoder, str) else self.encoder)
+        self.decoder = UNetDecoder(self.decoder_filters)
+        self.head = keras.layers.Conv2D(num_classes, 1, data_format="channels_last", dtype="float32")
+        self.build((None, None, None, 3))
+
+    def build(self, input_shape: Shape) -> None:
+        """Creates the weights of decoder and head."""
+        self.decoder.build({level: tensor.shape for level, tensor in self.encoder.output.items()})
+        self.head.build((None, None, None, self.decoder_filters[-1]))
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """Segments images `(N, H, W, 1 or 3)` in 0..255; returns logits `(N, H, W, num_classes)`, float32."""
+        if None not in images.shape[1:3]:
+            check_image_size(tuple(images.shape[1:3]))
+        features = self.encoder(self.normalization(images), training=training)
+        return self.head(self.decoder(features, training=training))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, without `weights`."""
+        return {
+            **super().get_config(),
+            "encoder": self.encoder_config,
+            "num_classes": self.num_classes,
+            "decoder_filters": self.decoder_filters,
+        }
+
+    def compute_output_spec(self, images: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
+        """Returns the symbolic output `(N, H, W, num_classes)`, float32."""
+        return keras.KerasTensor((*images.shape[:-1], self.num_classes), dtype="float32")
+
+
+def _double(x: Any) -> Any:
+    """Bilinear enlargement by two with half-pixel centres: `(N, H, W, C)` to `(N, 2H, 2W, C)`."""
+    height, width = ops.shape(x)[1:3]
+    # TensorFlow's gradient of a half-precision resize is float32, which XLA refuses.
+    enlarged = ops.image.resize(
+        ops.cast(x, "float32"), (2 * height, 2 * width), interpolation="bilinear", data_format="channels_last"
+    )
+    return ops.cast(enlarged, x.dtype)

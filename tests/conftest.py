@@ -1,0 +1,28 @@
+"""Shared fixtures: real data and pretrained weights, where the machine has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _shared(name: str) -> Path:
+    path = SHARED / name
+    if not path.is_dir():
+        pytest.skip(f"needs {path}, which is not on this machine")
+    return path
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Folder with the real images described in the data README beside the checkout."""
+    return _shared("data")
+
+
+@pytest.fixture
+def shared_weights() -> Path:
+    """Folder with ImageNet weights under torchvision's parameter names."""
+    return _shared("weights")
