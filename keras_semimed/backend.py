@@ -43,8 +43,11 @@ def input_gradient(function: Callable, x: Any) -> Any:
         # `predict` and `evaluate` run without gradient recording; this one is always needed.
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(function(x).sum(), x)
-        return gradient.detach()
+            value = function(x).sum()
+            if not value.requires_grad:
+                return torch.zeros_like(x)
+            (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
+        return torch.zeros_like(x) if gradient is None else gradient.detach()
     raise RuntimeError(f"keras_semimed runs on the backends tensorflow, jax and torch, not on {backend!r}.")
 
 

@@ -84,6 +84,26 @@ def entropy(probabilities: keras.KerasTensor) -> keras.KerasTensor:
     return -ops.sum(p * ops.log(ops.maximum(p, 1e-12)), axis=-1)
 
 
+def view_uncertainty(weak: keras.KerasTensor, strong: keras.KerasTensor, kind: str) -> keras.KerasTensor:
+    """A second opinion in place of Eq. 8: how uncertain two views of one image are together.
+
+    Args:
+        weak: probabilities of the weak view. Shape: `(..., K)`.
+        strong: probabilities of the strong view. Shape: `(..., K)`.
+        kind: `"mean"`, the entropy of their mean, or `"disagreement"`, their Jensen-Shannon divergence.
+
+    Returns:
+        Nats. Shape: `(...)`, float32.
+    """
+    mean = entropy(0.5 * (weak + strong))
+    return mean if kind == "mean" else mean - 0.5 * (entropy(weak) + entropy(strong))
+
+
+def consistency_ramp(progress: float | keras.KerasTensor) -> keras.KerasTensor:
+    """`exp(-5 (1 - t)^2)`, the factor that the authors' code has before Eq. 14; it rises from 0.007 to 1."""
+    return ops.exp(-5.0 * ops.square(1.0 - _clipped(progress)))
+
+
 class Selection(NamedTuple):
     """Pseudo-labels, and which of them to trust; nothing here carries a gradient.
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
+
+if os.environ.get("KERAS_SEMIMED_BLOCK_TENSORFLOW") == "1":
+    # As if it were not installed; an import hook that raises would break PyTorch, which probes for it.
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -23,7 +23,7 @@ def gradient(function: Callable, x: np.ndarray) -> np.ndarray:
     if backend == "jax":
         import jax
 
-        return np.asarray(jax.grad(function)(x))
+        return np.asarray(jax.jit(jax.grad(function))(x))
     import torch
 
     tensor = torch.tensor(x, requires_grad=True)

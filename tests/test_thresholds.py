@@ -11,9 +11,11 @@ from keras_semimed.thresholds import (
     DualThreshold,
     class_wise_confidence,
     confidence_threshold,
+    consistency_ramp,
     entropy,
     release_uncertainty_threshold,
     uncertainty_threshold,
+    view_uncertainty,
 )
 from tests.gradients import gradient
 from tests.losses.helpers import assert_config_round_trip, compiled, softmax, value
@@ -207,3 +209,14 @@ def test_config_round_trip():
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         DualThreshold(**arguments)
+
+
+def test_view_uncertainty_and_ramp_by_hand():
+    weak, strong = np.array([[0.9, 0.1]], "float32"), np.array([[0.1, 0.9]], "float32")
+    entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+    np.testing.assert_allclose(ops.convert_to_numpy(view_uncertainty(weak, strong, "mean")), np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(view_uncertainty(weak, strong, "disagreement")), np.log(2) - entropy, rtol=1e-5
+    )
+    np.testing.assert_allclose(float(consistency_ramp(ops.zeros(()))), np.exp(-5), rtol=1e-5)
+    assert float(consistency_ramp(ops.ones(()))) == 1.0

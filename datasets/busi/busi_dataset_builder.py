@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from keras_semimed.data.busi import CLASSES, HOW_TO_GET, BusiSource
 from keras_semimed.data.examples import busi_examples
+from keras_semimed.data.images import encode_png
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -41,8 +42,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             yield (
                 example.name,
                 {
-                    "image": example.image,
-                    "mask": example.mask[..., None],
+                    "image": encode_png(example.image),
+                    "mask": encode_png(example.mask[..., None]),
                     "label": example.label,
                     "file_name": f"{example.name}.png",
                     "group": example.group,

@@ -82,7 +82,9 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
     Labelled and unlabelled images are two endless streams, each a new permutation a pass, so the smaller set repeats
     against the larger one. A batch is a pure function of `seed` and the global step
     `epoch * steps_per_epoch + index`: training that resumes with `dataset.epoch = k` goes on exactly where it
-    stopped. `epoch` moves on when `fit` finishes an epoch; leave `steps_per_epoch` of `fit` alone.
+    stopped. `epoch` moves on when `fit` finishes an epoch. The order is already shuffled: call
+    `fit(dataset, shuffle=False)`, because Keras otherwise mixes the batches of an epoch by a generator of its own,
+    and leave `steps_per_epoch` of `fit` alone.
 
     Args:
         labeled: Images with masks, labels or both.
@@ -108,6 +110,8 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         super().__init__()
         unlabeled_batch_size = batch_size if unlabeled_batch_size is None else unlabeled_batch_size
         _check_positive(batch_size=batch_size, unlabeled_batch_size=unlabeled_batch_size)
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {seed}")
         for argument, images in (("labeled", labeled), ("unlabeled", unlabeled)):
             if len(images) == 0:
                 raise ValueError(f"{argument} has no images; give at least one")
@@ -128,7 +132,7 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
         self._epoch = 0
-        self._in_epoch = False
+        self._begun = self._complete = False
 
     @property
     def epoch(self) -> int:
@@ -138,15 +142,20 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
     @epoch.setter
     def epoch(self, value: int) -> None:
         self._epoch = int(value)
-        self._in_epoch = False
+        self._begun = self._complete = False
 
     def on_epoch_begin(self) -> None:
         """Notes that an epoch runs (called by Keras)."""
-        self._in_epoch = True
+        self._begun, self._complete = True, False
 
     def on_epoch_end(self) -> None:
-        """Moves on to the next epoch, once an epoch (called by Keras, also before the first one)."""
-        if self._in_epoch:
+        """Moves on to the next epoch (called by Keras).
+
+        Keras also calls this before the first epoch of a `fit`, on some backends after a look at the first batch to
+        build the model: an epoch counts only if its last batch was taken. (In an epoch of one or two batches that
+        look can take the last one; a callback that sets `epoch` in its own `on_epoch_begin` is exact there too.)
+        """
+        if self._complete:
             self.epoch += 1
 
     def __len__(self) -> int:
@@ -160,6 +169,7 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         labeled, unlabeled = self.indices(self.epoch * self.steps_per_epoch + index)
+        self._complete |= self._begun and index == len(self) - 1
         inputs = {"labeled": self.labeled.images[labeled], "unlabeled": self.unlabeled.images[unlabeled]}
         return inputs, _targets(self.labeled, labeled)
 

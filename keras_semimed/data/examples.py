@@ -11,6 +11,9 @@ import numpy as np
 from keras_semimed.data.busi import BusiSource
 from keras_semimed.data.progress import progress
 
+PHANTOMS = 400
+PHANTOM_SIZE = 128
+
 
 class Example(NamedTuple):
     """One image as a TFDS builder or a reader gives it, at its own size."""
@@ -37,13 +40,13 @@ def busi_examples(manual_dir: str | Path) -> Iterator[Example]:
 
 
 def phantom_examples() -> Iterator[Example]:
-    """Yields the ultrasound phantoms, made on the spot."""
-    from keras_semimed.data.phantoms import ultrasound_phantoms
+    """Yields the same phantoms as the TFDS builder, made on the spot."""
+    from keras_semimed.data.phantoms import ultrasound_phantom
 
-    images, masks, labels = ultrasound_phantoms()
-    for index, (image, mask, label) in enumerate(zip(images, masks, labels, strict=True)):
+    for index in range(PHANTOMS):
+        image, mask, label = ultrasound_phantom(index, PHANTOM_SIZE, seed=0)
         name = f"phantom_{index:04d}"
-        yield Example(name, np.repeat(image[..., None], 3, axis=-1), mask, int(label), name)
+        yield Example(name, np.repeat(image[..., None], 3, axis=-1), mask, label, name)
 
 
 def read_examples(name: str, manual_dir: str | Path | None) -> Iterator[Example]:
@@ -53,7 +56,7 @@ def read_examples(name: str, manual_dir: str | Path | None) -> Iterator[Example]
         ValueError: If the data set needs TensorFlow Datasets, or `manual_dir` is missing.
     """
     if name == "phantom_ultrasound":
-        return iter(progress(phantom_examples(), f"making {name}"))
+        return iter(progress(phantom_examples(), f"making {name}", PHANTOMS))
     if name == "busi":
         if manual_dir is None:
             raise ValueError("manual_dir is missing; without TensorFlow busi is read from its folder or zip")

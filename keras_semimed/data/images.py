@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import IO
 
@@ -67,6 +68,18 @@ def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
         for value in values
     ]
     return values[np.argmax(covered, axis=0)].astype("uint8")
+
+
+def encode_png(image: np.ndarray) -> io.BytesIO:
+    """Encodes `(H, W, 1 or 3)` uint8 as a PNG file in memory, with one channel where all are equal.
+
+    Decoded to its number of channels it is the same image again; a grey one is smaller and faster to read.
+    """
+    grey = (image == image[..., :1]).all()
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if grey else image).save(file, "PNG", compress_level=1)
+    file.seek(0)
+    return file
 
 
 def _decode(file: str | Path | IO[bytes], name: str | None, mode: str) -> Image.Image:

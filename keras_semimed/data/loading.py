@@ -93,20 +93,26 @@ def load(
         raise ValueError(f"split must be 'paper', 'leak_safe' or a Split, got {split!r}")
     classes = card(name).study_classes if classes is None else classes
     images = load_image_set(name, image_size, manual_dir, data_dir, classes)
-    if split == "paper":
-        split = paper_split(images.names, images.labels, seed, labeled)
-    elif split == "leak_safe":
-        split = leak_safe_split(images.names, images.labels, images.groups, seed, labeled)
+    parts = split if isinstance(split, Split) else _split(images, split, seed, labeled)
     train = SemiSupervisedBatches(
-        labeled=images.select(split.labeled),
-        unlabeled=images.select(split.train_unlabeled(validate)),
+        labeled=images.select(parts.labeled),
+        unlabeled=images.select(parts.train_unlabeled(validate)),
         batch_size=batch_size,
         unlabeled_batch_size=unlabeled_batch_size,
         steps_per_epoch=steps_per_epoch,
         seed=seed,
     )
-    held_out = images.select(split.validation if validate else split.test)
-    return train, EvaluationBatches(held_out, batch_size), split
+    held_out = images.select(parts.validation if validate else parts.test)
+    return train, EvaluationBatches(held_out, batch_size), parts
+
+
+def _split(images: ImageSet, kind: str, seed: int, labeled: int) -> Split:
+    """Splits a set that was read by `load_image_set`, which always has labels and groups."""
+    assert images.labels is not None and images.groups is not None
+    labels = images.labels.tolist()
+    if kind == "leak_safe":
+        return leak_safe_split(images.names, labels, images.groups, seed, labeled)
+    return paper_split(images.names, labels, seed, labeled)
 
 
 def _collect(examples: Iterable[Example], size: int, class_names: Sequence[str], classes: Sequence[str]) -> ImageSet:

@@ -1,10 +1,11 @@
 """Synthetic breast ultrasound: a tissue model and the physics that turns it into a B-mode picture.
 
-Every phantom holds one lesion in layered tissue. Scatterers are complex Gaussian (baseband) numbers weighted by the local
-echogenicity; a point-spread function that widens away from the focus makes fully developed speckle of them, so the
-envelope is Rayleigh distributed. Attenuation is summed along each beam: shadows and enhancement are not painted, they follow
-from what lies above. Benign and malignant lesions differ in the signs a sonographer uses (shape, orientation, margin, texture,
-posterior features, halo, calcifications), each with overlap, so that no single sign decides.
+Every phantom holds one lesion in layered tissue. Scatterers are complex Gaussian (baseband) numbers weighted by the
+local echogenicity; a point-spread function that widens away from the focus makes fully developed speckle of them, so
+the envelope is Rayleigh distributed. Attenuation is summed along each beam: shadows and enhancement are not painted,
+they follow from what lies above. Benign and malignant lesions differ in the signs that a sonographer uses (shape,
+orientation, margin, echogenicity, texture, posterior features, halo, calcifications), each with overlap: no single
+sign decides.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class Lesion:
     margin: float
     rim: float
     halo: float
-    excess_attenuation: float  # dB per mm: negative = posterior enhancement
+    excess_attenuation: float  # dB/mm beyond the gland's; negative = posterior enhancement
     edge_shadow: float
     calcifications: tuple[tuple[float, float], ...]  # (radius, angle) relative to the outline
 
@@ -158,25 +159,25 @@ class Lesion:
 def draw_lesion(rng: np.random.Generator) -> Lesion:
     """Draws a label and a lesion that has most, seldom all, of that label's signs."""
     malignant = bool(rng.random() < MALIGNANT_SHARE)
-    irregularity = np.exp(rng.normal(-2.25 if malignant else -3.2, 0.5))
-    outline = _draw_outline(rng, np.exp(rng.normal(0.08 if malignant else -0.4, 0.27)), irregularity)
-    spots = rng.integers(3, 9) if rng.random() < (0.45 if malignant else 0.08) else 0
+    irregularity = np.exp(rng.normal(-2.1 if malignant else -3.4, 0.45))
+    outline = _draw_outline(rng, np.exp(rng.normal(0.12 if malignant else -0.42, 0.25)), irregularity)
+    spots = rng.integers(3, 9) if rng.random() < (0.5 if malignant else 0.08) else 0
     return Lesion(
         label=int(malignant),
         outline=outline,
-        level=float(np.clip(rng.normal(-18.0, 3.5), -27.0, -10.0)),
-        texture=float(np.exp(rng.normal(1.05 if malignant else 0.4, 0.4))),
-        margin=float(np.exp(rng.normal(-0.8 if malignant else -1.5, 0.45))),
-        rim=float(rng.uniform(7.0, 13.0)) if rng.random() < (0.1 if malignant else 0.45) else 0.0,
-        halo=float(rng.uniform(5.0, 11.0)) if rng.random() < (0.6 if malignant else 0.12) else 0.0,
-        excess_attenuation=float(rng.normal(0.45 if malignant else -0.35, 0.45)),
+        level=float(np.clip(rng.normal(-18.0 if malignant else -14.5, 3.0), -26.0, -9.0)),
+        texture=float(np.exp(rng.normal(1.2 if malignant else 0.3, 0.4))),
+        margin=float(np.exp(rng.normal(-0.7 if malignant else -1.5, 0.45))),
+        rim=float(rng.uniform(7.0, 13.0)) if rng.random() < (0.08 if malignant else 0.5) else 0.0,
+        halo=float(rng.uniform(5.0, 11.0)) if rng.random() < (0.75 if malignant else 0.08) else 0.0,
+        excess_attenuation=float(max(rng.normal(0.6 if malignant else -0.5, 0.42), -0.9)),
         edge_shadow=float(rng.uniform(3.0, 8.0)) if rng.random() < (0.15 if malignant else 0.5) else 0.0,
         calcifications=tuple((float(r), float(a)) for r, a in rng.uniform((0.0, -np.pi), (0.85, np.pi), (spots, 2))),
     )
 
 
 def _draw_outline(rng: np.random.Generator, aspect: float, irregularity: float) -> Outline:
-    area = FIELD_MM**2 * np.exp(rng.uniform(np.log(0.014), np.log(0.2)))
+    area = FIELD_MM**2 * np.exp(rng.triangular(np.log(0.012), np.log(0.07), np.log(0.24)))
     half_width = np.sqrt(area / (np.pi * aspect))
     half_height = half_width * aspect
     orders = np.arange(2, 12)
@@ -263,18 +264,18 @@ def _tissue(scene: np.random.Generator, texture: np.random.Generator, grid: Grid
 def _distractors(scene: np.random.Generator, grid: Grid, echogenicity: np.ndarray) -> np.ndarray:
     """Puts fat lobules into `echogenicity`; returns the attenuation (dB/mm) of tissue with a few shadowing strands."""
     z, x = grid.samples()
-    for _ in range(scene.integers(0, 4)):
+    for _ in range(scene.integers(0, 6)):
         half_width = scene.uniform(2.0, 5.5)
         place = scene.uniform((9.0, 2.0), (27.0, 38.0))
         lobule = Outline(*place, half_width * scene.uniform(0.3, 0.65), half_width, scene.normal(0.0, 0.25))
         distance = lobule.distance(z, x)
         inside = _step(-distance, 0.35)
-        echogenicity += (scene.normal(-9.5, 1.5) + 0.25 * echogenicity - echogenicity) * inside
+        echogenicity += (scene.normal(-10.5, 1.5) + 0.25 * echogenicity - echogenicity) * inside
         echogenicity += 4.0 * _ridge(distance, 0.4)
     attenuation = np.full(grid.shape, _ATTENUATION_DB_PER_MM)
-    for _ in range(scene.integers(0, 4)):
+    for _ in range(scene.integers(0, 6)):
         start, place = scene.uniform((0.0, 0.0), (16.0, FIELD_MM))
-        width, loss = scene.uniform((0.6, 2.0), (2.2, 8.0))
+        width, loss = scene.uniform((0.6, 2.0), (3.0, 10.0))
         attenuation += loss / 2.0 * _ridge(x - place, width) * _ridge(z - start, 2.0 / np.sqrt(np.pi))
     return attenuation
 
@@ -286,10 +287,10 @@ def _insert_lesion(
     z, x = grid.samples()
     outline = lesion.outline
     radius, angle = outline.polar(z, x)
-    distance = (radius - 1.0) * np.sqrt(outline.half_height * outline.half_width)
+    size = np.sqrt(outline.half_height * outline.half_width)
+    distance = (radius - 1.0) * size
     fray = lesion.margin * 0.8 * _smooth_noise(texture, grid, 0.5, 0.7)
     inside = _step(-(distance + fray), lesion.margin / 2.0)
-    size = np.sqrt(outline.half_height * outline.half_width)
     if lesion.halo:
         spikes = 0.6 + 0.4 * np.cos(11.0 * angle + 2.0 * np.sin(3.0 * angle))
         echogenicity += lesion.halo * spikes * _step(distance, 0.3) * np.exp(-np.maximum(distance, 0.0) / (0.45 * size))
@@ -297,14 +298,8 @@ def _insert_lesion(
     echogenicity += (lesion.level + grain - echogenicity) * inside
     echogenicity += lesion.rim * _ridge(distance - 0.25, 0.35)
     for spot_radius, spot_angle in lesion.calcifications:
-        spot = (
-            np.hypot(
-                radius * np.cos(angle) - spot_radius * np.cos(spot_angle),
-                radius * np.sin(angle) - spot_radius * np.sin(spot_angle),
-            )
-            * size
-        )
-        echogenicity += 22.0 * _ridge(spot, 0.3)
+        gap = size * np.abs(radius * np.exp(1j * angle) - spot_radius * np.exp(1j * spot_angle))
+        echogenicity += 22.0 * _ridge(gap, 0.3)
     attenuation += lesion.excess_attenuation * inside
     for side in (-1.0, 1.0):
         beam = _ridge(x - outline.lateral - side * 0.97 * outline.half_width, 0.7)
@@ -314,8 +309,9 @@ def _insert_lesion(
 def speckle(rng: np.random.Generator, grid: Grid, amplitude: np.ndarray, focus_mm: float) -> np.ndarray:
     """Complex baseband echo (rows, columns) of random scatterers with the given amplitude.
 
-    The point-spread function is Gaussian, 0.2 mm in depth and 0.32 mm in width at the focus, wider away from it, with unit energy:
-    where `amplitude` is constant the envelope is Rayleigh distributed with mean square `amplitude` squared.
+    The point-spread function is Gaussian, with deviation 0.2 mm in depth and 0.32 mm in width at the focus, wider away
+    from it, and has unit energy: where `amplitude` is constant the envelope is Rayleigh distributed with mean square
+    `amplitude` squared.
     """
     rows, columns = grid.shape
     scatterers = rng.standard_normal((rows, columns)) + 1j * rng.standard_normal((rows, columns))
@@ -338,25 +334,24 @@ def _scan(
     echogenicity: np.ndarray,
     attenuation: np.ndarray,
 ) -> np.ndarray:
-    """The B-mode picture (H, W) uint8 of a tissue."""
+    """The B-mode picture (H, W) uint8 of a tissue: beams, speckle, time-gain compensation, log compression."""
     z, x = grid.samples()
     focus = scene.uniform(12.0, 24.0)
     loss = np.cumsum(np.where(z > 0.0, attenuation, 0.0), axis=0) * grid.pitch[0]
     across = np.fft.rfftfreq(grid.shape[1], grid.pitch[1])
     aperture = np.exp(-2.0 * (np.pi * 0.65 * across) ** 2)  # neighbouring beams share tissue: shadows have soft sides
     loss = np.fft.irfft(np.fft.rfft(loss, axis=1) * aperture, n=grid.shape[1], axis=1)
-    compensation = np.maximum(z, 0.0) * (_ATTENUATION_DB_PER_MM + scene.normal(0.0, 0.1))
+    compensation = np.maximum(z, 0.0) * (_ATTENUATION_DB_PER_MM + scene.normal(0.0, 0.15))
     lateral_gain = scene.normal(0.0, 1.0) * np.sin(2 * np.pi * (x / scene.uniform(30.0, 80.0) + scene.random()))
     noise_level = scene.uniform(-72.0, -58.0)
-    dynamic_range, gain = scene.uniform(44.0, 56.0), scene.normal(0.0, 2.5)
+    dynamic_range, gain = scene.uniform(44.0, 56.0), scene.normal(0.0, 3.5)
 
-    power = 0.0
-    looks = int(scene.integers(1, 4))
-    for _ in range(looks):
+    envelopes = []
+    for _ in range(scene.integers(1, 4)):  # looks that a scanner compounds into one picture
         echo = speckle(texture, grid, 10.0 ** ((echogenicity - loss) / 20.0), focus)
-        echo = echo + 10.0 ** (noise_level / 20.0) * texture.standard_normal(grid.shape)
-        power = power + np.abs(echo)
-    decibel = 20.0 * np.log10(power / looks + 1e-12) + compensation + lateral_gain
-    grey = (decibel + gain) / dynamic_range + 0.6
+        thermal = texture.standard_normal((2, *grid.shape)) * 10.0 ** (noise_level / 20.0)
+        envelopes.append(np.hypot(echo.real + thermal[0], echo.imag + thermal[1]))
+    decibel = 20.0 * np.log10(np.mean(envelopes, axis=0) + 1e-12)
+    grey = (decibel + compensation + lateral_gain + gain) / dynamic_range + 0.6
     grey = np.clip(grid.crop(grey), 0.0, 1.0).reshape(grid.size, 2, grid.size).mean(axis=1)
     return np.rint(255.0 * grey).astype(np.uint8)

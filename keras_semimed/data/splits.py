@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 PARTS = ("labeled", "unlabeled", "validation", "test")
 _HEADER = "keras_semimed split"
 
@@ -76,7 +78,7 @@ class Split:
 
 def paper_split(
     names: Sequence[str],
-    labels: Sequence[int],
+    labels: Sequence[int] | np.ndarray,
     seed: int,
     labeled: int = 72,
     test_fraction: float = 0.3,
@@ -106,7 +108,7 @@ def paper_split(
 
 def leak_safe_split(
     names: Sequence[str],
-    labels: Sequence[int],
+    labels: Sequence[int] | np.ndarray,
     groups: Sequence[str],
     seed: int,
     labeled: int = 72,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from keras_semimed.evaluation.files import whole_file
 
 RED = (255, 0, 0)
 GREEN = (0, 255, 0)
@@ -75,9 +76,8 @@ def save_overlays(
         _draw(figure, images[index], truths[index], predictions[index])
         figure.suptitle(name if captions is None else captions[index], fontsize=10)
         paths.append(folder / f"{''.join(c if c.isalnum() or c in '-_.' else '_' for c in name)}.png")
-        temporary = paths[-1].with_name(f".{paths[-1].name}.part")
-        figure.savefig(temporary, format="png", dpi=110)
-        os.replace(temporary, paths[-1])
+        with whole_file(paths[-1]) as temporary:
+            figure.savefig(temporary, dpi=110)
     return paths
 
 

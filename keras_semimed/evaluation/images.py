@@ -107,7 +107,9 @@ def foreground_overlap(
     return float(dice), float(iou)
 
 
-def _predictions(model: keras.Model, dataset: Iterable) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+def _predictions(
+    model: keras.Model, dataset: Iterable
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Probabilities and targets, batch by batch.
 
     A smaller last batch is filled up with copies of its first image, so that the compiled function sees one shape.

@@ -16,8 +16,8 @@ _YIQ_INVERSE = np.linalg.inv(_YIQ).astype("float32")
 def _blend_with_grey(factor: Any) -> Any:
     """Returns `factor * I + (1 - factor) * grey` as `(N, 3, 3)` matrices."""
     factor = factor[:, None, None]
-    grey = np.tile(_LUMA, (3, 1))[None]
-    return factor * np.eye(3, dtype="float32")[None] + (1.0 - factor) * grey
+    grey = ops.convert_to_tensor(np.tile(_LUMA, (1, 3, 1)))
+    return factor * ops.eye(3, dtype="float32")[None] + (1.0 - factor) * grey
 
 
 def _hue_rotation(turns: Any) -> Any:
@@ -26,7 +26,8 @@ def _hue_rotation(turns: Any) -> Any:
     zero, one = ops.zeros_like(turns), ops.ones_like(turns)
     rotation = ops.stack([one, zero, zero, zero, cosine, -sine, zero, sine, cosine], axis=-1)
     rotation = ops.reshape(rotation, (-1, 3, 3))
-    return ops.matmul(ops.matmul(_YIQ_INVERSE[None], rotation), _YIQ[None])
+    yiq, inverse = ops.convert_to_tensor(_YIQ[None]), ops.convert_to_tensor(_YIQ_INVERSE[None])
+    return ops.matmul(ops.matmul(inverse, rotation), yiq)
 
 
 def colour_jitter(images: Any, brightness: Any, contrast: Any, saturation: Any, hue: Any) -> Any:
@@ -54,7 +55,7 @@ def colour_jitter(images: Any, brightness: Any, contrast: Any, saturation: Any, 
         return ops.clip(scale * images + offset, 0.0, 255.0)
     colour = ops.matmul(_hue_rotation(hue), _blend_with_grey(saturation))  # (N, 3, 3)
     # The offset is grey, and neither saturation nor hue changes a grey.
-    offset = (1.0 - contrast) * ops.sum(means * _LUMA[None], axis=-1)
+    offset = (1.0 - contrast) * ops.sum(means * ops.convert_to_tensor(_LUMA[None]), axis=-1)
     colour = colour * (brightness * contrast)[:, None, None]
     images = ops.einsum("nhwc,ndc->nhwd", images, colour)
     return ops.clip(images + offset[:, None, None, None], 0.0, 255.0)

@@ -163,8 +163,22 @@ class WeakStrongViews(keras.Layer):
         rows, columns = geometry["rows"], geometry["columns"]
         values = ops.cast(masks, "float32")[..., None]  # exact: one weight of 1 each, values of 8 bits
         values = apply_matrices(values, nearest_matrix(rows, height), nearest_matrix(columns, width))[..., 0]
-        known = ops.logical_and(inside(rows, height)[:, :, None], inside(columns, width)[:, None, :])
+        known = self.visible(geometry, height, width)
         return ops.where(known, ops.cast(ops.round(values), "int32"), IGNORE)
+
+    def visible(self, geometry: dict[str, Any], height: Any, width: Any) -> Any:
+        """Tells which pixels of a view show the source image rather than the black around it.
+
+        Args:
+            geometry: what `draw` returned.
+            height: height H0 of the source images, in pixels.
+            width: width W0 of the source images, in pixels.
+
+        Returns:
+            `(N, S, S)` booleans.
+        """
+        rows, columns = inside(geometry["rows"], height), inside(geometry["columns"], width)
+        return ops.logical_and(rows[:, :, None], columns[:, None, :])
 
     def strong(self, weak_images: Any) -> Any:
         """Makes a strong view of weak views: colour jitter, grey, Gaussian blur; no geometry.

@@ -24,7 +24,7 @@ from keras_semimed.models.semi_supervised import SemiSupervisedModel
 from keras_semimed.networks.encoders import encoder_config
 from keras_semimed.networks.joint import JointNetwork
 from keras_semimed.optimizers import branch_optimizer
-from keras_semimed.thresholds import DualThreshold, entropy
+from keras_semimed.thresholds import DualThreshold, consistency_ramp, view_uncertainty
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -254,8 +254,8 @@ class Hermes(SemiSupervisedModel):
         """The weak view, its geometry, and `(N, S, S)` with 1 where a pixel lies inside the image."""
         shape = ops.shape(images)
         geometry = self.views.draw(shape[0], shape[1], shape[2])
-        masks = self.views.mask(ops.zeros(shape[:3], dtype="uint8"), geometry)
-        return self.views.weak(images, geometry), geometry, ops.cast(masks == 0, "float32")
+        visible = self.views.visible(geometry, shape[1], shape[2])
+        return self.views.weak(images, geometry), geometry, ops.cast(visible, "float32")
 
     def _attended(self, count: Any) -> Any:
         return ops.zeros((count,)) if self.attention_on == "labeled" else None
@@ -390,20 +390,3 @@ class Hermes(SemiSupervisedModel):
     def get_config(self) -> dict[str, Any]:
         """Arguments of the model; start weights are in the saved weights."""
         return {**super().get_config(), **arguments_config(self)}
-
-
-def consistency_ramp(progress: Any) -> Any:
-    """`exp(-5 (1 - t)^2)`, the factor that the authors' code has before Eq. 14, from 0.007 to 1."""
-    return ops.exp(-5.0 * ops.square(1.0 - progress))
-
-
-def view_uncertainty(weak: Any, strong: Any, kind: str) -> Any:
-    """A second opinion for Eq. 8 from both views' probabilities `(..., K)`; returns `(...,)` in nats.
-
-    Args:
-        weak: probabilities of the weak view.
-        strong: probabilities of the strong view.
-        kind: `"mean"`, the entropy of their mean, or `"disagreement"`, their Jensen-Shannon divergence.
-    """
-    mean = entropy(0.5 * (weak + strong))
-    return mean if kind == "mean" else mean - 0.5 * (entropy(weak) + entropy(strong))

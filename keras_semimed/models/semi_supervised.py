@@ -230,6 +230,8 @@ class SemiSupervisedModel(keras.Model):
         if arguments.get("loss") is not None:
             raise ValueError("`loss` is the method's own here; set its terms' weights when the model is made.")
         super().compile(optimizer=self.default_optimizer() if optimizer is None else optimizer, **arguments)
+        # Variables made inside the first step would cost TensorFlow a second trace.
+        self.optimizer.build(self.trainable_variables)
 
     def get_compile_config(self) -> dict[str, Any]:
         """Keeps optimizer and compile options in a saved model."""
@@ -240,15 +242,33 @@ class SemiSupervisedModel(keras.Model):
         }
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a loaded model and builds its optimizer, so that training goes on where it stopped."""
+        """Compiles a loaded model, so that training goes on where it stopped."""
         config = dict(config)
         optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
         self.compile(optimizer=optimizer, **config)
-        self.optimizer.build(self.trainable_variables)
 
     def fit(self, *args: Any, callbacks: list | None = None, **kwargs: Any) -> keras.callbacks.History:
-        """Keras' `fit`; warns when nearly all or nearly none of the pseudo-labels are selected."""
-        return super().fit(*args, callbacks=[*(callbacks or []), _SelectionWarning()], **kwargs)
+        """Keras' `fit`, batches in the data set's own order (`shuffle=False`).
+
+        Warns when nearly all or nearly none of the pseudo-labels are selected.
+        """
+        kwargs.setdefault("shuffle", False)
+        data = args[0] if args else kwargs.get("x")
+        own = [_EpochOfData(data), _SelectionWarning()]
+        return super().fit(*args, callbacks=[*(callbacks or []), *own], **kwargs)
+
+
+class _EpochOfData(keras.callbacks.Callback):
+    """Tells a data set that has an `epoch` which one begins; Keras itself looks at batches beforehand."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__()
+        self.data = data
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        del logs
+        if hasattr(self.data, "epoch"):
+            self.data.epoch = epoch
 
 
 class _SelectionWarning(keras.callbacks.Callback):

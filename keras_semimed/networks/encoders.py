@@ -42,7 +42,9 @@ ARCHITECTURES = {
 _SPATIAL = re.compile(r"stack(?P<stage>\d)_block\d+_\d_(?P<kind>conv|pad)")
 
 
-def encoder(name: str = "resnet18", weights: str | Path | None = None, output_stride: int = 32) -> keras.Model:
+def encoder(
+    name: str = "resnet18", weights: str | Path | None = None, output_stride: int = 32, dtype: Any = None
+) -> keras.Model:
     """Builds a ResNet (He et al., 2016) with torchvision's padding and strides.
 
     Input: `(N, H, W, 3)` float RGB images, normalised with ImageNet's mean and deviation (`ImageNormalization`), H and
@@ -60,6 +62,7 @@ def encoder(name: str = "resnet18", weights: str | Path | None = None, output_st
         weights: None (random), "imagenet" or another keras-hub preset name, or the path of an `.npz` or `.safetensors`
             file whose arrays have torchvision's parameter names.
         output_stride: 32, 16 or 8; stride of P5 (with 8 also of P4).
+        dtype: dtype policy of every layer; default Keras' global one.
 
     Raises:
         ValueError: unknown name, output stride or preset; a weights file that does not fit.
@@ -71,7 +74,7 @@ def encoder(name: str = "resnet18", weights: str | Path | None = None, output_st
     if output_stride not in (8, 16, 32):
         raise ValueError(f"output_stride must be 8, 16 or 32; found {output_stride!r}.")
     architecture = ARCHITECTURES[name]
-    model = _resnet(architecture)
+    model = _resnet(architecture, dtype)
     if output_stride != 32 or architecture.width_divisor != 1:
         model = keras.models.clone_model(
             model, clone_function=lambda layer: _adapt(layer, output_stride, architecture.width_divisor)
@@ -82,7 +85,10 @@ def encoder(name: str = "resnet18", weights: str | Path | None = None, output_st
 
 
 def pyramid(
-    model_or_name: str | dict[str, Any] | keras.Model, weights: str | Path | None = None, output_stride: int = 32
+    model_or_name: str | dict[str, Any] | keras.Model,
+    weights: str | Path | None = None,
+    output_stride: int = 32,
+    dtype: Any = None,
 ) -> keras.Model:
     """Returns a functional encoder whose output is a dict of consecutive feature levels that ends with P5.
 
@@ -92,12 +98,13 @@ def pyramid(
             The layers of a given model are shared, not copied.
         weights: as in `encoder`; only with a name.
         output_stride: as in `encoder`; only with a name.
+        dtype: as in `encoder`; a given model keeps its own.
 
     Raises:
         ValueError: the model has no such levels, or `weights` or `output_stride` came with a model.
     """
     if isinstance(model_or_name, str):
-        return encoder(model_or_name, weights, output_stride)
+        return encoder(model_or_name, weights, output_stride, dtype)
     if weights is not None or output_stride != 32:
         raise ValueError(
             "weights and output_stride apply to an encoder given by name; found them beside a model. Load the weights "
@@ -114,13 +121,12 @@ def pyramid(
     names = sorted(key for key in outputs if re.fullmatch(r"P[1-5]", key))
     if "P5" not in names or names != [f"P{level}" for level in range(6 - len(names), 6)]:
         raise ValueError(f"encoder must have consecutive levels that end with P5; found {sorted(outputs)}.")
-    if outputs is getattr(model_or_name, "output", None) and list(outputs) == names:
-        return model_or_name
-    return keras.Model(model_or_name.input, {name: outputs[name] for name in names})
+    levels = {name: outputs[name] for name in names}
+    return model_or_name if model_or_name.output == levels else keras.Model(model_or_name.input, levels)
 
 
 def encoder_config(model_or_name: str | keras.Model) -> str | dict[str, Any]:
-    """Returns what `pyramid` needs to build this encoder again, fit for a `get_config`: the name, or the model's config.
+    """Returns what `pyramid` needs to build this encoder again, for a `get_config`: the name, or the model's config.
 
     Weights are not part of it: they live in the weights of the model that holds the encoder.
     """
@@ -162,7 +168,7 @@ def check_image_size(size: int | tuple[int, int], stride: int = 32) -> None:
             )
 
 
-def _resnet(architecture: Architecture) -> keras.Model:
+def _resnet(architecture: Architecture, dtype: Any) -> keras.Model:
     """The keras-hub ResNet of standard width as a plain functional model with outputs P1 to P5."""
     from keras_hub.models import ResNetBackbone
 
@@ -175,6 +181,7 @@ def _resnet(architecture: Architecture) -> keras.Model:
         block_type=architecture.block_type,
         use_pre_activation=False,
         data_format="channels_last",
+        dtype=dtype,
     )
     outputs = {"P1": backbone.get_layer("conv1_relu").output, **backbone.pyramid_outputs}
     return keras.Model(backbone.input, outputs)

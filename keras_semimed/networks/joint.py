@@ -79,10 +79,10 @@ class JointNetwork(keras.layers.Layer):
         self.normalization = ImageNormalization(dtype=self.dtype_policy)
         if self.segments:
             with keras.name_scope("segmentation"):
-                self._create_segmentation(num_classes, _own_encoder(encoder, weights), decoder_filters)
+                self._create_segmentation(num_classes, _own_encoder(encoder, weights, self.dtype_policy), decoder_filters)
         if self.classifies:
             with keras.name_scope("classification"):
-                self._create_classification(num_labels, _own_encoder(encoder, weights))
+                self._create_classification(num_labels, _own_encoder(encoder, weights, self.dtype_policy))
 
     def _create_segmentation(self, num_classes: int, encoder: keras.Model, filters: tuple[int, ...]) -> None:
         self.segmentation_encoder = encoder
@@ -158,7 +158,7 @@ class JointNetwork(keras.layers.Layer):
             decoded = self.decoder(features, extra=extra, training=training)
             outputs["mask_logits"] = self.mask_head(ops.cast(decoded, "float32"))
         if heads and self.contrast_level is not None:
-            self._project(outputs, features, pooled if self.classifies else None, training)
+            self._project(outputs, features, self.contrast_level, pooled if self.classifies else None, training)
         return outputs
 
     def _classify(self, normalized: Any, features: dict[str, Any], attended: Any, training: bool | None) -> Any:
@@ -197,9 +197,11 @@ class JointNetwork(keras.layers.Layer):
         size = ops.shape(features[self.saliency_level])[1:3]
         return {self.saliency_level: ops.image.resize(ops.concatenate(parts, axis=-1), size, interpolation="bilinear")}
 
-    def _project(self, outputs: dict[str, Any], features: dict[str, Any], pooled: Any, training: bool | None) -> None:
+    def _project(
+        self, outputs: dict[str, Any], features: dict[str, Any], level: str, pooled: Any, training: bool | None
+    ) -> None:
         if self.segments:
-            outputs["pixel_embeddings"] = self.pixel_projector(features[self.contrast_level], training=training)
+            outputs["pixel_embeddings"] = self.pixel_projector(features[level], training=training)
         if self.classifies:
             outputs["image_embeddings"] = self.image_projector(pooled, training=training)
         if self.segments and self.classifies:
@@ -208,12 +210,13 @@ class JointNetwork(keras.layers.Layer):
             outputs["consistency_classification"] = self.classification_projector(pooled, training=training)
 
 
-def _own_encoder(encoder: str | keras.Model, weights: str | None) -> keras.Model:
+def _own_encoder(encoder: str | dict | keras.Model, weights: str | None, dtype: Any) -> keras.Model:
     """A fresh encoder; of a given model a copy with its weights, so that branches and teacher share nothing."""
-    if isinstance(encoder, str):
-        return pyramid(encoder, weights)
-    copy = pyramid(encoder_config(pyramid(encoder, weights)))
-    copy.set_weights(pyramid(encoder).get_weights())
+    if not isinstance(encoder, keras.Model):
+        return pyramid(encoder, weights, dtype=dtype if isinstance(encoder, str) else None)
+    original = pyramid(encoder, weights)
+    copy = pyramid(encoder_config(original))
+    copy.set_weights(original.get_weights())
     return copy
 
 

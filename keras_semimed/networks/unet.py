@@ -70,7 +70,8 @@ class UNetDecoder(keras.layers.Layer):
     where no encoder features are.
 
     Input: `{"P1": (N, H/2, W/2, C1), ..., "P5": (N, H/32, W/32, C5)}`; a level other than the deepest may be absent.
-    A level with the size of the one below it (a dilated encoder) is not enlarged. Output: `(N, H, W, filters[-1])`.
+    Where two levels have the same size (a dilated encoder), nothing is enlarged between them.
+    Output: `(N, H, W, filters[-1])`.
 
     Args:
         filters: channels of each block, deepest first; their number is the number of the deepest level.
@@ -83,7 +84,9 @@ class UNetDecoder(keras.layers.Layer):
         self.levels = tuple(f"P{level}" for level in reversed(range(len(self.filters))))
         self.blocks = [DecoderBlock(width, dtype=self.dtype_policy) for width in self.filters]
 
-    def build(self, features_shape: Mapping[str, Shape], extra_shape: Mapping[str, Shape] | None = None) -> None:
+    def build(
+        self, features_shape: Mapping[str, Sequence[Any]], extra_shape: Mapping[str, Sequence[Any]] | None = None
+    ) -> None:
         """Creates the weights.
 
         Args:
@@ -121,7 +124,7 @@ class UNetDecoder(keras.layers.Layer):
         x = features[self.deepest]
         for level, block in zip(self.levels, self.blocks, strict=True):
             skip = features.get(level)
-            if skip is None or None in (skip.shape[1], x.shape[1]) or skip.shape[1] != x.shape[1]:
+            if skip is None or x.shape[1] is None or skip.shape[1] != x.shape[1]:
                 x = _double(x)
             joined = [x] + [maps[level] for maps in (features, extra or {}) if level in maps]
             x = block(ops.concatenate(joined, axis=-1) if len(joined) > 1 else x, training=training)
@@ -131,7 +134,7 @@ class UNetDecoder(keras.layers.Layer):
         self, features_shape: Mapping[str, Shape], extra_shape: Mapping[str, Shape] | None = None
     ) -> Shape:
         """Returns `(N, H, W, filters[-1])`."""
-        finest = next((level for level in ("P0", "P1") if level in features_shape), self.deepest)
+        finest = min(features_shape)
         scale = 2 ** int(finest[1:])
         batch, *size, _ = features_shape[finest]
         return (batch, *(None if pixels is None else scale * pixels for pixels in size), self.filters[-1])
@@ -171,10 +174,10 @@ class UNet(keras.Model):
         super().__init__(autocast=False, **kwargs)
         self.num_classes = num_classes
         self.decoder_filters = tuple(decoder_filters)
-        self.normalization = ImageNormalization()
-        self.encoder = pyramid(encoder, weights)
+        self.normalization = ImageNormalization(dtype=self.dtype_policy)
+        self.encoder = pyramid(encoder, weights, dtype=self.dtype_policy)
         self.encoder_config = encoder_config(encoder if isinstance(encoder, str) else self.encoder)
-        self.decoder = UNetDecoder(self.decoder_filters)
+        self.decoder = UNetDecoder(self.decoder_filters, dtype=self.dtype_policy)
         self.head = keras.layers.Conv2D(num_classes, 1, data_format="channels_last", dtype="float32")
         self.build((None, None, None, 3))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import keras
@@ -96,7 +97,7 @@ def torchvision_name(layer_name: str) -> str:
         ValueError: the layer is not one of a ResNet with weights.
     """
     if layer_name in ("conv1_conv", "conv1_bn"):
-        return layer_name[6:] + "1" if layer_name.endswith("bn") else "conv1"
+        return "bn1" if layer_name.endswith("bn") else "conv1"
     match = _BLOCK.fullmatch(layer_name)
     if match is None:
         raise ValueError(f"layer {layer_name!r} has no counterpart in torchvision's ResNets.")
@@ -107,21 +108,30 @@ def torchvision_name(layer_name: str) -> str:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of the file that belong to the encoder."""
-    if not path.is_file():
-        raise FileNotFoundError(f"weights file {path} does not exist; pass an existing file, a preset name or None.")
+    """Returns the arrays of the file that belong to the encoder."""
     if path.suffix not in (".npz", ".safetensors"):
         raise ValueError(f"weights file {path} must end with .npz or .safetensors; found {path.suffix!r}.")
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = dict(archive)
-        else:
-            from safetensors.numpy import load_file
+    if not path.is_file():
+        raise FileNotFoundError(f"weights file {path} does not exist; pass an existing file, a preset name or None.")
+    arrays = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+    return {k: v for k, v in arrays.items() if not k.startswith("fc.") and not k.endswith("num_batches_tracked")}
 
-            arrays = load_file(path)
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"weights file {path} is damaged or no .npz file ({error}); get it anew.") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
     except ImportError as error:
         raise ImportError(f"weights file {path} needs the package safetensors: pip install safetensors") from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"weights file {path} is damaged or no {path.suffix} file ({error}).") from error
-    return {k: v for k, v in arrays.items() if not k.startswith("fc.") and not k.endswith("num_batches_tracked")}
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"weights file {path} is damaged or no .safetensors file ({error}); get it anew.") from error

@@ -32,7 +32,15 @@ def _by_hand(image, brightness, contrast, saturation, hue):
 
 @pytest.mark.parametrize(
     "factors",
-    [(1.4, 1, 1, 0), (1, 0.5, 1, 0), (1, 1.5, 1, 0), (1, 1, 0.3, 0), (1, 1, 1.5, 0), (1, 1, 1, 0.2), (0.7, 1.3, 0.6, -0.25)],
+    [
+        (1.4, 1, 1, 0),
+        (1, 0.5, 1, 0),
+        (1, 1.5, 1, 0),
+        (1, 1, 0.3, 0),
+        (1, 1, 1.5, 0),
+        (1, 1, 1, 0.2),
+        (0.7, 1.3, 0.6, -0.25),
+    ],
 )
 def test_each_step_and_all_together(factors):
     images = np.random.default_rng(0).uniform(0, 255, (2, 4, 5, 3)).astype("float32")

@@ -18,9 +18,17 @@ def _numpy(tensors):
     return keras.tree.map_structure(ops.convert_to_numpy, tensors)
 
 
+def _run(function, views, *arrays):
+    tensors = [ops.convert_to_tensor(array) for array in arrays]
+    return _numpy(compiled(function, [views.random_state])(*tensors))
+
+
 def _weak_and_mask(views, images, masks):
-    geometry = views.draw(len(images), *images.shape[1:3])
-    return _numpy((views.weak(images, geometry), views.mask(masks, geometry), geometry))
+    def step(images, masks):
+        geometry = views.draw(len(images), *images.shape[1:3])
+        return views.weak(images, geometry), views.mask(masks, geometry), geometry
+
+    return _run(step, views, images, masks)
 
 
 def _centre(weights):
@@ -83,8 +91,11 @@ def test_a_marked_pixel_is_found_at_its_place(height, width):
 
 def test_outside_is_black_and_ignored():
     images, masks = np.full((16, 24, 30, 3), 200, "uint8"), np.ones((16, 24, 30), "uint8")
-    weak, moved, _ = _weak_and_mask(WeakStrongViews(20, scale=(0.6, 1.4), shift=0.2), images, masks)
+    views = WeakStrongViews(20, scale=(0.6, 1.4), shift=0.2)
+    weak, moved, geometry = _weak_and_mask(views, images, masks)
     assert set(np.unique(moved)) == {1, 255}
+    geometry = keras.tree.map_structure(ops.convert_to_tensor, geometry)
+    np.testing.assert_array_equal(_numpy(views.visible(geometry, 24, 30)), moved == 1)
     np.testing.assert_allclose(weak, np.where(moved == 255, 0, 200)[..., None] * np.ones(3), rtol=1e-5)
 
 
@@ -99,14 +110,15 @@ def test_scale_is_zoom_and_shift_is_a_share_of_the_image():
 
 def test_strong_view_without_strength_is_the_weak_view():
     views = WeakStrongViews(16, **QUIET)
-    weak, strong = _numpy(views(_noise(4, 20, 20, 3)))
+    weak, strong = _run(views, views, _noise(4, 20, 20, 3))
     np.testing.assert_allclose(strong, weak, atol=1e-3)
 
 
 def test_strong_view_keeps_the_geometry():
     images = np.full((16, 24, 24, 3), 40, "uint8")
     images[:, 4:12, 10:20] = 180
-    weak, strong = _numpy(WeakStrongViews(24)(images))
+    views = WeakStrongViews(24)
+    weak, strong = _run(views, views, images)
     assert np.abs(weak - strong).max() > 20
     for n in range(16):
         bright, same = (view[n].mean(axis=-1) > 0.5 * (view[n].min() + view[n].max()) for view in (weak, strong))
@@ -118,27 +130,30 @@ def test_strong_view_keeps_the_geometry():
 def test_strong_parameters_are_drawn_per_image_with_their_probabilities():
     images = np.tile(_noise(1, 8, 8, 3), (400, 1, 1, 1)).astype("float32")
     options = {"jitter_probability": 0.8, "grey_probability": 0.3, "blur_probability": 0.0}
-    strong = _numpy(WeakStrongViews(8, jitter=(0.5, 0.0, 0.0, 0.0), **options).strong(images))
+    views = WeakStrongViews(8, jitter=(0.5, 0.0, 0.0, 0.0), **options)
+    strong = _run(views.strong, views, images)
     grey = np.ptp(strong, axis=-1).max(axis=(1, 2)) < 1e-2
     assert 0.2 < grey.mean() < 0.4
     brightness = strong[~grey].min(axis=(1, 2, 3)) / images.min() if images.min() else strong[~grey].mean((1, 2, 3))
     assert 0.1 < np.isclose(np.abs(strong - images).max(axis=(1, 2, 3))[~grey], 0, atol=1e-2).mean() < 0.3
     assert len(np.unique(np.round(brightness, 3))) > 100
-    strong = _numpy(WeakStrongViews(8, jitter=(0, 0, 0, 0), blur_probability=0.5).strong(images))
+    views = WeakStrongViews(8, jitter=(0, 0, 0, 0), blur_probability=0.5)
+    strong = _run(views.strong, views, images)
     assert 0.4 < (np.abs(strong - images).max(axis=(1, 2, 3)) > 0.01).mean() < 0.6
 
 
 def test_one_channel_and_wrong_channels():
     views = WeakStrongViews(12)
-    weak, strong = views(_noise(2, 12, 12, 1))
+    weak, strong = _run(views, views, _noise(2, 12, 12, 1))
     assert tuple(weak.shape) == tuple(strong.shape) == (2, 12, 12, 1)
     with pytest.raises(ValueError, match="1 or 3 channels, found 2"):
         views.strong(np.zeros((1, 12, 12, 2), "float32"))
 
 
 def test_same_seed_same_views_and_other_seed_others():
-    images = _noise(3, 12, 12, 3)
-    first, second = WeakStrongViews(12, seed=3), WeakStrongViews(12, seed=3)
+    images = ops.convert_to_tensor(_noise(2, 12, 12, 3))
+    layers = WeakStrongViews(12, seed=3), WeakStrongViews(12, seed=3)
+    first, second = (compiled(views, [views.random_state]) for views in layers)
     for _ in range(2):
         np.testing.assert_array_equal(_numpy(first(images)[1]), _numpy(second(images)[1]))
     draws = [_numpy(WeakStrongViews(12, seed=seed).draw(50, 12, 12)["rows"])[:, 0] for seed in (0, 1, 2)]
@@ -164,21 +179,16 @@ def test_saved_weights_continue_the_stream(tmp_path):
     inputs = keras.Input((12, 12, 3))
     model = keras.Model(inputs, WeakStrongViews(12, seed=5, name="views")(inputs))
     model.predict(images, verbose=0)
-    model.get_layer("views")(images)
+    saved = model.get_layer("views")
+    _run(saved, saved, images)
     model.save(tmp_path / "views.keras")
-    loaded = keras.saving.load_model(tmp_path / "views.keras")
-    assert loaded.get_layer("views").get_config() == model.get_layer("views").get_config()
-    state = _numpy(model.get_layer("views").random_state.value)
-    assert state[1] > 0
-    np.testing.assert_array_equal(_numpy(loaded.get_layer("views").random_state.value), state)
-    expected = _numpy(model.get_layer("views")(images))
-    np.testing.assert_array_equal(_numpy(loaded.get_layer("views")(images))[1], expected[1])
-
-
-def test_the_stream_is_listed_once():
-    views = WeakStrongViews(12)
-    views(_noise(1, 12, 12, 3))
-    assert len(views.variables) == len(views.weights) == 1
+    loaded = keras.saving.load_model(tmp_path / "views.keras").get_layer("views")
+    assert loaded.get_config() == saved.get_config()
+    assert _numpy(saved.random_state.value)[1] > 0
+    np.testing.assert_array_equal(_numpy(loaded.random_state.value), _numpy(saved.random_state.value))
+    np.testing.assert_array_equal(_run(loaded, loaded, images)[1], _run(saved, saved, images)[1])
+    # Listed twice, it would be donated twice to a compiled JAX step.
+    assert len(saved.variables) == len(saved.weights) == 1
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -186,7 +196,8 @@ def test_views_are_float32_under_any_policy(policy):
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        weak, strong = WeakStrongViews(12, dtype=policy)(_noise(1, 12, 12, 3))
+        views = WeakStrongViews(12, dtype=policy)
+        weak, strong = views(ops.convert_to_tensor(_noise(2, 12, 12, 3)))
     finally:
         keras.config.set_dtype_policy(previous)
     assert {keras.backend.standardize_dtype(view.dtype) for view in (weak, strong)} == {"float32"}

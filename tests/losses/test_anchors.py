@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -112,5 +113,7 @@ def test_compiled(dynamic_batch):
 
 def test_errors():
     labels = np.zeros((1, 4), int)
+    with pytest.raises(ValueError, match=r"static number of pixels, got shape \(2, None\)"):
+        sample_anchors(keras.KerasTensor((2, None)), labels, labels, labels, 2, 4)
     with pytest.raises(ValueError, match="per_group must be at least 1, got 0"):
         sample_anchors(labels, labels, labels, labels, 2, 0)

@@ -43,7 +43,7 @@ def example(images, num_classes, depth=4, seed=0):
 
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
 @pytest.mark.parametrize(("normalize", "weighting"), MODES)
-@pytest.mark.parametrize(("images", "num_classes"), [(1, 2), (2, 2), (7, 2), (8, 3)])
+@pytest.mark.parametrize(("images", "num_classes"), [(1, 2), (4, 2), (4, 3), (7, 3)])
 def test_matches_equations_12_and_13(images, num_classes, normalize, weighting, temperature):
     arrays = example(images, num_classes)
     loss = ImageContrastiveLoss(temperature, normalize, weighting)
@@ -62,9 +62,9 @@ def test_gradient(normalize, weighting):
 
 @pytest.mark.parametrize("normalize", ["count", "weight"])
 def test_without_trusted_labels_only_the_two_views_attract(normalize):
-    embeddings, labels, _ = example(5, 2)
-    nothing = np.zeros(5, "float32")
-    own_label = np.arange(5, dtype="int32")
+    embeddings, labels, _ = example(4, 2)
+    nothing = np.zeros(4, "float32")
+    own_label = np.arange(4, dtype="int32")
     loss = ImageContrastiveLoss(normalize="weight")
     by_weight = value(loss(embeddings, labels, nothing))
     by_label = value(ImageContrastiveLoss(normalize=normalize)(embeddings, own_label, nothing))
@@ -88,7 +88,7 @@ def test_degenerate_batches_are_finite(case, normalize, weighting):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_is_computed_in_float32(dtype):
-    embeddings, *rest = example(5, 2)
+    embeddings, *rest = example(4, 2)
     half = ops.cast(embeddings, dtype)
     expected = value(ImageContrastiveLoss()(ops.cast(half, "float32"), *rest))
     np.testing.assert_allclose(value(ImageContrastiveLoss()(half, *rest)), expected, rtol=1e-6)
@@ -97,7 +97,7 @@ def test_half_precision_is_computed_in_float32(dtype):
 @pytest.mark.parametrize("dynamic_batch", [False, True])
 @pytest.mark.parametrize(("normalize", "weighting"), MODES)
 def test_compiled(normalize, weighting, dynamic_batch):
-    arrays = example(5, 2)
+    arrays = example(4, 2)
     loss = ImageContrastiveLoss(0.07, normalize, weighting)
     expected = value(loss(*arrays))
     if dynamic_batch:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -49,7 +51,7 @@ def contrast(loss, embeddings, labels, valid, bank=None, bank_valid=None):
 
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
 @pytest.mark.parametrize("bank_size", [0, 3])
-@pytest.mark.parametrize(("slots", "num_classes"), [(3, 2), (9, 2), (16, 3)])
+@pytest.mark.parametrize(("slots", "num_classes"), [(3, 2), (8, 2), (8, 3)])
 def test_matches_equation_11(slots, num_classes, bank_size, temperature):
     arrays = example(slots, num_classes, bank_size=bank_size)
     loss = PixelContrastiveLoss(num_classes, temperature)
@@ -101,7 +103,7 @@ def test_degenerate_batches_are_finite(labels, valid, is_zero, with_bank):
 
 
 def test_an_empty_bank_changes_nothing():
-    embeddings, labels, valid, bank, _ = example(9, 2, bank_size=3)
+    embeddings, labels, valid, bank, _ = example(8, 2, bank_size=3)
     loss = PixelContrastiveLoss(2)
     without = value(contrast(loss, embeddings, labels, valid))
     assert value(contrast(loss, embeddings, labels, valid, bank, np.zeros(bank.shape[:2], "float32"))) == without
@@ -112,14 +114,14 @@ def test_an_empty_bank_changes_nothing():
 
 
 def test_no_gradient_into_the_bank():
-    embeddings, labels, valid, bank, bank_valid = example(9, 2, bank_size=3)
+    embeddings, labels, valid, bank, bank_valid = example(8, 2, bank_size=3)
     loss = PixelContrastiveLoss(2)
     slope = gradient(lambda b: contrast(loss, embeddings, labels, valid, b, bank_valid), bank)
     np.testing.assert_array_equal(slope, 0)
 
 
 def test_a_bank_of_variables_is_read():
-    embeddings, labels, valid, bank, bank_valid = example(9, 2, bank_size=3)
+    embeddings, labels, valid, bank, bank_valid = example(8, 2, bank_size=3)
     loss = PixelContrastiveLoss(2)
     expected = value(contrast(loss, embeddings, labels, valid, bank, bank_valid))
     variables = keras.Variable(bank), keras.Variable(bank_valid)
@@ -171,8 +173,9 @@ def test_call_is_select_then_contrast():
 def test_nothing_certain_gives_0():
     embeddings, labels, certain, hard, noise = maps()
     rest = (labels, np.zeros_like(certain), hard, noise)
-    assert value(PixelContrastiveLoss()(embeddings, *rest)) == 0
-    np.testing.assert_array_equal(gradient(lambda x: PixelContrastiveLoss()(x, *rest), embeddings), 0)
+    loss = PixelContrastiveLoss(max_anchors=24)
+    assert value(loss(embeddings, *rest)) == 0
+    np.testing.assert_array_equal(gradient(lambda x: loss(x, *rest), embeddings), 0)
 
 
 def test_per_group():
@@ -188,7 +191,7 @@ def test_per_group():
 def test_compiled(dynamic_batch):
     arrays = maps()
     bank, bank_valid = example(1, 2, depth=3, bank_size=4)[3:]
-    loss = PixelContrastiveLoss(2, max_anchors=24, max_per_group=20)
+    loss = PixelContrastiveLoss(2, max_anchors=24)
     result = compiled(lambda *x: loss(*x, bank, bank_valid), *arrays, dynamic_batch=dynamic_batch)
     np.testing.assert_allclose(value(result), value(loss(*arrays, bank, bank_valid)), rtol=1e-5)
 
@@ -197,8 +200,9 @@ def test_compiled(dynamic_batch):
 def test_half_precision_is_computed_in_float32(dtype):
     embeddings, *rest = maps()
     half = ops.cast(embeddings, dtype)
-    expected = value(PixelContrastiveLoss()(ops.cast(half, "float32"), *rest))
-    np.testing.assert_allclose(value(PixelContrastiveLoss()(half, *rest)), expected, rtol=1e-6)
+    loss = PixelContrastiveLoss(max_anchors=24)
+    expected = value(loss(ops.cast(half, "float32"), *rest))
+    np.testing.assert_allclose(value(loss(half, *rest)), expected, rtol=1e-6)
 
 
 def test_config_round_trip():
@@ -208,5 +212,8 @@ def test_config_round_trip():
 def test_errors():
     with pytest.raises(ValueError, match="temperature must be positive, got 0"):
         PixelContrastiveLoss(temperature=0)
-    with pytest.raises(ValueError, match=r"embeddings must have shape \(B, H, W, D\) .* got \(4, 3\)"):
-        PixelContrastiveLoss().select(np.zeros((4, 3)), *[np.zeros((4,))] * 4)
+    for shape in ((4, 3), (2, None, None, 3)):
+        with pytest.raises(
+            ValueError, match=rf"embeddings must have shape \(B, H, W, D\) .* got {re.escape(str(shape))}"
+        ):
+            PixelContrastiveLoss().select(keras.KerasTensor(shape), *[np.zeros((4,))] * 4)

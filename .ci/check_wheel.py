@@ -1,0 +1,116 @@
+"""Builds sdist and wheel and uses the wheel in an environment that also has Hugging Face's `datasets`.
+
+A wheel that installed a top-level `datasets` would overwrite that package; one that missed the builders' README or
+citations would fail only at a user's. The heavy dependencies are borrowed from the running environment.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILDERS = "keras_semimed/data/builders"
+
+# Runs in the clean environment; its arguments are that environment's folder and a folder for data.
+PROBE = """
+import importlib, pkgutil, sys
+from pathlib import Path
+
+import datasets
+import keras_semimed
+import keras_semimed.data.builders as builders
+
+environment, data_dir = Path(sys.argv[1]), sys.argv[2]
+for module in (datasets, keras_semimed):
+    assert Path(module.__file__).is_relative_to(environment), f"{module.__name__} comes from {module.__file__}"
+assert callable(datasets.load_dataset), f"{datasets.__file__} is not Hugging Face's datasets"
+
+names = [module.name for module in pkgutil.iter_modules(builders.__path__) if module.ispkg]
+assert "busi" in names, f"no builder busi in the wheel, only {names}"
+for name in names:
+    module = importlib.import_module(f"keras_semimed.data.builders.{name}.{name}_dataset_builder")
+    info = module.Builder(data_dir=data_dir).info
+    for part in ("description", "citation", "features"):
+        assert getattr(info, part), f"builder {name} has no {part} in the wheel"
+    print(f"{info.full_name}: {sorted(info.features)}")
+"""
+
+
+def copy_sources(target: Path) -> None:
+    """Copies the checkout without build results, so that none of them can slip into the wheel."""
+    environment = Path(sys.prefix).name
+    ignored = shutil.ignore_patterns(".*", environment, "build", "dist", "runs", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, target, symlinks=True, ignore=ignored)
+
+
+def build(sources: Path, target: Path, *options: str) -> Path:
+    """Builds into `target` and returns the wheel."""
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), *options, str(sources)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if result.returncode:
+        raise SystemExit(result.stdout)
+    (wheel,) = target.glob("*.whl")
+    return wheel
+
+
+def check_contents(wheel: Path, other: Path, sources: Path) -> None:
+    """Checks the top level, the builders' files, and that both ways to build give the same files."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    top_level = {name.split("/")[0] for name in names}
+    unexpected = {name for name in top_level if name != "keras_semimed" and not name.endswith(".dist-info")}
+    if unexpected:
+        raise SystemExit(f"{wheel.name} installs {sorted(unexpected)}; expected only keras_semimed.")
+    folder = sources / "datasets"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    missing = {f"{BUILDERS}/{file}" for file in files} - names
+    if missing:
+        raise SystemExit(f"{wheel.name} lacks {sorted(missing)}; add them to [tool.setuptools.package-data].")
+    difference = names ^ set(zipfile.ZipFile(other).namelist())
+    if difference:
+        raise SystemExit(f"The wheel built from the sdist and the one from the checkout differ: {sorted(difference)}.")
+    print(f"{wheel.name}: {len(names)} files, {len(files)} of them builders'")
+
+
+def create_environment(folder: Path, wheel: Path) -> Path:
+    """Returns the Python of a new environment with the wheel, Hugging Face's datasets and borrowed dependencies."""
+    venv.create(folder)
+    python = folder / "bin" / "python"
+    paths = {"base": str(folder), "platbase": str(folder)}
+    site_packages = Path(sysconfig.get_path("purelib", "venv", vars=paths))
+    (site_packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-warn-conflicts"]
+    subprocess.run([*install, "--constraint", str(ROOT / "constraints.txt"), "datasets"], check=True, cwd=folder)
+    subprocess.run([*install, "--no-deps", "--force-reinstall", str(wheel)], check=True, cwd=folder)
+    return python
+
+
+def main() -> None:
+    """Runs every check; the exit status tells."""
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name).resolve()
+        sources = work / "sources"
+        copy_sources(sources)
+        from_checkout = build(sources, work / "from_checkout", "--wheel")
+        wheel = build(sources, work / "dist")
+        check_contents(wheel, from_checkout, sources)
+        environment = work / "environment"
+        python = create_environment(environment, wheel)
+        data_dir = work / "data"
+        probe = work / "probe.py"
+        probe.write_text(PROBE)
+        # -I: neither the script's folder nor PYTHONPATH can supply the modules.
+        result = subprocess.run([str(python), "-I", str(probe), str(environment), str(data_dir)], cwd=work)
+    if result.returncode:
+        raise SystemExit("The wheel does not work in a clean environment: see above.")
+    print("wheel check passed")
+
+
+if __name__ == "__main__":
+    main()

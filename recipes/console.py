@@ -1,0 +1,77 @@
+"""What the recipes print, and how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+NOTICE = "Research software, not a medical device: its output must not guide the care of a patient."
+
+
+class RecipeError(Exception):
+    """Something the user can mend; shown without a traceback."""
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """Turns what data readers and model constructors say about bad input into a `RecipeError`."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        raise RecipeError(str(error)) from error
+
+
+def run_main(main: Callable[[], None]) -> int:
+    """Runs a recipe: 0 if it ended well, 2 after a `RecipeError`, 130 when interrupted; bugs keep their traceback."""
+    try:
+        main()
+    except RecipeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command with --resume goes on from the last finished epoch", file=sys.stderr)
+        return 130
+    return 0
+
+
+def print_section(title: str, values: Mapping[str, Any]) -> None:
+    """Prints a title and one `name value` line each, aligned."""
+    width = max(map(len, values), default=0)
+    print(f"{title}\n" + "".join(f"  {name:<{width}}  {_shown(value)}\n" for name, value in values.items()), flush=True)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a Markdown table with aligned columns."""
+    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    for line in lines:
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
+
+
+def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
+    """Prints the scores of each set of weights.
+
+    Args:
+        result: What `summarize` returned, by the name of the weights.
+        part: Part of the split that was scored.
+    """
+    images = next(iter(result.values()))["images"]
+    print(f"\nresult on the {part} part ({images:.0f} images; mean ± standard deviation over images)")
+    header = ("weights", "Dice", "IoU", "accuracy", "balanced accuracy")
+    keys = ("dice", "iou", "accuracy", "balanced_accuracy")
+    print_table(header, [(name, *(_score(scores, key) for key in keys)) for name, scores in result.items()])
+
+
+def _score(scores: Mapping[str, float], key: str) -> str:
+    if key not in scores:
+        return "-"
+    deviation = f" ± {scores[f'{key}_std']:.3f}" if f"{key}_std" in scores else ""
+    return f"{scores[key]:.3f}{deviation}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return "-" if value is None else str(value)

@@ -1,0 +1,226 @@
+"""One run from data to result: load, train, score, write."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_semimed import backend
+from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches
+from keras_semimed.data.cards import card
+from keras_semimed.data.loading import load_image_set
+from keras_semimed.data.splits import PARTS, Split, leak_safe_split, paper_split
+from keras_semimed.evaluation import evaluate_images, save_overlays, summarize
+from keras_semimed.evaluation.files import whole_file, write_table
+from keras_semimed.evaluation.images import Row
+from keras_semimed.models import Hermes, SemiSupervisedModel, Supervised
+from recipes.arguments import Settings
+from recipes.console import NOTICE, input_errors, print_result, print_section
+from recipes.resolve import configuration, resolve
+from recipes.run_folder import RunFolder, RunRecord
+
+DATA_SETS = {"busi": "busi", "phantom": "phantom_ultrasound"}
+OVERLAYS = 6
+
+
+class Data(NamedTuple):
+    """The images and who is what."""
+
+    images: ImageSet
+    split: Split
+    part: str
+    """Name of the part that is scored."""
+
+    @property
+    def held_out(self) -> ImageSet:
+        """The images that are scored."""
+        return self.images.select(getattr(self.split, self.part))
+
+
+def run(settings: Settings) -> None:
+    """Trains and scores one model; see `recipes.hermes_busi`.
+
+    Raises:
+        RecipeError: For input that the user can mend.
+    """
+    if settings.deterministic:
+        backend.enable_determinism()
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(settings.mixed_precision)
+    with input_errors():
+        data = load_data(settings)
+    settings = resolve(settings, len(data.split.train_unlabeled(settings.validate)))
+    description = describe(settings, data)
+    folder = RunFolder(settings.output, description, settings.resume)
+    print_section("runtime", description["runtime"])
+    print_section("configuration", description["configuration"])
+    print_section("split", {**description["split"]["sizes"], "hash": data.split.hash, "scored": data.part})
+    if folder.result is None:
+        with input_errors():
+            model = build_model(settings, data.images)
+        train(model, settings, data, folder)
+        score(model, data, folder)
+    print_result(folder.content["result"], data.part)
+    cost = folder.content["cost"]
+    memory = "unknown" if cost["peak_memory_mib"] is None else f"{cost['peak_memory_mib']} MiB"
+    print(f"\ntraining {cost['training_seconds']:.0f} s, peak memory of the process {memory}")
+    print(f"files in {settings.output}\n{NOTICE}")
+
+
+def load_data(settings: Settings) -> Data:
+    """Reads and splits the images."""
+    name = DATA_SETS[settings.data]
+    classes = card(name).study_classes
+    images = load_image_set(name, settings.image_size, settings.manual_dir, settings.data_dir, classes)
+    if settings.split == "leak_safe":
+        split = leak_safe_split(images.names, images.labels, images.groups, settings.seed, settings.labeled)
+    else:
+        split = paper_split(images.names, images.labels, settings.seed, settings.labeled)
+    return Data(images, split, "validation" if settings.validate else "test")
+
+
+def describe(settings: Settings, data: Data) -> dict:
+    """Content of config.json that is known before training."""
+    runtime = backend.describe_runtime()
+    sizes = {part: len(getattr(data.split, part)) for part in PARTS}
+    return {
+        "recipe": "hermes_busi",
+        # What was computed with is as much a part of the experiment as the flags.
+        "configuration": {
+            **configuration(settings),
+            "backend": runtime["backend"],
+            "split_hash": data.split.hash,
+        },
+        "runtime": runtime,
+        "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.part},
+    }
+
+
+def build_model(settings: Settings, images: ImageSet) -> SemiSupervisedModel:
+    """Makes and compiles the model of `settings`, which must be resolved."""
+    common = {
+        "num_classes": images.num_classes,
+        "num_labels": len(images.class_names),
+        "image_size": settings.image_size,
+        "encoder": settings.encoder,
+        "weights": settings.weights,
+        "total_steps": settings.steps,
+        "decoder_filters": settings.decoder_filters,
+        "tasks": settings.tasks,
+        "exchange": settings.exchange,
+        "lambda_seg": settings.lambda_seg,
+        "lambda_cls": settings.lambda_cls,
+        "teacher_momentum": settings.teacher_momentum,
+        "seed": settings.seed,
+    }
+    model: SemiSupervisedModel
+    if settings.method == "supervised":
+        model = Supervised(**common)
+    else:
+        model = Hermes(
+            **common,
+            preset=settings.preset,
+            contrast_level=settings.contrast_level,
+            saliency_level=settings.saliency_level,
+            selection=settings.selection,
+            confidence=settings.confidence,
+            uncertainty=settings.uncertainty,
+            unlabeled_mask_loss=settings.unlabeled_mask_loss,
+            unlabeled_start=settings.unlabeled_start,
+            unlabeled_ramp=settings.unlabeled_ramp,
+            unlabeled_weight=settings.unlabeled_weight,
+            alpha=settings.alpha,
+            beta=settings.beta,
+            gamma=settings.gamma,
+        )
+    model.compile(
+        model.default_optimizer(learning_rate=settings.learning_rate, classifier=settings.classifier_optimizer)
+    )
+    return model
+
+
+def train(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder) -> None:
+    """Trains to the end, from the last finished epoch where there is one; the last weights count."""
+    dataset = SemiSupervisedBatches(
+        data.images.select(data.split.labeled),
+        data.images.select(data.split.train_unlabeled(settings.validate)),
+        batch_size=settings.labeled_batch_size,
+        # The supervised baseline leaves the unlabelled images alone: one is enough to fill its place in the batch.
+        unlabeled_batch_size=1 if settings.method == "supervised" else settings.batch_size,
+        steps_per_epoch=settings.epoch_steps,
+        seed=settings.seed,
+    )
+    folder.update()
+    with whole_file(folder.path / "split.txt") as temporary:
+        data.split.save(temporary)
+    done = 0
+    if folder.restore(model):
+        done = int(keras.ops.convert_to_numpy(model.step)) // settings.epoch_steps
+        print(f"resuming after epoch {done}", flush=True)
+    dataset.epoch = done
+    model.fit(
+        dataset,
+        epochs=settings.steps // settings.epoch_steps,
+        initial_epoch=done,
+        shuffle=False,
+        callbacks=[RunRecord(folder, done)],
+        # Without a terminal, one line an epoch instead of one a step.
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+
+
+def score(model: SemiSupervisedModel, data: Data, folder: RunFolder) -> None:
+    """Scores the last weights, and the teacher's where there is one, and writes what is left to write."""
+    started = time.perf_counter()
+    batches = EvaluationBatches(data.held_out)
+    result: dict[str, dict[str, float]] = {}
+    table: list[Row] = []
+    rows: list[Row] = []
+    for weights in ("last", "teacher") if model.teacher is not None else ("last",):
+        model.use_teacher = weights == "teacher"
+        rows = evaluate_images(model, batches)
+        result[weights] = summarize(rows)
+        table += [{"name": row["name"], "weights": weights, **row} for row in rows]
+    write_table(folder.path / "images.csv", table)
+    draw_cases(model, data.held_out, rows, folder)
+    folder.save_model(model)
+    cost = {
+        "training_seconds": folder.seconds,
+        "scoring_seconds": round(time.perf_counter() - started, 1),
+        "peak_memory_mib": peak_memory_mib(),
+    }
+    folder.finish(result=result, cost=cost)
+
+
+def draw_cases(model: SemiSupervisedModel, images: ImageSet, rows: list[Row], folder: RunFolder) -> None:
+    """Pictures from the worst to the best Dice in equal steps of rank, for the weights that `rows` belong to."""
+    if "dice" not in rows[0]:
+        return
+    order = np.argsort([row["dice"] for row in rows], kind="stable")
+    chosen = [int(index) for index in order[np.linspace(0, len(order) - 1, min(OVERLAYS, len(order))).astype(int)]]
+    # As many images as in the evaluation's batches, so that nothing is compiled again.
+    filled = np.resize(chosen, min(EvaluationBatches(images).batch_size, len(images)))
+    masks = np.asarray(model.predict_on_batch(images.images[filled])["mask"]).argmax(-1)
+    captions = []
+    for index in chosen:
+        row, classes = rows[index], images.class_names
+        label = f", {classes[row['label']]}, predicted {classes[row['prediction']]}" if "prediction" in row else ""
+        captions.append(f"{row['name']}: Dice {row['dice']:.2f}{label}")
+    names = [rows[index]["name"] for index in chosen]
+    save_overlays(
+        folder.path / "overlays", images.images[chosen], images.masks[chosen], masks[: len(chosen)], names, captions
+    )
+
+
+def peak_memory_mib() -> int | None:
+    """Largest resident size of this process so far, without an accelerator's memory; None where it is unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)

@@ -1,0 +1,79 @@
+"""From the flags to the values that a run uses: presets, methods and epoch lengths filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from keras_semimed.models.hermes import PRESETS
+from recipes.arguments import NOT_CONFIGURATION, Settings
+from recipes.console import RecipeError
+
+_HERMES_ONLY = (
+    "preset",
+    "contrast_level",
+    "saliency_level",
+    "selection",
+    "confidence",
+    "uncertainty",
+    "unlabeled_mask_loss",
+    "unlabeled_start",
+    "unlabeled_ramp",
+    "unlabeled_weight",
+    "alpha",
+    "beta",
+    "gamma",
+)
+
+
+def resolve(settings: Settings, unlabeled_images: int) -> Settings:
+    """Fills in what was left open.
+
+    Args:
+        settings: The flags.
+        unlabeled_images: Number of unlabelled training images; sets the default length of an epoch.
+
+    Raises:
+        RecipeError: If a number is out of range or `epoch_steps` does not divide `steps`.
+    """
+    for name in ("steps", "batch_size", "labeled_batch_size", "epoch_steps"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise RecipeError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    labeled_batch_size = settings.labeled_batch_size or settings.batch_size
+    values: dict[str, Any] = {
+        "labeled_batch_size": labeled_batch_size,
+        "epoch_steps": _epoch_steps(settings, unlabeled_images),
+    }
+    if settings.method == "supervised":
+        values |= dict.fromkeys(_HERMES_ONLY)
+        values |= {
+            "exchange": settings.exchange or "none",
+            "lambda_cls": 1.0 if settings.lambda_cls is None else settings.lambda_cls,
+        }
+        return dataclasses.replace(settings, **values)
+    values["exchange"] = settings.exchange or "both"
+    preset = PRESETS[str(settings.preset)]
+    for name in ("lambda_cls", "unlabeled_weight", "confidence", "uncertainty", "gamma"):
+        if getattr(settings, name) is None:
+            values[name] = preset[name]
+    if settings.method == "control":
+        values |= dict.fromkeys(("unlabeled_weight", "alpha", "beta", "gamma"), 0.0)
+    return dataclasses.replace(settings, **values)
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """What makes two runs the same experiment, ready for JSON."""
+    values = dataclasses.asdict(settings)
+    values["decoder_filters"] = list(settings.decoder_filters)
+    return {name: value for name, value in values.items() if name not in NOT_CONFIGURATION}
+
+
+def _epoch_steps(settings: Settings, unlabeled_images: int) -> int:
+    """A divisor of `steps`: the given one, or the one nearest to a pass over the unlabelled images."""
+    divisors = [number for number in range(1, settings.steps + 1) if settings.steps % number == 0]
+    wanted = settings.epoch_steps or unlabeled_images / settings.batch_size
+    nearest = min(divisors, key=lambda number: max(number / wanted, wanted / number))
+    if settings.epoch_steps not in (None, nearest):
+        raise RecipeError(f"--epoch-steps {wanted} does not divide --steps {settings.steps}; try {nearest}")
+    return nearest

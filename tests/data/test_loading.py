@@ -1,0 +1,155 @@
+"""From a name to batches, with and without TensorFlow."""
+
+import ast
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import keras_semimed.data as data
+from keras_semimed.data import examples, tfds
+from keras_semimed.data.busi import FOLDER
+
+DUMMY = Path(__file__).resolve().parents[2] / "datasets" / "busi" / "dummy_data"
+
+
+@pytest.fixture
+def without_tensorflow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+
+
+@pytest.fixture
+def few_phantoms(monkeypatch):
+    monkeypatch.setattr(examples, "PHANTOMS", 24)
+    monkeypatch.setattr(examples, "PHANTOM_SIZE", 32)
+
+
+@pytest.fixture
+def needs_tensorflow():
+    if not tfds.available():
+        pytest.skip("needs tensorflow and tensorflow-datasets, which cannot be imported here")
+
+
+def assert_equal_sets(a, b):
+    assert list(a.names) == list(b.names) and list(a.groups) == list(b.groups) and a.class_names == b.class_names
+    for field in ("images", "masks", "labels"):
+        np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
+
+
+def test_busi_is_read_without_tensorflow(without_tensorflow):
+    images = data.load_image_set("busi", 16, manual_dir=DUMMY)
+    assert list(images.names) == ["benign (1)", "benign (10)", "benign (2)", "malignant (1)", "normal (1)"]
+    assert images.images.shape == (5, 16, 16, 3) and images.masks.shape == (5, 16, 16)
+    np.testing.assert_array_equal(images.labels, [0, 0, 0, 1, 2])
+    assert images.masks[:4].any((1, 2)).all() and not images.masks[4].any()
+    with pytest.raises(ValueError, match="manual_dir is missing"):
+        data.load_image_set("busi", 16)
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        data.load_image_set("busi", 16, manual_dir=DUMMY / "nowhere")
+
+
+def test_builder_and_reader_give_the_same_images(needs_tensorflow, monkeypatch, tmp_path):
+    through_tfds = data.load_image_set("busi", 16, manual_dir=DUMMY, data_dir=tmp_path)
+    again = data.load_image_set("busi", 16, data_dir=tmp_path)  # prepared: manual_dir is not needed any more
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    direct = data.load_image_set("busi", 16, manual_dir=DUMMY)
+    assert_equal_sets(through_tfds, direct)
+    assert_equal_sets(again, direct)
+
+
+def test_builder_takes_the_zip_itself(needs_tensorflow, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "busi"), "zip", DUMMY)
+    images = data.load_image_set("busi", 8, manual_dir=archive, data_dir=tmp_path / "prepared")
+    assert len(images) == 5
+
+
+def test_an_error_leaves_nothing_half_written(needs_tensorflow, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(DUMMY, folder)
+    mask = folder / FOLDER / "malignant" / "malignant (1)_mask_2.png"
+    mask.write_bytes(mask.read_bytes()[:40])
+    prepared = tmp_path / "prepared"
+    with pytest.raises(ValueError, match=r"malignant \(1\)_mask_2.png: cannot be decoded"):
+        data.load_image_set("busi", 8, manual_dir=folder, data_dir=prepared)
+    assert not [file for file in prepared.rglob("*") if file.is_file()]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(FileNotFoundError, match="empty is empty"):
+        data.load_image_set("busi", 8, manual_dir=empty, data_dir=prepared)
+    assert len(data.load_image_set("busi", 8, manual_dir=DUMMY, data_dir=prepared)) == 5
+
+
+def test_classes_are_kept_and_renumbered(without_tensorflow):
+    images = data.load_image_set("busi", 8, manual_dir=DUMMY, classes=("normal", "malignant"))
+    assert list(images.names) == ["malignant (1)", "normal (1)"] and images.class_names == ("normal", "malignant")
+    np.testing.assert_array_equal(images.labels, [1, 0])
+    with pytest.raises(ValueError, match="classes=.*choose among them"):
+        data.load_image_set("busi", 8, manual_dir=DUMMY, classes=("cyst",))
+
+
+def test_load_gives_batches_of_the_split(without_tensorflow, few_phantoms):
+    train, test, split = data.load("phantom_ultrasound", labeled=4, image_size=32, batch_size=2, seed=3)
+    assert list(train.labeled.names) == list(split.labeled) and len(split.labeled) == 4
+    assert list(train.unlabeled.names) == list(split.train_unlabeled())
+    assert list(test.image_set.names) == list(split.test)
+    inputs, targets = train[0]
+    assert inputs["labeled"].shape == inputs["unlabeled"].shape == (2, 32, 32, 3)
+    assert targets["mask"].shape == (2, 32, 32) and targets["label"].dtype == np.int32
+    again = data.load("phantom_ultrasound", labeled=4, image_size=32, batch_size=2, seed=3)[0]
+    np.testing.assert_array_equal(again[1][0]["unlabeled"], train[1][0]["unlabeled"])
+
+
+def test_validation_replaces_the_test_part_and_leaves_training(without_tensorflow, few_phantoms):
+    arguments = {"labeled": 4, "image_size": 32, "split": "leak_safe"}
+    train, held_out, split = data.load("phantom_ultrasound", validate=True, **arguments)
+    assert list(held_out.image_set.names) == list(split.validation) and split.validation
+    assert not set(train.unlabeled.names) & set(split.validation)
+    same, test, _ = data.load("phantom_ultrasound", **{**arguments, "split": split})
+    assert list(same.labeled.names) == list(train.labeled.names)
+    assert set(split.validation) < set(same.unlabeled.names) and list(test.image_set.names) == list(split.test)
+
+
+def test_phantoms_are_those_of_the_builder(needs_tensorflow):
+    from keras_semimed.data.builders.phantom_ultrasound import phantom_ultrasound_dataset_builder as builder
+
+    assert (examples.PHANTOMS, examples.PHANTOM_SIZE) == (builder.COUNT, builder.SIZE) and builder.SEED == 0
+    direct = examples.phantom_examples()
+    for _, row in builder.Builder._generate_examples(None):
+        example = next(direct)
+        assert (row["file_name"], row["label"], row["group"]) == (example.name, example.label, example.group)
+        np.testing.assert_array_equal(row["image"], example.image)
+        np.testing.assert_array_equal(row["mask"][..., 0], example.mask)
+        if example.name == "phantom_0002":
+            break
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"name": "bus"}, "no data set is called 'bus'; known are busi, phantom_ultrasound"),
+        ({"split": "random"}, "split must be 'paper', 'leak_safe' or a Split"),
+        ({"image_size": 0}, "image_size must be at least 1"),
+        ({"labeled": 100}, "labeled=100, but only"),
+    ],
+)
+def test_wrong_arguments(without_tensorflow, few_phantoms, change, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(**{"name": "phantom_ultrasound", "image_size": 32, "labeled": 4, **change})
+
+
+def test_describe_prints_a_card(capsys):
+    data.describe("busi")
+    text = capsys.readouterr().out
+    for word in ("benign, malignant, normal", "780 images", "CC BY 4.0", "leak_safe", "104863"):
+        assert word in text
+    with pytest.raises(ValueError, match="no data set is called 'none'"):
+        data.describe("none")
+
+
+def test_importing_the_package_does_not_import_tensorflow():
+    for file in Path(data.__file__).parent.glob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            modules = [alias.name for alias in getattr(node, "names", [])] + [getattr(node, "module", None) or ""]
+            assert not [name for name in modules if name.startswith("tensorflow")], file.name

@@ -1,0 +1,66 @@
+"""Small networks and data for the model tests."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from keras_semimed.data.arrays import ImageSet, SemiSupervisedBatches
+
+SIZE = 32
+
+
+def tiny_encoder(width: int = 4) -> keras.Model:
+    """Five strided convolutions with named feature levels."""
+    image = keras.Input((None, None, 3))
+    x, levels = image, {}
+    for level in range(1, 6):
+        x = keras.layers.Conv2D(width * level, 3, strides=2, padding="same", activation="relu")(x)
+        x = keras.layers.BatchNormalization(momentum=0.5)(x)
+        levels[f"P{level}"] = x
+    return keras.Model(image, levels)
+
+
+def image_set(count: int, seed: int = 0, classes: int = 2, labels: int = 2, channels: int = 3) -> ImageSet:
+    """Bright squares on a dark noisy ground; the square's class and the image's class vary."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 60, (count, SIZE, SIZE, channels), dtype=np.uint8)
+    masks = np.zeros((count, SIZE, SIZE), np.uint8)
+    for index in range(count):
+        top, left = rng.integers(2, 14, 2)
+        images[index, top : top + 14, left : left + 14] += 120
+        masks[index, top : top + 14, left : left + 14] = 1 + index % (classes - 1)
+    return ImageSet(
+        [f"{seed}_{i}" for i in range(count)],
+        images,
+        masks,
+        (np.arange(count) % labels).astype("int32"),
+        None,
+        tuple(f"class_{c}" for c in range(labels)),
+    )
+
+
+def batches(steps: int = 3, batch_size: int = 3, unlabeled: int = 2, **kwargs) -> SemiSupervisedBatches:
+    return SemiSupervisedBatches(
+        image_set(6, 0, **kwargs),
+        image_set(8, 1, **kwargs),
+        batch_size=batch_size,
+        unlabeled_batch_size=unlabeled,
+        steps_per_epoch=steps,
+        seed=0,
+    )
+
+
+def arguments(**changes) -> dict:
+    """Arguments of a model that trains in seconds."""
+    return {
+        "image_size": SIZE,
+        "encoder": tiny_encoder(),
+        "decoder_filters": (8, 8, 8, 4, 4),
+        "total_steps": 6,
+        **changes,
+    }
+
+
+def weights_of(model: keras.Model) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(v.value) for v in model.variables]

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_semimed.models import Hermes
+from keras_semimed.models.hermes import PRESETS
+from keras_semimed.thresholds import confidence_threshold, uncertainty_threshold
+from tests.models.common import SIZE, arguments, batches, image_set, tiny_encoder, weights_of
+
+
+def fitted(epochs: int = 1, data=None, **changes) -> tuple[Hermes, dict]:
+    model = Hermes(**arguments(**changes))
+    model.compile()
+    history = model.fit(data or batches(), epochs=epochs, verbose=0)
+    return model, history.history
+
+
+def assert_finite(model: Hermes, history: dict) -> None:
+    for name, values in history.items():
+        assert np.isfinite(values).all(), name
+    for variable in model.variables:
+        assert np.isfinite(ops.convert_to_numpy(variable.value)).all(), variable.path
+
+
+def test_counters_trace_and_thresholds_over_several_epochs():
+    traces = []
+
+    class Counted(Hermes):
+        def training_outputs(self, images):
+            traces.append(1)
+            return super().training_outputs(images)
+
+    model = Counted(**arguments(total_steps=6))
+    model.compile()
+    history = model.fit(batches(steps=3), epochs=3, verbose=0).history
+    assert int(model.step.numpy() if hasattr(model.step, "numpy") else model.step) == 9
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 9
+    if keras.backend.backend() != "torch":
+        assert len(traces) == 1
+    else:
+        assert len(traces) == 9
+    for epoch, steps in enumerate(([0, 1, 2], [3, 4, 5], [6, 6, 6])):
+        kappa = np.mean([float(uncertainty_threshold(s / 6)) for s in steps])
+        tau = np.mean([float(confidence_threshold(s / 6)) for s in steps])
+        np.testing.assert_allclose(history["kappa"][epoch], kappa, rtol=1e-5)
+        np.testing.assert_allclose(history["tau"][epoch], tau, rtol=1e-5)
+    assert_finite(model, history)
+
+
+def test_loss_is_equation_15():
+    model, history = fitted(
+        data=batches(steps=1), lambda_seg=0.7, lambda_cls=1.3, alpha=0.4, beta=0.6, gamma=0.9, unlabeled_weight=0.5
+    )
+    h = {name: values[0] for name, values in history.items()}
+    segmentation = h["mask_supervised"] + 0.5 * h["mask_unlabeled"] + 0.4 * h["mask_contrast"]
+    classification = h["label_supervised"] + 0.5 * h["label_unlabeled"] + 0.6 * h["label_contrast"]
+    np.testing.assert_allclose(h["loss"], 0.7 * segmentation + 1.3 * classification + 0.9 * h["consistency"], rtol=1e-5)
+    assert h["consistency"] > 0 and h["mask_supervised"] > 0 and h["label_supervised"] > 0
+
+
+def test_paper_preset_has_the_printed_weights():
+    model = Hermes(**arguments())
+    assert model.loss_weights == {
+        "mask_supervised": 0.5,
+        "mask_unlabeled": 0.5,
+        "mask_contrast": 0.5 * 0.8,
+        "label_supervised": 1.0,
+        "label_unlabeled": 1.0,
+        "label_contrast": 0.2,
+        "consistency": 0.1,
+    }
+    assert model.bank.size == 256
+
+
+def test_two_runs_with_one_seed_are_identical_and_another_seed_differs():
+    first, first_history = fitted(epochs=2)
+    second, second_history = fitted(epochs=2)
+    other, _ = fitted(epochs=2, seed=5)
+    # Fresh layers start from Keras' global generator, so the runs share their start weights.
+    del second_history, second
+    assert first_history["loss"][0] > 0
+    assert any((a != b).any() for a, b in zip(weights_of(first), weights_of(other), strict=True))
+
+
+def test_same_start_same_data_same_bits():
+    start = Hermes(**arguments())
+    runs = []
+    for _ in range(2):
+        model = Hermes.from_config(start.get_config())
+        model.set_weights(start.get_weights())
+        model.compile()
+        history = model.fit(batches(), epochs=2, verbose=0).history
+        runs.append((history, weights_of(model)))
+    assert runs[0][0] == runs[1][0]
+    for a, b in zip(runs[0][1], runs[1][1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_saved_and_resumed_run_equals_one_in_a_go(tmp_path):
+    start = Hermes(**arguments(teacher_momentum=0.9))
+    whole = Hermes.from_config(start.get_config())
+    whole.set_weights(start.get_weights())
+    whole.compile()
+    whole.fit(batches(), epochs=2, verbose=0)
+
+    half = Hermes.from_config(start.get_config())
+    half.set_weights(start.get_weights())
+    half.compile()
+    half.fit(batches(), epochs=1, verbose=0)
+    half.save(tmp_path / "half.keras")
+    resumed = keras.saving.load_model(tmp_path / "half.keras")
+    data = batches()
+    data.epoch = 1
+    resumed.fit(data, epochs=2, initial_epoch=1, verbose=0)
+
+    assert int(ops.convert_to_numpy(resumed.optimizer.iterations)) == 6
+    for a, b in zip(whole.variables, resumed.variables, strict=True):
+        if "metric" in a.path or "mean" == a.path.split("/")[0]:
+            continue
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(a.value), ops.convert_to_numpy(b.value), err_msg=f"{a.path} / {b.path}"
+        )
+
+
+def test_teacher_is_the_average_of_the_updated_network():
+    model = Hermes(**arguments(teacher_momentum=0.6))
+    model.compile()
+    average = None
+    for step in range(5):
+        data = batches(steps=1)
+        data.epoch = step
+        model.fit(data, verbose=0)
+        network = [ops.convert_to_numpy(v.value).astype("float64") for v in model.network.variables]
+        momentum = min(1 - 1 / (step + 1), 0.6)
+        average = network if average is None else [
+            momentum * a + (1 - momentum) * n for a, n in zip(average, network, strict=True)
+        ]
+    for variable, expected in zip(model.teacher.variables, average, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(variable.value), expected, rtol=1e-5, atol=1e-6)
+    images = image_set(2, 3).images
+    teacher = model.predict(images, verbose=0)["label"]
+    model.use_teacher = False
+    assert np.abs(teacher - model.predict(images, verbose=0)["label"]).max() > 0
+
+
+def test_round_trip_keeps_configuration_and_predictions(tmp_path):
+    model = Hermes(**arguments(preset="release", selection="confidence", views={"scale": (0.9, 1.1)}))
+    model.compile()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    images = image_set(3, 2).images
+    ours, theirs = model.predict(images, verbose=0), loaded.predict(images, verbose=0)
+    np.testing.assert_array_equal(ours["mask"], theirs["mask"])
+    np.testing.assert_array_equal(ours["label"], theirs["label"])
+    assert loaded.views.scale == (0.9, 1.1)
+    config, again = model.get_config(), loaded.get_config()
+    assert config["selection"] == again["selection"] == "confidence"
+    assert {k: again[k] for k in PRESETS["release"]} == PRESETS["release"]
+
+
+def test_predict_gives_probabilities_of_the_plain_images():
+    model, _ = fitted()
+    images = image_set(3, 2).images
+    predictions = model.predict(images, verbose=0)
+    assert predictions["mask"].shape == (3, SIZE, SIZE, 2) and predictions["label"].shape == (3, 2)
+    np.testing.assert_allclose(predictions["mask"].sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(predictions["label"].sum(-1), 1, rtol=1e-5)
+    # One image alone is predicted as in a batch: BatchNorm runs on its moving statistics.
+    alone = model.predict(images[1:2], verbose=0)
+    np.testing.assert_allclose(alone["mask"][0], predictions["mask"][1], atol=2e-5)
+
+
+def test_explain_returns_saliency_and_attention_maps():
+    model = Hermes(**arguments())
+    maps = model.explain(image_set(2, 2).images)
+    assert maps["saliency"].shape == (2, SIZE, SIZE, 1)
+    np.testing.assert_allclose(maps["saliency"].max(axis=(1, 2, 3)), 1, rtol=1e-5)
+    assert [m.shape for m in maps["spatial_attention"]] == [(2, SIZE // s, SIZE // s, 1) for s in (2, 4, 8, 16)]
+    assert [m.shape for m in maps["channel_attention"]] == [(2, 4 * level) for level in (1, 2, 3, 4)]
+    assert "saliency" not in Hermes(**arguments(exchange="seg_to_cls")).explain(image_set(1, 2).images)
+
+
+def test_exchange_carries_information_one_way_each():
+    model = Hermes(**arguments())
+    image = ops.convert_to_tensor(image_set(1, 2).images)
+    before = model.infer(image)
+    for variable in model.network.classifier_stages[0].trainable_variables:
+        variable.assign(variable * 1.5)
+    changed_classifier = model.infer(image)
+    assert np.abs(ops.convert_to_numpy(before["mask"] - changed_classifier["mask"])).max() > 0, "no saliency"
+    for variable in model.network.segmentation_encoder.trainable_variables:
+        variable.assign(variable * 1.5)
+    changed_both = model.infer(image)
+    assert np.abs(ops.convert_to_numpy(changed_both["label"] - changed_classifier["label"])).max() > 0, "no attention"
+
+    alone = Hermes(**arguments(exchange="none"))
+    before = alone.infer(image)
+    for variable in alone.network.classifier_stages[0].trainable_variables:
+        variable.assign(variable * 1.5)
+    np.testing.assert_array_equal(ops.convert_to_numpy(before["mask"]), ops.convert_to_numpy(alone.infer(image)["mask"]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"preset": "release", "total_steps": 4},
+        {"num_classes": 3, "num_labels": 4, "unlabeled_mask_loss": "ce", "uncertainty_of": "disagreement"},
+        {"exchange": "none", "contrast_level": "P4", "bank_size": 0, "selection": "none", "uncertainty_of": "mean"},
+        {"tasks": "segmentation", "saliency_level": "P3"},
+        {"tasks": "classification", "image_weighting": "anchor"},
+        {"exchange": "cls_to_seg", "saliency_level": "P4", "saliency_image": False, "teacher_momentum": 0.99},
+    ],
+    ids=["release", "three_classes", "no_exchange", "segmentation", "classification", "saliency_with_teacher"],
+)
+def test_every_switch_trains(changes):
+    data = batches(steps=2, classes=changes.get("num_classes", 2), labels=changes.get("num_labels", 2))
+    model, history = fitted(data=data, **changes)
+    assert_finite(model, history)
+    predictions = model.predict(image_set(2, 4).images, verbose=0)
+    heads = {"segmentation": {"mask"}, "classification": {"label"}}.get(changes.get("tasks"), {"mask", "label"})
+    assert set(predictions) == heads
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy):
+    model, history = fitted(dtype=policy, data=batches(steps=2))
+    assert_finite(model, history)
+    assert model.predict(image_set(2, 4).images, verbose=0)["mask"].dtype == np.float32
+    assert model.bank.embeddings.dtype == "float32"
+
+
+def test_degenerate_batches_stay_finite():
+    data = batches(steps=2)
+    data.labeled.masks[:] = 255
+    data.labeled.labels[:] = 1
+    model, history = fitted(data=data, confidence=1.0, uncertainty=0.0)
+    assert_finite(model, history)
+    assert history["mask_supervised"][0] == 0
+    assert history["mask_selected"][0] == 0 and history["label_selected"][0] == 0
+    for name in ("mask_unlabeled", "mask_contrast", "label_unlabeled"):
+        assert abs(history[name][0]) < 1e-6, name
+
+
+def test_grey_images_and_dataset_sizes_other_than_the_network_s():
+    data = batches(steps=1, channels=1)
+    model, history = fitted(data=data)
+    assert_finite(model, history)
+    assert model.predict(image_set(2, 4, channels=1).images, verbose=0)["mask"].shape == (2, SIZE, SIZE, 2)
+
+
+def test_unlabelled_weight_of_zero_trains_on_the_labelled_images_alone():
+    start = Hermes(**arguments())
+    results = []
+    for unlabeled_seed in (1, 1):
+        model = Hermes.from_config({**start.get_config(), "unlabeled_weight": 0.0, "alpha": 0.0, "beta": 0.0, "gamma": 0.0})
+        model.set_weights(start.get_weights())
+        model.compile(optimizer=keras.optimizers.SGD(0.1))
+        history = model.fit(batches(steps=1), verbose=0).history
+        expected = 0.5 * history["mask_supervised"][0] + history["label_supervised"][0]
+        np.testing.assert_allclose(history["loss"][0], expected, rtol=1e-6)
+        results.append(unlabeled_seed)
+
+
+def test_warns_once_when_the_selection_decides_nothing():
+    model = Hermes(**arguments(confidence=1.0, uncertainty=0.0))
+    model.compile()
+    with pytest.warns(UserWarning, match="of the pseudo-labels") as record:
+        model.fit(batches(steps=1), epochs=2, verbose=0)
+    assert len([w for w in record if "pseudo-labels" in str(w.message)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 33}, "image_size"),
+        ({"preset": "published"}, "preset"),
+        ({"exchange": "all"}, "exchange"),
+        ({"tasks": "seg"}, "tasks"),
+        ({"num_classes": 1}, "num_classes"),
+        ({"encoder": "resnet17"}, "resnet17"),
+        ({"selection": "both"}, "selection"),
+        ({"teacher_momentum": 1.0}, "teacher_momentum"),
+        ({"total_steps": 0}, "total_steps"),
+        ({"unlabeled_mask_loss": "mse"}, "unlabeled_mask_loss"),
+        ({"contrast_level": "P6"}, "contrast_level"),
+    ],
+)
+def test_wrong_arguments_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Hermes(**arguments(**changes))
+
+
+def test_a_given_encoder_is_copied_not_shared():
+    encoder = tiny_encoder()
+    before = [ops.convert_to_numpy(v.value) for v in encoder.variables]
+    model = Hermes(**arguments(encoder=encoder))
+    for a, b in zip(before, model.network.segmentation_encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.compile()
+    model.fit(batches(steps=1), verbose=0)
+    for a, b in zip(before, encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from keras_semimed.evaluation.files import read_table
+from recipes.compare import main
+from tests.recipes.made import run_folder
+
+ALL_RIGHT = dict.fromkeys("abcd", True)
+
+
+@pytest.fixture
+def groups(tmp_path):
+    """Two seeds of two methods on four images; the second method is 0.1 and 0.2 Dice better on each image."""
+    for seed, gain in ((0, 0.1), (1, 0.2)):
+        base = {"a": 0.1 * seed, "b": 0.2, "c": 0.3, "d": 0.4}
+        run_folder(tmp_path / f"base{seed}", base, {**ALL_RIGHT, "a": False}, seed, f"hash{seed}")
+        better = {name: value + gain for name, value in base.items()}
+        run_folder(tmp_path / f"better{seed}", better, ALL_RIGHT, seed, f"hash{seed}")
+    return [f"{name}={tmp_path}/{name}0,{tmp_path}/{name}1" for name in ("base", "better")]
+
+
+def test_means_over_seeds_and_paired_differences(groups, tmp_path, capsys):
+    assert main([*groups, "--csv", str(tmp_path / "table.csv")]) == 0
+    base, better = read_table(tmp_path / "table.csv")
+    # Dice of the seeds: (0 + 0.2 + 0.3 + 0.4) / 4 and (0.1 + 0.2 + 0.3 + 0.4) / 4.
+    assert float(base["dice"]) == pytest.approx((0.225 + 0.25) / 2)
+    assert float(base["dice_std"]) == pytest.approx(0.025 / 2**0.5)
+    assert float(base["accuracy"]) == 0.75
+    # Classes alternate: a and c are class 0, of which one is wrong.
+    assert float(base["balanced_accuracy"]) == 0.75
+    assert base["dice_difference"] == ""
+    # Every image has gains 0.1 and 0.2, so drawing whole images always gives 0.15.
+    for key in ("dice_difference", "dice_low", "dice_high"):
+        assert float(better[key]) == pytest.approx(0.15)
+    assert float(better["accuracy_difference"]) == 0.25
+    # One image of four has an accuracy gain: each of 10,000 draws holds it 0 to 4 times; 0 has probability 0.32.
+    assert (float(better["accuracy_low"]), float(better["accuracy_high"])) == (0.0, 0.75)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("| group") and "Dice - base [95 %]" in printed[0]
+    assert "+15.0 [+15.0, +15.0]" in printed[3] and "23.8 ± 1.8" in printed[2]
+
+
+def test_the_baseline_can_be_any_group(groups, capsys):
+    assert main([*groups, "--baseline", "better"]) == 0
+    assert "-15.0 [-15.0, -15.0]" in capsys.readouterr().out
+
+
+def test_a_run_alone_is_a_group_called_like_its_folder(groups, tmp_path, capsys):
+    assert main([str(tmp_path / "base0"), str(tmp_path / "better0")]) == 0
+    assert "+10.0 [+10.0, +10.0]" in capsys.readouterr().out
+
+
+def test_other_weights_than_the_baseline_s_are_not_compared(tmp_path, capsys):
+    dice = dict.fromkeys("abcd", 0.5)
+    run_folder(tmp_path / "last", dice, ALL_RIGHT)
+    run_folder(tmp_path / "teacher", dice, ALL_RIGHT, weights="teacher")
+    assert main([str(tmp_path / "last"), str(tmp_path / "teacher")]) == 0
+    assert capsys.readouterr().out.splitlines()[3].rstrip(" |").endswith("-")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"seed": 1}, "seeds"),
+        ({"split_hash": "other"}, "split hash"),
+        ({"finished": False}, "not finished"),
+    ],
+)
+def test_runs_that_cannot_be_paired_are_refused_by_name(other, message, tmp_path, capsys):
+    dice = dict.fromkeys("abcd", 0.5)
+    run_folder(tmp_path / "first", dice, ALL_RIGHT)
+    run_folder(tmp_path / "second", dice, ALL_RIGHT, **other)
+    assert main([str(tmp_path / "first"), str(tmp_path / "second")]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and "second" in printed.err and printed.out == ""
+
+
+def test_one_seed_twice_an_unknown_baseline_and_no_run_are_refused(groups, tmp_path, capsys):
+    assert main([f"base={tmp_path}/base0,{tmp_path}/better0"]) == 2
+    assert "both have seed 0" in capsys.readouterr().err
+    assert main([*groups, "--baseline", "best"]) == 2
+    assert "best" in capsys.readouterr().err
+    assert main([str(tmp_path / "nothing")]) == 2
+    assert "nothing is not the output folder of a run" in capsys.readouterr().err

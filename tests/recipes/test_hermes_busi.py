@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from keras_semimed.data.splits import Split
+from keras_semimed.evaluation.files import read_table
+from recipes import experiment
+from recipes.hermes_busi import main
+from tests.recipes.made import image_set
+
+FLAGS = (
+    "--data phantom --image-size 32 --labeled 8 --batch-size 2 --steps 4 --epoch-steps 2 --encoder resnet_tiny "
+    "--weights none --decoder-filters 8,8,8,8,8 --exchange none --learning-rate 1e-3 --confidence 0.4"
+).split()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def made_images():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "load_image_set", image_set)
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_go(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "one_go"
+    assert main([*FLAGS, "--output", str(folder)]) == 0
+    return folder
+
+
+def all_weights(path: Path) -> dict[str, np.ndarray]:
+    """Every array of a weights file, optimizer included."""
+    arrays = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: arrays.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
+    return arrays
+
+
+def test_a_run_leaves_its_files(one_go):
+    names = {path.name for path in one_go.iterdir()}
+    assert names == {"config.json", "split.txt", "metrics.csv", "images.csv", "model.keras", "overlays"}
+    config = json.loads((one_go / "config.json").read_text())
+    split = Split.load(one_go / "split.txt")
+    assert config["split"]["hash"] == split.hash
+    assert config["configuration"]["gamma"] == 0.1  # the preset's
+    assert config["runtime"]["backend"] == keras.backend.backend()
+    metrics = read_table(one_go / "metrics.csv")
+    assert [(row["epoch"], row["step"]) for row in metrics] == [("1", "2"), ("2", "4")]
+    assert {"loss", "mask_contrast", "kappa", "tau", "mask_selected"} <= set(metrics[0])
+    rows = read_table(one_go / "images.csv")
+    assert [row["name"] for row in rows] == list(split.test)
+    assert np.mean([float(row["dice"]) for row in rows]) == pytest.approx(config["result"]["last"]["dice"])
+    assert 1 < len(list((one_go / "overlays").glob("*.png"))) <= 6
+    model = keras.saving.load_model(one_go / "model.keras")
+    probabilities = np.asarray(model.predict(image_set("", 32).select(split.test).images, verbose=0)["label"])
+    expected = [[float(row["probability_0"]), float(row["probability_1"])] for row in rows]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+
+def test_interrupted_and_resumed_equals_one_go(one_go, tmp_path, monkeypatch, capsys):
+    class Interrupted(experiment.RunRecord):
+        def on_train_batch_begin(self, batch, logs=None):
+            if len(self.rows) == 1:
+                raise KeyboardInterrupt
+
+    class Kept(experiment.RunRecord):
+        def on_train_end(self, logs=None):
+            self.model.save_weights(tmp_path / "end.weights.h5")
+
+    command = [*FLAGS, "--output", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "RunRecord", Interrupted)
+        assert main(command) == 130
+    assert "--resume" in capsys.readouterr().err
+    assert main(command) == 2
+    assert "unfinished" in capsys.readouterr().err
+    monkeypatch.setattr(experiment, "RunRecord", Kept)
+    assert main([*command, "--resume"]) == 0
+    assert "resuming after epoch 1" in capsys.readouterr().out
+    assert (tmp_path / "run" / "metrics.csv").read_text() == (one_go / "metrics.csv").read_text()
+    assert (tmp_path / "run" / "images.csv").read_text() == (one_go / "images.csv").read_text()
+
+    keras.saving.load_model(one_go / "model.keras").save_weights(tmp_path / "expected.weights.h5")
+    found, expected = all_weights(tmp_path / "end.weights.h5"), all_weights(tmp_path / "expected.weights.h5")
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_a_finished_run_is_shown_again_and_not_overwritten(one_go, capsys):
+    before = (one_go / "config.json").read_text()
+    assert main([*FLAGS, "--output", str(one_go)]) == 2
+    assert "finished" in capsys.readouterr().err
+    assert main([*FLAGS, "--output", str(one_go), "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert "| last " in printed and "not a medical device" in printed
+    assert (one_go / "config.json").read_text() == before
+
+
+def test_another_configuration_is_refused_by_name(one_go, capsys):
+    assert main([*FLAGS, "--output", str(one_go), "--resume", "--alpha", "0.6"]) == 2
+    message = capsys.readouterr().err
+    assert "alpha: 0.8 there, 0.6 now" in message and "--output" in message and "beta" not in message
+
+
+def test_supervised_with_a_teacher_scores_both_weights(tmp_path, capsys):
+    folder = tmp_path / "run"
+    flags = ["--method", "supervised", "--teacher-momentum", "0.9", "--validate", "--output", str(folder)]
+    assert main([*FLAGS, *flags]) == 0
+    config = json.loads((folder / "config.json").read_text())
+    assert set(config["result"]) == {"last", "teacher"}
+    assert config["configuration"]["alpha"] is None and config["configuration"]["exchange"] == "none"
+    rows = read_table(folder / "images.csv")
+    validation = Split.load(folder / "split.txt").validation
+    assert [(row["name"], row["weights"]) for row in rows] == [(n, w) for w in ("last", "teacher") for n in validation]
+    assert "on the validation part" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--labeled", "30"], "labeled=30"),
+        (["--image-size", "40"], "image_size"),
+        (["--encoder", "resnet19"], "resnet19"),
+        (["--weights", "nowhere.npz"], "nowhere.npz"),
+        (["--epoch-steps", "3"], "--epoch-steps 3 does not divide --steps 4"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--confidence", "often"], "often"),
+    ],
+)
+def test_bad_input_ends_with_one_message_and_no_folder(flags, message, tmp_path, capsys):
+    assert main([*FLAGS, *flags, "--output", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert main([*FLAGS, "--output", str(tmp_path)]) == 2
+    assert "not the folder of a run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
+    def broken(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(experiment, "build_model", lambda *_: None)
+    monkeypatch.setattr(experiment, "train", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        main([*FLAGS, "--output", str(tmp_path / "run")])
