@@ -133,9 +133,8 @@ def main() -> None:
     for figure, text in FIGURES.items():
         memory = "" if arguments.no_memory else f", peak memory {peak_memory(figure):.2f} GiB"
         values = seconds[figure]
-        print(
-            f"{figure}  {text:16s} {statistics.median(values):7.3f} s (from {min(values):.3f} to {max(values):.3f}){memory}"
-        )
+        spread = f"from {min(values):.3f} to {max(values):.3f}"
+        print(f"{figure}  {text:16s} {statistics.median(values):7.3f} s ({spread}){memory}")
     for first, second in (("c", "b"), ("c", "a"), ("b", "a")):
         ratios = [x / y for x, y in zip(seconds[first], seconds[second], strict=True)]
         print(f"{first} / {second}  {statistics.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f})")

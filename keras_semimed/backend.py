@@ -78,7 +78,7 @@ def run_after_step(model: keras.Model, result: Any) -> Any:
 def describe_runtime() -> dict[str, str]:
     """Returns the backend, the devices it sees and the versions that make a run repeatable."""
     backend = keras.backend.backend()
-    devices = ", ".join(keras.distribution.list_devices()) or "cpu"
+    devices = ", ".join(_devices(backend)) or "cpu"
     versions = {}
     for package in ("keras", "keras-hub", "tensorflow", "jax", "torch", "numpy"):
         try:
@@ -86,6 +86,14 @@ def describe_runtime() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return {"backend": backend, "devices": devices, **versions}
+
+
+def _devices(backend: str) -> list[str]:
+    if backend == "torch":
+        import torch
+
+        return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return keras.distribution.list_devices()
 
 
 def enable_determinism() -> None:

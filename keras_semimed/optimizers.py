@@ -35,7 +35,9 @@ def branch_optimizer(
         raise ValueError(f"`classifier` must be 'sgd' or 'adam'. Received: {classifier!r}.")
 
     def schedule() -> keras.optimizers.schedules.LearningRateSchedule:
-        return keras.optimizers.schedules.PolynomialDecay(learning_rate, total_steps, end_learning_rate=0.0, power=power)
+        return keras.optimizers.schedules.PolynomialDecay(
+            learning_rate, total_steps, end_learning_rate=0.0, power=power
+        )
 
     if classifier == "sgd":
         classification = keras.optimizers.SGD(schedule(), momentum=0.9, weight_decay=10 * weight_decay)

@@ -11,6 +11,10 @@ from typing import Any
 METHODS = ("hermes", "supervised", "control")
 LEVELS = ("P1", "P2", "P3", "P4", "P5")
 
+# Titles of two sections of the help.
+UNLABELED = "unlabelled part (hermes and control)"
+WEIGHTS = "loss weights (control: all but the lambdas are 0)"
+
 DEMO: dict[str, Any] = {
     "data": "phantom",
     "image_size": 64,
@@ -27,6 +31,35 @@ DEMO: dict[str, Any] = {
     "unlabeled_ramp": 100,
     "output": Path("runs/demo"),
 }
+
+# Flags that are arguments of the models, under the same names.
+SHARED_ARGUMENTS = (
+    "image_size",
+    "encoder",
+    "weights",
+    "decoder_filters",
+    "tasks",
+    "exchange",
+    "lambda_seg",
+    "lambda_cls",
+    "teacher_momentum",
+    "seed",
+)
+HERMES_ARGUMENTS = (
+    "preset",
+    "contrast_level",
+    "saliency_level",
+    "selection",
+    "confidence",
+    "uncertainty",
+    "unlabeled_mask_loss",
+    "unlabeled_start",
+    "unlabeled_ramp",
+    "unlabeled_weight",
+    "alpha",
+    "beta",
+    "gamma",
+)
 
 # Where a run reads and writes, and how it was asked for: no part of what makes two runs the same experiment.
 NOT_CONFIGURATION = ("manual_dir", "data_dir", "output", "resume", "demo")
@@ -164,74 +197,37 @@ class Settings:
     )
 
     selection: str | None = _flag(
-        "unlabelled part (hermes and control)",
-        "dual",
-        "which pseudo-labels count (Eq. 7)",
-        choices=("none", "confidence", "uncertainty", "dual"),
+        UNLABELED, "dual", "which pseudo-labels count (Eq. 7)", choices=("none", "confidence", "uncertainty", "dual")
     )
     confidence: str | float | None = _flag(
-        "unlabelled part (hermes and control)",
+        UNLABELED,
         None,
         "tau: scheduled (Eq. 17), class_wise, or a fixed number in [0, 1]",
         _threshold,
         shown="preset's",
     )
     uncertainty: str | float | None = _flag(
-        "unlabelled part (hermes and control)",
-        None,
-        "kappa: scheduled (Eq. 16), release, or a fixed number in nats",
-        _threshold,
-        shown="preset's",
+        UNLABELED, None, "kappa: scheduled (Eq. 16), release, or a fixed number in nats", _threshold, shown="preset's"
     )
     unlabeled_mask_loss: str | None = _flag(
-        "unlabelled part (hermes and control)",
-        "dice",
-        "masked Dice (Eq. 9) or cross-entropy",
-        choices=("dice", "ce"),
+        UNLABELED, "dice", "masked Dice (Eq. 9) or cross-entropy", choices=("dice", "ce")
     )
-    unlabeled_start: int | None = _flag(
-        "unlabelled part (hermes and control)", 0, "step at which the unlabelled terms start", int
-    )
-    unlabeled_ramp: int | None = _flag(
-        "unlabelled part (hermes and control)", 0, "steps over which their weight then rises", int
-    )
+    unlabeled_start: int | None = _flag(UNLABELED, 0, "step at which the unlabelled terms start", int)
+    unlabeled_ramp: int | None = _flag(UNLABELED, 0, "steps over which their weight then rises", int)
 
-    unlabeled_weight: float | None = _flag(
-        "loss weights (control: all but the lambdas are 0)",
-        None,
-        "factor of Eq. 9 and Eq. 10",
-        float,
-        shown="preset's",
-    )
-    alpha: float | None = _flag(
-        "loss weights (control: all but the lambdas are 0)", 0.8, "pixel contrast (Eq. 11)", float
-    )
-    beta: float | None = _flag(
-        "loss weights (control: all but the lambdas are 0)", 0.2, "image contrast (Eq. 12)", float
-    )
-    gamma: float | None = _flag(
-        "loss weights (control: all but the lambdas are 0)",
-        None,
-        "inter-task consistency (Eq. 14)",
-        float,
-        shown="preset's",
-    )
-    lambda_seg: float = _flag(
-        "loss weights (control: all but the lambdas are 0)", 0.5, "segmentation branch (Eq. 15)", float
-    )
+    unlabeled_weight: float | None = _flag(WEIGHTS, None, "factor of Eq. 9 and Eq. 10", float, shown="preset's")
+    alpha: float | None = _flag(WEIGHTS, 0.8, "pixel contrast (Eq. 11)", float)
+    beta: float | None = _flag(WEIGHTS, 0.2, "image contrast (Eq. 12)", float)
+    gamma: float | None = _flag(WEIGHTS, None, "inter-task consistency (Eq. 14)", float, shown="preset's")
+    lambda_seg: float = _flag(WEIGHTS, 0.5, "segmentation branch (Eq. 15)", float)
     lambda_cls: float | None = _flag(
-        "loss weights (control: all but the lambdas are 0)",
-        None,
-        "classification branch (Eq. 15)",
-        float,
-        shown="preset's; supervised: 1",
+        WEIGHTS, None, "classification branch (Eq. 15)", float, shown="preset's; supervised: 1"
     )
 
     output: Path = _flag("output", Path("runs/hermes_busi"), "folder of the run", Path)
     resume: bool = _switch("output", "go on from the last finished epoch of the run in --output, if there is one")
     demo: bool = _switch(
-        "output",
-        "phantoms, a small encoder, 64 pixels: minutes on two cores; flags that are given still apply",
+        "output", "phantoms, a small encoder, 64 pixels: minutes on two cores; flags that are given still apply"
     )
 
 

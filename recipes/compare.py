@@ -3,8 +3,8 @@
     python -m recipes.compare supervised=runs/s0,runs/s1,runs/s2 hermes=runs/h0,runs/h1,runs/h2 --baseline supervised
 
 A run is the output folder of a recipe; a group NAME=RUN,RUN,... holds the seeds of one configuration; a run on its own
-is a group called like its folder. Runs are paired by seed, images by name, weights by kind (last with last, teacher with
-teacher). The interval resamples images: what all seeds scored on one image is drawn together. It says how far the
+is a group called like its folder. Runs are paired by seed, images by name, weights by kind (last with last, teacher
+with teacher). The interval resamples images: what all seeds scored on one image is drawn together. It says how far the
 choice of test images moves the difference; the standard deviation over seeds says how far training does.
 """
 
@@ -132,9 +132,11 @@ def pair_runs(runs: Sequence[Run], baseline: Sequence[Run], name: str, baseline_
 
 
 def _differences(pairs: Sequence[tuple[list[Row], list[Row]]]) -> dict[str, float]:
-    differences = {}
+    differences: dict[str, float] = {}
     for metric in PAIRED:
-        names, first, second = [], [], []
+        names: list[str] = []
+        first: list[float] = []
+        second: list[float] = []
         for rows, other_rows in pairs:
             others = {row["name"]: row for row in other_rows}
             for row in rows:
@@ -142,11 +144,11 @@ def _differences(pairs: Sequence[tuple[list[Row], list[Row]]]) -> dict[str, floa
                     raise RecipeError(
                         f"image {row['name']!r} is not in the baseline's images.csv; run the baseline again"
                     )
-                scores = _score(row, metric), _score(others[row["name"]], metric)
-                if None not in scores:
+                score, other = _score(row, metric), _score(others[row["name"]], metric)
+                if score is not None and other is not None:
                     names.append(row["name"])
-                    first.append(scores[0])
-                    second.append(scores[1])
+                    first.append(score)
+                    second.append(other)
         if names:
             found = paired_bootstrap(first, second, clusters=names)
             differences |= {f"{metric}_{key}": value for key, value in _named(found).items()}

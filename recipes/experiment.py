@@ -10,16 +10,14 @@ import keras
 import numpy as np
 
 from keras_semimed import backend
-from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches
-from keras_semimed.data.cards import card
-from keras_semimed.data.loading import load_image_set
-from keras_semimed.data.splits import PARTS, Split, leak_safe_split, paper_split
+from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, Split, load
+from keras_semimed.data.splits import PARTS
 from keras_semimed.evaluation import evaluate_images, save_overlays, summarize
 from keras_semimed.evaluation.files import whole_file, write_table
 from keras_semimed.evaluation.images import Row
 from keras_semimed.models import Hermes, SemiSupervisedModel, Supervised
-from recipes.arguments import Settings
-from recipes.console import NOTICE, input_errors, print_result, print_section
+from recipes.arguments import HERMES_ARGUMENTS, SHARED_ARGUMENTS, Settings
+from recipes.console import NOTICE, RecipeError, input_errors, print_result, print_section
 from recipes.resolve import configuration, resolve
 from recipes.run_folder import RunFolder, RunRecord
 
@@ -28,17 +26,14 @@ OVERLAYS = 6
 
 
 class Data(NamedTuple):
-    """The images and who is what."""
+    """The images by what a run does with them."""
 
-    images: ImageSet
+    labeled: ImageSet
+    unlabeled: ImageSet
+    held_out: ImageSet
     split: Split
-    part: str
-    """Name of the part that is scored."""
-
-    @property
-    def held_out(self) -> ImageSet:
-        """The images that are scored."""
-        return self.images.select(getattr(self.split, self.part))
+    scored: str
+    """Name of the part that is held out and scored."""
 
 
 def run(settings: Settings) -> None:
@@ -53,18 +48,18 @@ def run(settings: Settings) -> None:
     keras.config.set_dtype_policy(settings.mixed_precision)
     with input_errors():
         data = load_data(settings)
-    settings = resolve(settings, len(data.split.train_unlabeled(settings.validate)))
+    settings = resolve(settings, len(data.unlabeled))
     description = describe(settings, data)
     folder = RunFolder(settings.output, description, settings.resume)
     print_section("runtime", description["runtime"])
     print_section("configuration", description["configuration"])
-    print_section("split", {**description["split"]["sizes"], "hash": data.split.hash, "scored": data.part})
+    print_section("split", {**description["split"]["sizes"], "hash": data.split.hash, "scored": data.scored})
     if folder.result is None:
         with input_errors():
-            model = build_model(settings, data.images)
+            model = build_model(settings, data.labeled)
         train(model, settings, data, folder)
         score(model, data, folder)
-    print_result(folder.content["result"], data.part)
+    print_result(folder.content["result"], data.scored)
     cost = folder.content["cost"]
     memory = "unknown" if cost["peak_memory_mib"] is None else f"{cost['peak_memory_mib']} MiB"
     print(f"\ntraining {cost['training_seconds']:.0f} s, peak memory of the process {memory}")
@@ -73,14 +68,24 @@ def run(settings: Settings) -> None:
 
 def load_data(settings: Settings) -> Data:
     """Reads and splits the images."""
-    name = DATA_SETS[settings.data]
-    classes = card(name).study_classes
-    images = load_image_set(name, settings.image_size, settings.manual_dir, settings.data_dir, classes)
-    if settings.split == "leak_safe":
-        split = leak_safe_split(images.names, images.labels, images.groups, settings.seed, settings.labeled)
-    else:
-        split = paper_split(images.names, images.labels, settings.seed, settings.labeled)
-    return Data(images, split, "validation" if settings.validate else "test")
+    try:
+        train, evaluation, split = load(
+            DATA_SETS[settings.data],
+            settings.labeled,
+            settings.split,
+            settings.seed,
+            settings.image_size,
+            validate=settings.validate,
+            manual_dir=settings.manual_dir,
+            data_dir=settings.data_dir,
+        )
+    except AssertionError as error:
+        # What TFDS raises where it has no folder to prepare a data set from.
+        if settings.manual_dir is not None:
+            raise
+        raise RecipeError(f"--manual-dir is missing, and {settings.data} was not prepared before. {error}") from error
+    scored = "validation" if settings.validate else "test"
+    return Data(train.labeled, train.unlabeled, evaluation.image_set, split, scored)
 
 
 def describe(settings: Settings, data: Data) -> dict:
@@ -96,58 +101,31 @@ def describe(settings: Settings, data: Data) -> dict:
             "split_hash": data.split.hash,
         },
         "runtime": runtime,
-        "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.part},
+        "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.scored},
     }
 
 
 def build_model(settings: Settings, images: ImageSet) -> SemiSupervisedModel:
-    """Makes and compiles the model of `settings`, which must be resolved."""
-    common = {
+    """Makes and compiles the model of `settings`, which must be resolved, for the classes of `images`."""
+    names = SHARED_ARGUMENTS + (HERMES_ARGUMENTS if settings.method != "supervised" else ())
+    arguments = {name: getattr(settings, name) for name in names}
+    arguments |= {
         "num_classes": images.num_classes,
         "num_labels": len(images.class_names),
-        "image_size": settings.image_size,
-        "encoder": settings.encoder,
-        "weights": settings.weights,
         "total_steps": settings.steps,
-        "decoder_filters": settings.decoder_filters,
-        "tasks": settings.tasks,
-        "exchange": settings.exchange,
-        "lambda_seg": settings.lambda_seg,
-        "lambda_cls": settings.lambda_cls,
-        "teacher_momentum": settings.teacher_momentum,
-        "seed": settings.seed,
     }
-    model: SemiSupervisedModel
-    if settings.method == "supervised":
-        model = Supervised(**common)
-    else:
-        model = Hermes(
-            **common,
-            preset=settings.preset,
-            contrast_level=settings.contrast_level,
-            saliency_level=settings.saliency_level,
-            selection=settings.selection,
-            confidence=settings.confidence,
-            uncertainty=settings.uncertainty,
-            unlabeled_mask_loss=settings.unlabeled_mask_loss,
-            unlabeled_start=settings.unlabeled_start,
-            unlabeled_ramp=settings.unlabeled_ramp,
-            unlabeled_weight=settings.unlabeled_weight,
-            alpha=settings.alpha,
-            beta=settings.beta,
-            gamma=settings.gamma,
-        )
-    model.compile(
-        model.default_optimizer(learning_rate=settings.learning_rate, classifier=settings.classifier_optimizer)
-    )
+    model = Supervised(**arguments) if settings.method == "supervised" else Hermes(**arguments)
+    optimizer = model.default_optimizer(learning_rate=settings.learning_rate, classifier=settings.classifier_optimizer)
+    model.compile(optimizer)
     return model
 
 
 def train(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder) -> None:
     """Trains to the end, from the last finished epoch where there is one; the last weights count."""
+    assert settings.epoch_steps is not None and settings.labeled_batch_size is not None  # resolved
     dataset = SemiSupervisedBatches(
-        data.images.select(data.split.labeled),
-        data.images.select(data.split.train_unlabeled(settings.validate)),
+        data.labeled,
+        data.unlabeled,
         batch_size=settings.labeled_batch_size,
         # The supervised baseline leaves the unlabelled images alone: one is enough to fill its place in the batch.
         unlabeled_batch_size=1 if settings.method == "supervised" else settings.batch_size,
@@ -198,7 +176,7 @@ def score(model: SemiSupervisedModel, data: Data, folder: RunFolder) -> None:
 
 def draw_cases(model: SemiSupervisedModel, images: ImageSet, rows: list[Row], folder: RunFolder) -> None:
     """Pictures from the worst to the best Dice in equal steps of rank, for the weights that `rows` belong to."""
-    if "dice" not in rows[0]:
+    if images.masks is None or "dice" not in rows[0]:
         return
     order = np.argsort([row["dice"] for row in rows], kind="stable")
     chosen = [int(index) for index in order[np.linspace(0, len(order) - 1, min(OVERLAYS, len(order))).astype(int)]]

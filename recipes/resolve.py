@@ -6,24 +6,8 @@ import dataclasses
 from typing import Any
 
 from keras_semimed.models.hermes import PRESETS
-from recipes.arguments import NOT_CONFIGURATION, Settings
+from recipes.arguments import HERMES_ARGUMENTS, NOT_CONFIGURATION, Settings
 from recipes.console import RecipeError
-
-_HERMES_ONLY = (
-    "preset",
-    "contrast_level",
-    "saliency_level",
-    "selection",
-    "confidence",
-    "uncertainty",
-    "unlabeled_mask_loss",
-    "unlabeled_start",
-    "unlabeled_ramp",
-    "unlabeled_weight",
-    "alpha",
-    "beta",
-    "gamma",
-)
 
 
 def resolve(settings: Settings, unlabeled_images: int) -> Settings:
@@ -46,7 +30,7 @@ def resolve(settings: Settings, unlabeled_images: int) -> Settings:
         "epoch_steps": _epoch_steps(settings, unlabeled_images),
     }
     if settings.method == "supervised":
-        values |= dict.fromkeys(_HERMES_ONLY)
+        values |= dict.fromkeys(HERMES_ARGUMENTS)
         values |= {
             "exchange": settings.exchange or "none",
             "lambda_cls": 1.0 if settings.lambda_cls is None else settings.lambda_cls,

@@ -77,9 +77,12 @@ class RunFolder:
         return True
 
     def save_model(self, model: keras.Model) -> None:
-        """Writes model.keras."""
+        """Writes model.keras without the optimizer, whose state is larger than the model."""
+        config = {**keras.saving.serialize_keras_object(model), "compile_config": None}
+        bare = keras.saving.deserialize_keras_object(config)
+        bare.set_weights(model.get_weights())
         with whole_file(self.path / "model.keras") as temporary:
-            model.save(temporary)
+            bare.save(temporary)
 
     def finish(self, **content: Any) -> None:
         """Notes the result; the state to resume from is not needed any more."""

@@ -161,23 +161,23 @@ def draw_lesion(rng: np.random.Generator) -> Lesion:
     malignant = bool(rng.random() < MALIGNANT_SHARE)
     irregularity = np.exp(rng.normal(-2.1 if malignant else -3.4, 0.45))
     outline = _draw_outline(rng, np.exp(rng.normal(0.12 if malignant else -0.42, 0.25)), irregularity)
-    spots = rng.integers(3, 9) if rng.random() < (0.5 if malignant else 0.08) else 0
+    spots = rng.integers(3, 9) if rng.random() < (0.7 if malignant else 0.06) else 0
     return Lesion(
         label=int(malignant),
         outline=outline,
-        level=float(np.clip(rng.normal(-18.0 if malignant else -14.5, 3.0), -26.0, -9.0)),
-        texture=float(np.exp(rng.normal(1.2 if malignant else 0.3, 0.4))),
+        level=float(np.clip(rng.normal(-17.0 if malignant else -15.5, 3.0), -26.0, -9.5)),
+        texture=float(np.exp(rng.normal(1.45 if malignant else 0.2, 0.4))),
         margin=float(np.exp(rng.normal(-0.7 if malignant else -1.5, 0.45))),
-        rim=float(rng.uniform(7.0, 13.0)) if rng.random() < (0.08 if malignant else 0.5) else 0.0,
-        halo=float(rng.uniform(5.0, 11.0)) if rng.random() < (0.75 if malignant else 0.08) else 0.0,
-        excess_attenuation=float(max(rng.normal(0.6 if malignant else -0.5, 0.42), -0.9)),
+        rim=float(rng.uniform(7.0, 13.0)) if rng.random() < (0.06 if malignant else 0.65) else 0.0,
+        halo=float(rng.uniform(5.0, 11.0)) if rng.random() < (0.85 if malignant else 0.08) else 0.0,
+        excess_attenuation=float(max(rng.normal(0.65 if malignant else -0.5, 0.4), -0.9)),
         edge_shadow=float(rng.uniform(3.0, 8.0)) if rng.random() < (0.15 if malignant else 0.5) else 0.0,
         calcifications=tuple((float(r), float(a)) for r, a in rng.uniform((0.0, -np.pi), (0.85, np.pi), (spots, 2))),
     )
 
 
 def _draw_outline(rng: np.random.Generator, aspect: float, irregularity: float) -> Outline:
-    area = FIELD_MM**2 * np.exp(rng.triangular(np.log(0.012), np.log(0.07), np.log(0.24)))
+    area = FIELD_MM**2 * np.exp(rng.triangular(np.log(0.014), np.log(0.085), np.log(0.24)))
     half_width = np.sqrt(area / (np.pi * aspect))
     half_height = half_width * aspect
     orders = np.arange(2, 12)
@@ -273,9 +273,9 @@ def _distractors(scene: np.random.Generator, grid: Grid, echogenicity: np.ndarra
         echogenicity += (scene.normal(-10.5, 1.5) + 0.25 * echogenicity - echogenicity) * inside
         echogenicity += 4.0 * _ridge(distance, 0.4)
     attenuation = np.full(grid.shape, _ATTENUATION_DB_PER_MM)
-    for _ in range(scene.integers(0, 6)):
+    for _ in range(scene.integers(0, 4)):
         start, place = scene.uniform((0.0, 0.0), (16.0, FIELD_MM))
-        width, loss = scene.uniform((0.6, 2.0), (3.0, 10.0))
+        width, loss = scene.uniform((0.6, 2.0), (3.0, 9.0))
         attenuation += loss / 2.0 * _ridge(x - place, width) * _ridge(z - start, 2.0 / np.sqrt(np.pi))
     return attenuation
 
@@ -299,7 +299,7 @@ def _insert_lesion(
     echogenicity += lesion.rim * _ridge(distance - 0.25, 0.35)
     for spot_radius, spot_angle in lesion.calcifications:
         gap = size * np.abs(radius * np.exp(1j * angle) - spot_radius * np.exp(1j * spot_angle))
-        echogenicity += 22.0 * _ridge(gap, 0.3)
+        echogenicity += 24.0 * _ridge(gap, 0.35)
     attenuation += lesion.excess_attenuation * inside
     for side in (-1.0, 1.0):
         beam = _ridge(x - outline.lateral - side * 0.97 * outline.half_width, 0.7)
@@ -342,7 +342,7 @@ def _scan(
     aperture = np.exp(-2.0 * (np.pi * 0.65 * across) ** 2)  # neighbouring beams share tissue: shadows have soft sides
     loss = np.fft.irfft(np.fft.rfft(loss, axis=1) * aperture, n=grid.shape[1], axis=1)
     compensation = np.maximum(z, 0.0) * (_ATTENUATION_DB_PER_MM + scene.normal(0.0, 0.15))
-    lateral_gain = scene.normal(0.0, 1.0) * np.sin(2 * np.pi * (x / scene.uniform(30.0, 80.0) + scene.random()))
+    lateral_gain = scene.normal(0.0, 2.5) * np.sin(2 * np.pi * (x / scene.uniform(30.0, 80.0) + scene.random()))
     noise_level = scene.uniform(-72.0, -58.0)
     dynamic_range, gain = scene.uniform(44.0, 56.0), scene.normal(0.0, 3.5)
 

@@ -20,5 +20,14 @@ def arguments_config(model: keras.Model) -> dict[str, Any]:
         value = getattr(model, name)
         if isinstance(value, keras.layers.Layer):
             value = keras.saving.serialize_keras_object(value)
-        config[name] = value
+        config[name] = plain(value)
     return config
+
+
+def plain(value: Any) -> Any:
+    """A deep copy in built-in containers: Keras wraps those it finds in attributes, and changes configs it reads."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

@@ -236,9 +236,7 @@ class Hermes(SemiSupervisedModel):
         attended = None
         if self.attention_on == "labeled":
             attended = ops.concatenate([ops.ones((count,)), ops.zeros((2 * unlabeled_count,))])
-        outputs = self.network(
-            ops.concatenate([labeled, weak, strong]), attended=attended, heads=True, training=True
-        )
+        outputs = self.network(ops.concatenate([labeled, weak, strong]), attended=attended, heads=True, training=True)
         first, second = count, count + unlabeled_count
         parts = {
             "labeled": {name: value[:first] for name, value in outputs.items() if name.endswith("_logits")},
@@ -289,14 +287,18 @@ class Hermes(SemiSupervisedModel):
         if self.tasks != "classification":
             selected = self._select(self.mask_threshold, weak["mask_logits"], strong["mask_logits"])
             selected = selected._replace(weight=selected.weight * outputs["inside"])
-            terms["mask_unlabeled"] = ramp * self._unlabeled_mask_loss(strong["mask_logits"], selected, outputs["inside"])
+            terms["mask_unlabeled"] = ramp * self._unlabeled_mask_loss(
+                strong["mask_logits"], selected, outputs["inside"]
+            )
             terms["mask_contrast"] = contrast * self._pixel_contrast_term(weak, strong, selected)
             health |= self._health("mask", selected, outputs["inside"], self.num_classes)
         if self.tasks == "both":
             ramp = consistency_ramp(self.progress) if self.ramp_consistency else 1.0
             started = self._ramp(self.unlabeled_start, self.unlabeled_ramp)
-            terms["consistency"] = started * ramp * self.consistency_loss(
-                strong["consistency_classification"], strong["consistency_segmentation"]
+            terms["consistency"] = (
+                started
+                * ramp
+                * self.consistency_loss(strong["consistency_classification"], strong["consistency_segmentation"])
             )
         return terms, health
 

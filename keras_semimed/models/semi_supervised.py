@@ -233,8 +233,10 @@ class SemiSupervisedModel(keras.Model):
         # Variables made inside the first step would cost TensorFlow a second trace.
         self.optimizer.build(self.trainable_variables)
 
-    def get_compile_config(self) -> dict[str, Any]:
+    def get_compile_config(self) -> dict[str, Any] | None:
         """Keeps optimizer and compile options in a saved model."""
+        if not self.compiled:
+            return None
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "jit_compile": self.jit_compile,

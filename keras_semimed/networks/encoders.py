@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,8 @@ def pyramid(
             "into the model, or build it with the output stride, before passing it."
         )
     if isinstance(model_or_name, dict):
-        model_or_name = keras.saving.deserialize_keras_object(model_or_name)
+        # Keras takes entries out of a config that it reads; the caller may need it once more.
+        model_or_name = keras.saving.deserialize_keras_object(copy.deepcopy(model_or_name))
     outputs = getattr(model_or_name, "pyramid_outputs", None) or getattr(model_or_name, "output", None)
     if not isinstance(outputs, dict):
         raise ValueError(

@@ -79,7 +79,9 @@ class JointNetwork(keras.layers.Layer):
         self.normalization = ImageNormalization(dtype=self.dtype_policy)
         if self.segments:
             with keras.name_scope("segmentation"):
-                self._create_segmentation(num_classes, _own_encoder(encoder, weights, self.dtype_policy), decoder_filters)
+                self._create_segmentation(
+                    num_classes, _own_encoder(encoder, weights, self.dtype_policy), decoder_filters
+                )
         if self.classifies:
             with keras.name_scope("classification"):
                 self._create_classification(num_labels, _own_encoder(encoder, weights, self.dtype_policy))

@@ -36,7 +36,7 @@ def test_counters_trace_and_thresholds_over_several_epochs():
     model = Counted(**arguments(total_steps=6))
     model.compile()
     history = model.fit(batches(steps=3), epochs=3, verbose=0).history
-    assert int(model.step.numpy() if hasattr(model.step, "numpy") else model.step) == 9
+    assert int(ops.convert_to_numpy(model.step)) == 9
     assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 9
     if keras.backend.backend() != "torch":
         assert len(traces) == 1
@@ -135,9 +135,11 @@ def test_teacher_is_the_average_of_the_updated_network():
         model.fit(data, verbose=0)
         network = [ops.convert_to_numpy(v.value).astype("float64") for v in model.network.variables]
         momentum = min(1 - 1 / (step + 1), 0.6)
-        average = network if average is None else [
-            momentum * a + (1 - momentum) * n for a, n in zip(average, network, strict=True)
-        ]
+        average = (
+            network
+            if average is None
+            else [momentum * a + (1 - momentum) * n for a, n in zip(average, network, strict=True)]
+        )
     for variable, expected in zip(model.teacher.variables, average, strict=True):
         np.testing.assert_allclose(ops.convert_to_numpy(variable.value), expected, rtol=1e-5, atol=1e-6)
     images = image_set(2, 3).images
@@ -200,7 +202,9 @@ def test_exchange_carries_information_one_way_each():
     before = alone.infer(image)
     for variable in alone.network.classifier_stages[0].trainable_variables:
         variable.assign(variable * 1.5)
-    np.testing.assert_array_equal(ops.convert_to_numpy(before["mask"]), ops.convert_to_numpy(alone.infer(image)["mask"]))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(before["mask"]), ops.convert_to_numpy(alone.infer(image)["mask"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,7 +259,9 @@ def test_unlabelled_weight_of_zero_trains_on_the_labelled_images_alone():
     start = Hermes(**arguments())
     results = []
     for unlabeled_seed in (1, 1):
-        model = Hermes.from_config({**start.get_config(), "unlabeled_weight": 0.0, "alpha": 0.0, "beta": 0.0, "gamma": 0.0})
+        model = Hermes.from_config(
+            {**start.get_config(), "unlabeled_weight": 0.0, "alpha": 0.0, "beta": 0.0, "gamma": 0.0}
+        )
         model.set_weights(start.get_weights())
         model.compile(optimizer=keras.optimizers.SGD(0.1))
         history = model.fit(batches(steps=1), verbose=0).history

@@ -54,7 +54,8 @@ def test_branches_have_their_own_optimizer():
     model.compile(optimizer=optimizer)
     model.optimizer.build(model.trainable_variables)
     adam, sgd = (
-        next(o for o in optimizer.optimizers if isinstance(o, kind)) for kind in (keras.optimizers.Adam, keras.optimizers.SGD)
+        next(o for o in optimizer.optimizers if isinstance(o, kind))
+        for kind in (keras.optimizers.Adam, keras.optimizers.SGD)
     )
     of_sgd = {v.path for v in sgd._trainable_variables}
     of_adam = {v.path for v in adam._trainable_variables}
