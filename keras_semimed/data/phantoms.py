@@ -129,11 +129,15 @@ class Outline:
         cosine, sine = np.cos(self.tilt), np.sin(self.tilt)
         across = (x * cosine + z * sine) / self.half_width
         down = (z * cosine - x * sine) / self.half_height
-        angle = np.arctan2(down, across) if self.amplitudes else np.zeros_like(down)
-        radius = np.ones_like(angle)
-        for k, (amplitude, phase) in enumerate(zip(self.amplitudes, self.phases, strict=True), start=2):
-            radius += amplitude * np.cos(k * angle + phase)
-        return np.hypot(across, down) / np.maximum(radius, 0.5), angle
+        length = np.hypot(across, down)
+        if not self.amplitudes:
+            return length, np.arctan2(down, across)
+        turn = (across + 1j * down) / np.maximum(length, 1e-9)  # exp(i angle)
+        harmonics = np.zeros_like(turn)
+        for amplitude, phase in zip(self.amplitudes[::-1], self.phases[::-1], strict=True):
+            harmonics = (harmonics + amplitude * np.exp(1j * phase)) * turn
+        radius = 1.0 + (harmonics * turn).real  # sum of amplitude cos(k angle + phase), k = 2, 3, …
+        return length / np.maximum(radius, 0.5), np.angle(turn)
 
     def distance(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
         """About the distance to the curve in mm, negative inside."""
@@ -266,8 +270,8 @@ def _distractors(scene: np.random.Generator, grid: Grid, echogenicity: np.ndarra
     z, x = grid.samples()
     for _ in range(scene.integers(0, 6)):
         half_width = scene.uniform(2.0, 5.5)
-        place = scene.uniform((9.0, 2.0), (27.0, 38.0))
-        lobule = Outline(*place, half_width * scene.uniform(0.3, 0.65), half_width, scene.normal(0.0, 0.25))
+        depth, lateral = scene.uniform((9.0, 2.0), (27.0, 38.0))
+        lobule = Outline(depth, lateral, half_width * scene.uniform(0.3, 0.65), half_width, scene.normal(0.0, 0.25))
         distance = lobule.distance(z, x)
         inside = _step(-distance, 0.35)
         echogenicity += (scene.normal(-10.5, 1.5) + 0.25 * echogenicity - echogenicity) * inside

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.embeddings import l2_normalize
+
 
 @keras.saving.register_keras_serializable(package="keras_semimed")
 class ProjectionHead(keras.Layer):
@@ -63,12 +65,7 @@ class ProjectionHead(keras.Layer):
         if self.norm is not None:
             hidden = self.norm(hidden, training=training)
         embeddings = self.output_layer(ops.relu(hidden))
-        if not self.normalize:
-            return embeddings
-        embeddings = ops.cast(embeddings, "float32")
-        squares = ops.sum(ops.square(embeddings), axis=-1, keepdims=True)
-        # The bound inside the root keeps the gradient finite at zero.
-        return embeddings * ops.rsqrt(ops.maximum(squares, 1e-12))
+        return l2_normalize(embeddings) if self.normalize else embeddings
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that build this layer again."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-# Below this squared length a vector counts as zero and is left as it is.
-_ZERO = 1e-24
+from keras_semimed.embeddings import l2_normalize
 
 
 @keras.saving.register_keras_serializable(package="keras_semimed")
@@ -32,15 +31,9 @@ class InterTaskConsistency(keras.losses.Loss):
         Returns:
             Scalar float32 in [0, 2].
         """
-        cosine = ops.sum(_normalized(classification) * _normalized(segmentation), axis=-1)  # (U,)
+        cosine = ops.sum(l2_normalize(classification) * l2_normalize(segmentation), axis=-1)  # (U,)
         return ops.mean(1.0 - cosine)
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
         return {"name": self.name}
-
-
-def _normalized(x: keras.KerasTensor) -> keras.KerasTensor:
-    x = ops.cast(x, "float32")
-    squared = ops.sum(x * x, axis=-1, keepdims=True)
-    return x / ops.sqrt(ops.where(squared > _ZERO, squared, ops.ones_like(squared)))

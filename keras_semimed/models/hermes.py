@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.embeddings import l2_normalize
 from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
 from keras_semimed.layers.views import WeakStrongViews
@@ -340,8 +341,8 @@ class Hermes(SemiSupervisedModel):
 
     def _pixel_contrast_term(self, weak: dict[str, Any], strong: dict[str, Any], selected: Any) -> Any:
         """Eq. 11 on the mean of both views' embeddings; the bank takes in the anchors afterwards."""
-        embeddings = ops.cast(weak["pixel_embeddings"], "float32") + ops.cast(strong["pixel_embeddings"], "float32")
-        embeddings = ops.normalize(embeddings, axis=-1, epsilon=1e-6)
+        both = (ops.cast(view["pixel_embeddings"], "float32") for view in (weak, strong))
+        embeddings = l2_normalize(sum(both))
         stride = self.image_size // embeddings.shape[1]
         hard = selected.labels != ops.argmax(strong["mask_logits"], axis=-1)
         labels, certain, hard = (

@@ -37,6 +37,7 @@ def image_set(count: int, seed: int = 0, classes: int = 2, labels: int = 2, chan
         (np.arange(count) % labels).astype("int32"),
         None,
         tuple(f"class_{c}" for c in range(labels)),
+        num_classes=classes,
     )
 
 

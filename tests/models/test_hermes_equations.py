@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_semimed.models import Hermes
+from tests.gradients import gradient
 from tests.models.common import SIZE, arguments
 
 U = 3
@@ -53,14 +55,13 @@ def selection(logits: np.ndarray, progress: float) -> tuple[np.ndarray, np.ndarr
     return p.argmax(-1), (entropy <= kappa) & (p.max(-1) >= tau)
 
 
+def tensors(part):
+    return keras.tree.map_structure(ops.convert_to_tensor, part)
+
+
 def terms_of(model: Hermes, outputs: dict, step: int) -> tuple[dict, dict]:
     model.step.assign(step)
-    tensors = {
-        name: {k: ops.convert_to_tensor(v) for k, v in value.items()} if isinstance(value, dict) else value
-        for name, value in outputs.items()
-    }
-    tensors["inside"] = ops.convert_to_tensor(outputs["inside"])
-    terms, health = model.loss_terms(tensors, {})
+    terms, health = model.loss_terms({name: tensors(part) for name, part in outputs.items()}, {})
     return {k: float(ops.convert_to_numpy(v)) for k, v in terms.items()}, {
         k: float(ops.convert_to_numpy(v)) for k, v in health.items()
     }
@@ -157,20 +158,30 @@ def test_unlabelled_terms_wait_for_their_start_and_ramp():
     assert shares[19][1] == 0.0 and shares[20][1] > 0.0
 
 
-def test_pseudo_labels_carry_no_gradient_into_the_weak_view(model):
-    from tests.gradients import gradient
+def test_embeddings_of_zero_give_finite_gradients(model):
+    outputs = {name: tensors(part) for name, part in made_outputs(8, sharp=6.0).items()}
+    zeros = np.zeros((U, SIZE // 8, SIZE // 8, 256), "float32")
 
-    outputs = made_outputs(7)
+    def loss(embeddings):
+        views = {name: {**outputs[name], "pixel_embeddings": embeddings} for name in ("weak", "strong")}
+        return model.loss_terms({**outputs, **views}, {})[0]["mask_contrast"]
+
+    assert np.isfinite(gradient(loss, zeros)).all()
+
+
+def test_pseudo_labels_carry_no_gradient_into_the_weak_view(model):
+    made = made_outputs(7)
+    outputs = {name: tensors(part) for name, part in made.items()}
 
     def loss(weak_logits):
         weak = {**outputs["weak"], "mask_logits": weak_logits}
         terms, _ = model.loss_terms({**outputs, "weak": weak}, {})
         return terms["mask_unlabeled"] + terms["mask_contrast"]
 
-    assert not gradient(loss, outputs["weak"]["mask_logits"]).any()
+    assert not gradient(loss, made["weak"]["mask_logits"]).any()
 
     def strong_loss(strong_logits):
         strong = {**outputs["strong"], "mask_logits": strong_logits}
         return model.loss_terms({**outputs, "strong": strong}, {})[0]["mask_unlabeled"]
 
-    assert np.abs(gradient(strong_loss, outputs["strong"]["mask_logits"])).max() > 0
+    assert np.abs(gradient(strong_loss, made["strong"]["mask_logits"])).max() > 0
