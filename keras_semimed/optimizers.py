@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_semimed")
+class PolynomialDecayToZero(keras.optimizers.schedules.LearningRateSchedule):
+    """`learning_rate * (1 - step / total_steps) ** power`, and 0 after `total_steps`.
+
+    Keras' `PolynomialDecay` raises a rounding error below zero to a power there when XLA compiles it: NaN.
+
+    Args:
+        learning_rate: value at step 0.
+        total_steps: step at which it reaches 0.
+        power: exponent.
+    """
+
+    def __init__(self, learning_rate: float, total_steps: int, power: float = 0.9) -> None:
+        self.learning_rate = learning_rate
+        self.total_steps = total_steps
+        self.power = power
+
+    def __call__(self, step: Any) -> Any:
+        """Learning rate at `step`, a float32 scalar."""
+        left = ops.maximum(1.0 - ops.cast(step, "float32") / self.total_steps, 0.0)
+        return self.learning_rate * ops.power(left, self.power)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"learning_rate": self.learning_rate, "total_steps": self.total_steps, "power": self.power}
 
 
 def branch_optimizer(
@@ -34,15 +64,11 @@ def branch_optimizer(
     if classifier not in ("sgd", "adam"):
         raise ValueError(f"`classifier` must be 'sgd' or 'adam'. Received: {classifier!r}.")
 
-    def schedule() -> keras.optimizers.schedules.LearningRateSchedule:
-        return keras.optimizers.schedules.PolynomialDecay(
-            learning_rate, total_steps, end_learning_rate=0.0, power=power
-        )
-
+    schedule = PolynomialDecayToZero(learning_rate, total_steps, power)
     if classifier == "sgd":
-        classification = keras.optimizers.SGD(schedule(), momentum=0.9, weight_decay=10 * weight_decay)
+        classification = keras.optimizers.SGD(schedule, momentum=0.9, weight_decay=10 * weight_decay)
     else:
-        classification = keras.optimizers.Adam(schedule(), name="adam_classification")
-    segmentation = keras.optimizers.Adam(schedule(), name="adam_segmentation")
+        classification = keras.optimizers.Adam(schedule, name="adam_classification")
+    segmentation = keras.optimizers.Adam(schedule, name="adam_segmentation")
     optimizers = keras.optimizers.OptimizerMap(segmentation, {".*classification.*": classification})
     return keras.optimizers.MultiOptimizer(optimizers)
