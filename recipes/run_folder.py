@@ -47,7 +47,10 @@ class RunFolder:
 
     def _read(self) -> dict[str, Any]:
         try:
-            return json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+            content = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or "configuration" not in content:
+                raise ValueError("its config.json is not one of ours")
+            return content
         except (OSError, ValueError) as error:
             raise RecipeError(f"--output {self.path} is not the folder of a run ({error}); choose another") from error
 

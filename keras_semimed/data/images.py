@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -89,7 +91,7 @@ def _decode(file: str | Path | IO[bytes], name: str | None, mode: str) -> Image.
             return image.convert(mode)
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{name}: cannot be decoded as an image ({error}); replace the file") from error
 
 

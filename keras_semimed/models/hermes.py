@@ -53,7 +53,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "image_weighting": "anchor",
         "ramp_consistency": True,
         "gamma": 1.0,
-        # Contrast starts after 10 passes over BUSI's unlabelled images: step 517 of 3,000.
+        # Contrast starts after 10 passes over BUSI's unlabelled images: about step 510 of 3,000.
         "contrast_delay": 0.17,
     },
 }
@@ -381,8 +381,11 @@ class Hermes(SemiSupervisedModel):
             NumPy arrays: `saliency` `(N, H, W, 1)` in 0..1, `channel_attention` and `spatial_attention`, lists with
             `(N, C)` and `(N, h, w, 1)` for each of the levels P1 to P4. What the model's `exchange` lacks is absent.
         """
-        outputs = self.predictor(ops.convert_to_tensor(images), maps=True, training=False)
-        names = ("saliency", "channel_attention", "spatial_attention")
+        images = ops.convert_to_tensor(images)
+        outputs = self.predictor(images, self._attended(ops.shape(images)[0]), maps=True, training=False)
+        names = (
+            ("saliency",) if self.attention_on == "labeled" else ("saliency", "channel_attention", "spatial_attention")
+        )
         found = {name: outputs[name] for name in names if name in outputs}
         return keras.tree.map_structure(keras.ops.convert_to_numpy, found)
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_semimed import backend
 from keras_semimed.layers.views import WeakStrongViews
+from keras_semimed.losses.reductions import one_hot_and_valid
 from keras_semimed.metrics import Dice
 from keras_semimed.networks.encoders import check_image_size
 
@@ -156,6 +157,7 @@ class SemiSupervisedModel(keras.Model):
     ) -> Any:
         """Weighted sum of the terms in training, the supervised cross-entropy in evaluation."""
         del sample_weight
+        y = _without_channel(y)
         if not (training and isinstance(x, dict)):
             return self._evaluation_loss(y, y_pred)
         terms, health = self.loss_terms(y_pred, y)
@@ -172,11 +174,7 @@ class SemiSupervisedModel(keras.Model):
         for name in probabilities:
             if name not in targets:
                 continue
-            labels = ops.cast(targets[name], "int32")
-            if name == "mask" and len(labels.shape) == 4:
-                labels = ops.squeeze(labels, -1)
-            classes = probabilities[name].shape[-1]
-            truth = ops.one_hot(ops.where(labels == 255, classes, labels), classes, dtype="float32")
+            truth, _ = one_hot_and_valid(targets[name], probabilities[name].shape[-1])
             log_probability = ops.log(ops.clip(ops.cast(probabilities[name], "float32"), 1e-7, 1.0))
             total = total - ops.sum(truth * log_probability) / ops.maximum(ops.sum(truth), 1.0)
         return total
@@ -184,14 +182,16 @@ class SemiSupervisedModel(keras.Model):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Loss, terms and health in training; loss, Dice and accuracy of the heads there are in evaluation."""
         del sample_weight
-        predictions, targets = (y_pred, y) if not isinstance(x, dict) else self.supervised_outputs(y_pred, y)
+        y = _without_channel(y)
+        training = isinstance(x, dict) and "mask" not in y_pred and "label" not in y_pred
+        predictions, targets = self.supervised_outputs(y_pred, y) if training else (y_pred, y)
         results = {"loss": self._loss_tracker.result()}
         for name, metric in self.supervised_metrics.items():
             head = "mask" if name == "dice" else "label"
             if head in predictions and head in targets:
                 metric.update_state(targets[head], predictions[head])
                 results[name] = metric.result()
-        if isinstance(x, dict):
+        if training:
             results |= {name: tracker.result() for name, tracker in self.term_trackers.items()}
         return results
 
@@ -233,6 +233,21 @@ class SemiSupervisedModel(keras.Model):
         # Variables made inside the first step would cost TensorFlow a second trace.
         self.optimizer.build(self.trainable_variables)
 
+    def _check_classes(self, labeled: Any) -> None:
+        """Refuses targets that are no classes of this model: one-hot coding would leave them out in silence."""
+        masks, labels = getattr(labeled, "masks", None), getattr(labeled, "labels", None)
+        if masks is not None and labeled.num_classes > self.num_classes:
+            raise ValueError(
+                f"the labelled images have {labeled.num_classes} mask classes, the model has num_classes="
+                f"{self.num_classes}; make the model with as many."
+            )
+        num_labels = getattr(self, "num_labels", None)
+        if labels is not None and num_labels is not None and labels.max() >= num_labels:
+            raise ValueError(
+                f"the labelled images have the image class {labels.max()}, the model has classes 0 to "
+                f"{num_labels - 1}; make the model with num_labels={labels.max() + 1}."
+            )
+
     def get_compile_config(self) -> dict[str, Any] | None:
         """Keeps optimizer and compile options in a saved model."""
         if not self.compiled:
@@ -256,8 +271,16 @@ class SemiSupervisedModel(keras.Model):
         """
         kwargs.setdefault("shuffle", False)
         data = args[0] if args else kwargs.get("x")
+        self._check_classes(getattr(data, "labeled", None))
         own = [_EpochOfData(data), _SelectionWarning()]
         return super().fit(*args, callbacks=[*(callbacks or []), *own], **kwargs)
+
+
+def _without_channel(targets: dict[str, Any]) -> dict[str, Any]:
+    """Masks `(N, H, W, 1)` become `(N, H, W)`."""
+    if "mask" in targets and len(targets["mask"].shape) == 4:
+        return {**targets, "mask": ops.squeeze(targets["mask"], -1)}
+    return targets
 
 
 class _EpochOfData(keras.callbacks.Callback):

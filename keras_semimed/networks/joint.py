@@ -10,7 +10,7 @@ from keras import ops
 from keras_semimed.layers.attention import InterTaskAttention
 from keras_semimed.layers.projection import ProjectionHead
 from keras_semimed.layers.saliency import SaliencyMap
-from keras_semimed.networks.encoders import encoder_config, pyramid, stages
+from keras_semimed.networks.encoders import check_image_size, encoder_config, pyramid, stages
 from keras_semimed.networks.heads import ImageNormalization
 from keras_semimed.networks.unet import UNetDecoder
 
@@ -89,7 +89,9 @@ class JointNetwork(keras.layers.Layer):
     def _create_segmentation(self, num_classes: int, encoder: keras.Model, filters: tuple[int, ...]) -> None:
         self.segmentation_encoder = encoder
         self.decoder = UNetDecoder(filters, dtype=self.dtype_policy, name="segmentation_decoder")
-        self.mask_head = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="segmentation_head")
+        self.mask_head = keras.layers.Conv2D(
+            num_classes, 1, data_format="channels_last", dtype="float32", name="segmentation_head"
+        )
         if self.contrast_level is not None:
             width = encoder.output[self.contrast_level].shape[-1]
             self.pixel_projector = ProjectionHead(
@@ -142,6 +144,8 @@ class JointNetwork(keras.layers.Layer):
             `(N, 128)`; with `maps` also `saliency` `(N, H, W, 1)`, `channel_attention` and
             `spatial_attention` (a list, one entry a level).
         """
+        if None not in images.shape[1:3]:
+            check_image_size(tuple(images.shape[1:3]))
         images = ops.cast(images, "float32")
         normalized = self.normalization(images)
         outputs: dict[str, Any] = {}
@@ -197,7 +201,11 @@ class JointNetwork(keras.layers.Layer):
         if self.saliency_image:
             parts.append(ops.cast(normalized, self.compute_dtype))
         size = ops.shape(features[self.saliency_level])[1:3]
-        return {self.saliency_level: ops.image.resize(ops.concatenate(parts, axis=-1), size, interpolation="bilinear")}
+        return {
+            self.saliency_level: ops.image.resize(
+                ops.concatenate(parts, axis=-1), size, interpolation="bilinear", data_format="channels_last"
+            )
+        }
 
     def _project(
         self, outputs: dict[str, Any], features: dict[str, Any], level: str, pooled: Any, training: bool | None

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -34,6 +37,49 @@ def test_unlabelled_images_do_not_matter():
         results.append(weights_of(model))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_evaluates_ignored_pixels_masks_with_a_channel_and_training_batches():
+    model = Supervised(**arguments())
+    model.compile()
+    plain = image_set(4, 9)
+    reference = model.evaluate(EvaluationBatches(plain, 2), verbose=0, return_dict=True)
+    targets = {"mask": plain.masks[..., None], "label": plain.labels}
+    with_channel = model.evaluate(plain.images, targets, batch_size=2, verbose=0, return_dict=True)
+    for name, expected in reference.items():
+        np.testing.assert_allclose(with_channel[name], expected, rtol=1e-5)
+    ignored = {**targets, "mask": np.full_like(targets["mask"], 255)}
+    result = model.evaluate(plain.images, ignored, batch_size=4, verbose=0, return_dict=True)
+    assert np.isfinite(result["loss"]) and result["loss"] < reference["loss"]
+    assert set(model.evaluate(batches(), verbose=0, return_dict=True)) == set(reference)
+
+
+def test_targets_that_are_no_classes_of_the_model_are_refused():
+    model = Supervised(**arguments())
+    model.compile()
+    with pytest.raises(ValueError, match="num_labels=4"):
+        model.fit(batches(labels=4), verbose=0)
+    with pytest.raises(ValueError, match="3 mask classes"):
+        model.fit(batches(classes=3), verbose=0)
+
+
+def test_predicting_a_size_that_the_network_cannot_take_is_named():
+    with pytest.raises(ValueError, match="multiple of 32"):
+        Supervised(**arguments()).predict(np.zeros((1, 40, 48, 3), "uint8"), verbose=0)
+
+
+def test_a_saved_model_loads_in_a_fresh_process(tmp_path):
+    model = Supervised(**arguments())
+    model.save(tmp_path / "model.keras")
+    script = (
+        "import sys, keras, numpy, keras_semimed.models\n"
+        "model = keras.saving.load_model(sys.argv[1])\n"
+        "numpy.save(sys.argv[2], model.predict(numpy.full((1, 32, 32, 3), 90, 'uint8'), verbose=0)['label'])\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "model.keras"), str(tmp_path / "label.npy")]
+    subprocess.run(command, check=True, capture_output=True)
+    expected = model.predict(np.full((1, 32, 32, 3), 90, "uint8"), verbose=0)["label"]
+    np.testing.assert_allclose(np.load(tmp_path / "label.npy"), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("missing", ["mask", "label"])
