@@ -29,7 +29,7 @@ $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) --build-constraint constraints.txt --editable .
 	@touch $@
 
-# The pinned PyTorch goes first: a range would take the newest build, with several gigabytes of CUDA libraries.
+# The pinned PyTorch goes first, so that no range of another package chooses a newer and larger build.
 $(DEV): $(RUNTIME)
 	$(PIP_INSTALL) torch
 	$(PIP_INSTALL) --build-constraint constraints.txt --editable '.[dev]'
@@ -52,8 +52,8 @@ test-tensorflow test-jax test-torch: test-%: $(DEV)  ## Run the tests on that ba
 	KERAS_BACKEND=$* $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: no-tensorflow
-no-tensorflow: $(DEV)  ## Run the core tests on JAX with TensorFlow made impossible to import
-	KERAS_BACKEND=jax KERAS_SEMIMED_BLOCK_TENSORFLOW=1 $(BIN)/python -m pytest $(CORE_TESTS) $(PYTEST_ARGS)
+no-tensorflow: $(DEV)  ## Run the core tests on PyTorch with TensorFlow made impossible to import
+	KERAS_BACKEND=torch KERAS_SEMIMED_BLOCK_TENSORFLOW=1 $(BIN)/python -m pytest $(CORE_TESTS) $(PYTEST_ARGS)
 
 .PHONY: format
 format: $(DEV)  ## Format the code

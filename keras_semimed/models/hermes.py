@@ -317,6 +317,11 @@ class Hermes(SemiSupervisedModel):
             "consistency": self.gamma,
         }
 
+    @property
+    def selects(self) -> bool:
+        """Whether pseudo-labels are being selected at this step."""
+        return self.selection != "none" and int(ops.convert_to_numpy(self.step)) > self.unlabeled_start
+
     def _ramp(self, start: int, length: int) -> Any:
         """0 before `start`, then linearly to 1 over `length` steps."""
         done = ops.cast(self.step - start + 1, "float32")

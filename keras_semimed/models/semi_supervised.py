@@ -123,6 +123,11 @@ class SemiSupervisedModel(keras.Model):
         return ops.minimum(ops.cast(self.step, "float32") / self.total_steps, 1.0)
 
     @property
+    def selects(self) -> bool:
+        """Whether pseudo-labels are being selected at this step."""
+        return True
+
+    @property
     def loss_weights(self) -> dict[str, float]:
         """Weight of each term in the total loss, by name."""
         return dict.fromkeys(self.term_names, 1.0)
@@ -304,6 +309,8 @@ class _SelectionWarning(keras.callbacks.Callback):
         self.warned = False
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if not self.model.selects:
+            return
         for name, value in (logs or {}).items():
             if self.warned or not name.endswith("_selected") or not math.isfinite(value) or 0.01 <= value <= 0.99:
                 continue
