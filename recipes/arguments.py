@@ -21,7 +21,7 @@ DEMO: dict[str, Any] = {
     "encoder": "resnet_tiny",
     "weights": None,
     "decoder_filters": (64, 48, 32, 16, 16),
-    "labeled": 72,
+    "labeled": 120,
     "steps": 400,
     "learning_rate": 2e-3,
     "classifier_optimizer": "adam",
