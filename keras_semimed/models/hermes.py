@@ -259,14 +259,9 @@ class Hermes(SemiSupervisedModel):
     def _attended(self, count: Any) -> Any:
         return ops.zeros((count,)) if self.attention_on == "labeled" else None
 
-    def infer(self, images: Any) -> dict[str, Any]:
-        """Probabilities `{"mask": (N, H, W, K), "label": (N, C)}` of plain images."""
-        outputs = self.predictor(images, attended=self._attended(ops.shape(images)[0]), training=False)
-        return {
-            name.removesuffix("_logits"): ops.softmax(ops.cast(value, "float32"))
-            for name, value in outputs.items()
-            if name.endswith("_logits")
-        }
+    def inference_arguments(self, images: Any) -> dict[str, Any]:
+        """Without attention where it is for the labelled images of a training batch only."""
+        return {"attended": self._attended(ops.shape(images)[0])}
 
     def loss_terms(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The seven unweighted terms of Eq. 15 and what the thresholds let through."""
@@ -294,12 +289,10 @@ class Hermes(SemiSupervisedModel):
             terms["mask_contrast"] = contrast * self._pixel_contrast_term(weak, strong, selected)
             health |= self._health("mask", selected, outputs["inside"], self.num_classes)
         if self.tasks == "both":
-            ramp = consistency_ramp(self.progress) if self.ramp_consistency else 1.0
-            started = self._ramp(self.unlabeled_start, self.unlabeled_ramp)
-            terms["consistency"] = (
-                started
-                * ramp
-                * self.consistency_loss(strong["consistency_classification"], strong["consistency_segmentation"])
+            if self.ramp_consistency:
+                ramp = ramp * consistency_ramp(self.progress)
+            terms["consistency"] = ramp * self.consistency_loss(
+                strong["consistency_classification"], strong["consistency_segmentation"]
             )
         return terms, health
 
@@ -387,7 +380,7 @@ class Hermes(SemiSupervisedModel):
             `(N, C)` and `(N, h, w, 1)` for each of the levels P1 to P4. What the model's `exchange` lacks is absent.
         """
         images = ops.convert_to_tensor(images)
-        outputs = self.predictor(images, self._attended(ops.shape(images)[0]), maps=True, training=False)
+        outputs = self.predictor(images, **self.inference_arguments(images), maps=True, training=False)
         names = (
             ("saliency",) if self.attention_on == "labeled" else ("saliency", "channel_attention", "spatial_attention")
         )

@@ -140,9 +140,14 @@ class SemiSupervisedModel(keras.Model):
         """Returns the unweighted terms and the health figures, float32 scalars by name."""
         raise NotImplementedError
 
+    def inference_arguments(self, images: Any) -> dict[str, Any]:
+        """What the network takes in inference besides the images."""
+        del images
+        return {}
+
     def infer(self, images: Any) -> dict[str, Any]:
         """Returns `{"mask": (N, H, W, K), "label": (N, C)}` probabilities, float32, of the heads there are."""
-        outputs = self.predictor(images, training=False)
+        outputs = self.predictor(images, **self.inference_arguments(images), training=False)
         return {
             name: ops.softmax(ops.cast(outputs[f"{name}_logits"], "float32"))
             for name in ("mask", "label")
