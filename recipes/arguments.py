@@ -163,6 +163,13 @@ class Settings:
         choices=("none", "mixed_bfloat16", "mixed_float16"),
         shown="none",
     )
+    start_from: Path | None = _flag(
+        "training",
+        None,
+        "folder of a finished run on the same split, such as one of 'supervised', whose network this run goes on with",
+        Path,
+        shown="the start weights of the encoders",
+    )
     deterministic: bool = _switch("training", "the same bits from every run with one seed, more slowly")
 
     encoder: str = _flag("network", "resnet18", "resnet18, resnet34, resnet50, resnet101, resnet152 or resnet_tiny")

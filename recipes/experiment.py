@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -57,6 +58,8 @@ def run(settings: Settings) -> None:
     if folder.result is None:
         with input_errors():
             model = build_model(settings, data.labeled)
+            if settings.start_from is not None:
+                start_from(settings.start_from, model, data.split)
         train(model, settings, data, folder)
         score(model, data, folder)
     print_result(folder.content["result"], data.scored)
@@ -118,6 +121,19 @@ def build_model(settings: Settings, images: ImageSet) -> SemiSupervisedModel:
     optimizer = model.default_optimizer(learning_rate=settings.learning_rate, classifier=settings.classifier_optimizer)
     model.compile(optimizer)
     return model
+
+
+def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
+    """Gives the model what the run in the folder `path` has learnt, from the same training images.
+
+    Raises:
+        RecipeError: If that run had another split: what it trained on could be what this one is scored on.
+        ValueError: If the networks do not fit.
+    """
+    found = Split.load(path / "split.txt")
+    if found.hash != split.hash:
+        raise RecipeError(f"--start-from {path} was trained on the split {found.hash}, this run has {split.hash}")
+    model.start_from(keras.saving.load_model(path / "model.keras", compile=False))
 
 
 def train(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder) -> None:

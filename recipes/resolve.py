@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from keras_semimed.models.hermes import PRESETS
@@ -50,7 +52,21 @@ def configuration(settings: Settings) -> dict[str, Any]:
     """What makes two runs the same experiment, ready for JSON."""
     values = dataclasses.asdict(settings)
     values["decoder_filters"] = list(settings.decoder_filters)
+    if settings.start_from is not None:
+        values["start_from"] = model_digest(settings.start_from)
     return {name: value for name, value in values.items() if name not in NOT_CONFIGURATION}
+
+
+def model_digest(folder: Path) -> str:
+    """What tells the model of a finished run from any other: the SHA-256 of its file.
+
+    Raises:
+        RecipeError: If the folder holds no finished run.
+    """
+    try:
+        return hashlib.sha256((folder / "model.keras").read_bytes()).hexdigest()
+    except OSError as error:
+        raise RecipeError(f"--start-from {folder} is not the folder of a finished run ({error})") from error
 
 
 def _epoch_steps(settings: Settings, unlabeled_images: int) -> int:

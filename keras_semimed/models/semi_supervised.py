@@ -117,6 +117,40 @@ class SemiSupervisedModel(keras.Model):
         """The network whose weights `predict` and `evaluate` use."""
         return self.teacher if self._use_teacher else self.network
 
+    def start_from(self, model: SemiSupervisedModel) -> None:
+        """Takes over what a trained model has learnt, so that training goes on with this method.
+
+        Of the parts of the network that both models have, such as encoders and decoder, the weights are copied (the
+        teacher's, where the other model predicts with one); the others keep theirs. A teacher starts from the result.
+
+        Args:
+            model: a model with the same encoder, widths and classes, for example `Supervised`.
+
+        Raises:
+            ValueError: if a part does not fit; the message names it, and nothing is changed.
+        """
+        pairs = []
+        others = model.predictor.parts
+        for name, layers in self.network.parts.items():
+            if name not in others:
+                continue
+            ours = [variable for layer in layers for variable in layer.variables]
+            theirs = [variable for layer in others[name] for variable in layer.variables]
+            shapes = [[tuple(variable.shape) for variable in variables] for variables in (ours, theirs)]
+            if shapes[0] != shapes[1]:
+                different = next(
+                    (pair for pair in zip(*shapes, strict=False) if pair[0] != pair[1]), tuple(map(len, shapes))
+                )
+                raise ValueError(
+                    f"`{name}` of the model to start from does not fit ({different[0]} here, {different[1]} there); "
+                    "make both with the same encoder, decoder_filters, classes, exchange and saliency_level."
+                )
+            pairs += zip(ours, theirs, strict=True)
+        for variable, value in pairs:
+            variable.assign(value)
+        if self.teacher is not None:
+            self.teacher.set_weights(self.network.get_weights())
+
     @property
     def progress(self) -> Any:
         """Float32 scalar: the share of `total_steps` that is done, at most 1."""

@@ -121,6 +121,23 @@ class JointNetwork(keras.layers.Layer):
                 128, 256, dtype=self.dtype_policy, name="classification_consistency_projector"
             )
 
+    @property
+    def parts(self) -> dict[str, list[keras.layers.Layer]]:
+        """The layers with weights, by what they are for; a network has those that its switches ask for."""
+        names = (
+            "segmentation_encoder",
+            "decoder",
+            "mask_head",
+            "pixel_projector",
+            "segmentation_projector",
+            "classifier_stages",
+            "attentions",
+            "label_head",
+            "image_projector",
+            "classification_projector",
+        )
+        return {name: keras.tree.flatten([getattr(self, name)]) for name in names if hasattr(self, name)}
+
     def call(
         self,
         images: Any,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_semimed.models import Hermes
+from keras_semimed.models import Hermes, Supervised
 from keras_semimed.models.hermes import PRESETS
 from keras_semimed.thresholds import confidence_threshold, uncertainty_threshold
 from tests.models.common import SIZE, arguments, batches, image_set, tiny_encoder, weights_of
@@ -136,6 +136,25 @@ def test_teacher_is_the_average_of_the_updated_network():
     teacher = model.predict(images, verbose=0)["label"]
     model.use_teacher = False
     assert np.abs(teacher - model.predict(images, verbose=0)["label"]).max() > 0
+
+
+def test_starting_from_a_supervised_model_copies_what_both_have():
+    encoder = tiny_encoder()
+    trained = Supervised(**arguments(encoder=encoder, exchange="seg_to_cls", teacher_momentum=0.9))
+    trained.compile()
+    trained.fit(batches(), verbose=0)
+    model = Hermes(**arguments(encoder=encoder, exchange="seg_to_cls", teacher_momentum=0.99))
+    projector = weights_of(model.network.pixel_projector)
+    model.start_from(trained)
+    images = image_set(3, 2).images
+    np.testing.assert_array_equal(model.predict(images, verbose=0)["mask"], trained.predict(images, verbose=0)["mask"])
+    for a, b in zip(projector, weights_of(model.network.pixel_projector), strict=True):
+        np.testing.assert_array_equal(a, b)
+    before = weights_of(model.network)
+    with pytest.raises(ValueError, match="`decoder` of the model to start from"):
+        model.start_from(Supervised(**arguments(encoder=encoder, decoder_filters=(8, 8, 8, 4, 8))))
+    for a, b in zip(before, weights_of(model.network), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_round_trip_keeps_configuration_and_predictions(tmp_path):

@@ -131,9 +131,30 @@ def test_supervised_with_a_teacher_scores_both_weights(tmp_path, capsys):
     assert "on the validation part" in capsys.readouterr().out
 
 
+def test_a_run_goes_on_with_the_network_of_another(one_go, tmp_path, capsys):
+    folder = tmp_path / "run"
+    command = [*FLAGS, "--learning-rate", "0", "--classifier-optimizer", "adam", "--start-from", str(one_go)]
+    command += ["--teacher-momentum", "0.9", "--output", str(folder)]
+    assert main(command) == 0
+    # Nothing was learnt since, but for the batch statistics; the random start of another seed would give other kernels.
+    start, end = (keras.saving.load_model(path / "model.keras") for path in (one_go, folder))
+    for name in ("segmentation_encoder", "label_head", "pixel_projector"):
+        for before, after in zip(start.network.parts[name], end.network.parts[name], strict=True):
+            for a, b in zip(before.trainable_variables, after.trainable_variables, strict=True):
+                np.testing.assert_array_equal(a, b)
+    config = json.loads((folder / "config.json").read_text())["configuration"]
+    assert len(config["start_from"]) == 64
+    assert main([*command, "--seed", "1", "--output", str(tmp_path / "other")]) == 2
+    assert "trained on the split" in capsys.readouterr().err
+    assert main([*command, "--decoder-filters", "8,8,8,8,4", "--output", str(tmp_path / "other")]) == 2
+    assert "`decoder` of the model" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--start-from", "nowhere"], "--start-from nowhere"),
         (["--labeled", "30"], "labeled=30"),
         (["--image-size", "40"], "image_size"),
         (["--encoder", "resnet19"], "resnet19"),
