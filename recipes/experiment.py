@@ -19,7 +19,7 @@ from keras_semimed.evaluation.images import Row
 from keras_semimed.models import Hermes, SemiSupervisedModel, Supervised
 from recipes.arguments import HERMES_ARGUMENTS, SHARED_ARGUMENTS, Settings
 from recipes.console import NOTICE, RecipeError, input_errors, print_result, print_section
-from recipes.resolve import configuration, resolve
+from recipes.resolve import check, configuration, resolve
 from recipes.run_folder import RunFolder, RunRecord
 
 DATA_SETS = {"busi": "busi", "phantom": "phantom_ultrasound"}
@@ -43,16 +43,18 @@ def run(settings: Settings) -> None:
     Raises:
         RecipeError: For input that the user can mend.
     """
+    check(settings)
     if settings.deterministic:
         backend.enable_determinism()
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.mixed_precision)
+    runtime = backend.describe_runtime()
+    print_section("runtime", runtime)
     with input_errors():
         data = load_data(settings)
     settings = resolve(settings, len(data.unlabeled))
-    description = describe(settings, data)
+    description = describe(settings, data, runtime)
     folder = RunFolder(settings.output, description, settings.resume)
-    print_section("runtime", description["runtime"])
     print_section("configuration", description["configuration"])
     print_section("split", {**description["split"]["sizes"], "hash": data.split.hash, "scored": data.scored})
     if folder.result is None:
@@ -71,29 +73,22 @@ def run(settings: Settings) -> None:
 
 def load_data(settings: Settings) -> Data:
     """Reads and splits the images."""
-    try:
-        train, evaluation, split = load(
-            DATA_SETS[settings.data],
-            settings.labeled,
-            settings.split,
-            settings.seed,
-            settings.image_size,
-            validate=settings.validate,
-            manual_dir=settings.manual_dir,
-            data_dir=settings.data_dir,
-        )
-    except AssertionError as error:
-        # What TFDS raises where it has no folder to prepare a data set from.
-        if settings.manual_dir is not None:
-            raise
-        raise RecipeError(f"--manual-dir is missing, and {settings.data} was not prepared before. {error}") from error
+    train, evaluation, split = load(
+        DATA_SETS[settings.data],
+        settings.labeled,
+        settings.split,
+        settings.seed,
+        settings.image_size,
+        validate=settings.validate,
+        manual_dir=settings.manual_dir,
+        data_dir=settings.data_dir,
+    )
     scored = "validation" if settings.validate else "test"
     return Data(train.labeled, train.unlabeled, evaluation.image_set, split, scored)
 
 
-def describe(settings: Settings, data: Data) -> dict:
+def describe(settings: Settings, data: Data, runtime: dict) -> dict:
     """Content of config.json that is known before training."""
-    runtime = backend.describe_runtime()
     sizes = {part: len(getattr(data.split, part)) for part in PARTS}
     return {
         "recipe": "hermes_busi",
@@ -148,7 +143,9 @@ def train(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
         steps_per_epoch=settings.epoch_steps,
         seed=settings.seed,
     )
-    folder.update()
+    with input_errors():
+        # Every argument of the model, those that a preset fills in too.
+        folder.update(model=keras.saving.serialize_keras_object(model)["config"])
     with whole_file(folder.path / "split.txt") as temporary:
         data.split.save(temporary)
     done = 0

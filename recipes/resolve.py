@@ -8,8 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from keras_semimed.models.hermes import PRESETS
+from keras_semimed.networks.encoders import ARCHITECTURES, check_image_size
 from recipes.arguments import HERMES_ARGUMENTS, NOT_CONFIGURATION, Settings
 from recipes.console import RecipeError
+
+
+def check(settings: Settings) -> None:
+    """Refuses what is wrong whatever the data are, before anything is read.
+
+    Raises:
+        RecipeError: If a number is out of range, a name unknown or a path missing; the message names the flag.
+    """
+    for name in ("steps", "batch_size", "labeled_batch_size", "epoch_steps", "labeled"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise RecipeError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if not 0 <= settings.seed < 2**32:
+        raise RecipeError(f"--seed must be within 0 and 2^32 - 1, got {settings.seed}")
+    if settings.encoder not in ARCHITECTURES:
+        raise RecipeError(f"--encoder must be one of {', '.join(ARCHITECTURES)}, got {settings.encoder}")
+    for name, path in (("manual-dir", settings.manual_dir), ("start-from", settings.start_from)):
+        if path is not None and not path.exists():
+            raise RecipeError(f"--{name} {path} does not exist")
+    if settings.weights is not None and settings.weights.endswith((".npz", ".safetensors")):
+        if not Path(settings.weights).is_file():
+            raise RecipeError(f"--weights {settings.weights} is not a file")
+    try:
+        check_image_size(settings.image_size)
+    except ValueError as error:
+        raise RecipeError(f"--image-size {settings.image_size}: {error}") from error
 
 
 def resolve(settings: Settings, unlabeled_images: int) -> Settings:
@@ -20,15 +47,10 @@ def resolve(settings: Settings, unlabeled_images: int) -> Settings:
         unlabeled_images: Number of unlabelled training images; sets the default length of an epoch.
 
     Raises:
-        RecipeError: If a number is out of range or `epoch_steps` does not divide `steps`.
+        RecipeError: If `steps` cannot be divided into epochs.
     """
-    for name in ("steps", "batch_size", "labeled_batch_size", "epoch_steps"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise RecipeError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    labeled_batch_size = settings.labeled_batch_size or settings.batch_size
     values: dict[str, Any] = {
-        "labeled_batch_size": labeled_batch_size,
+        "labeled_batch_size": settings.labeled_batch_size or settings.batch_size,
         "epoch_steps": _epoch_steps(settings, unlabeled_images),
     }
     if settings.method == "supervised":
@@ -71,9 +93,19 @@ def model_digest(folder: Path) -> str:
 
 def _epoch_steps(settings: Settings, unlabeled_images: int) -> int:
     """A divisor of `steps`: the given one, or the one nearest to a pass over the unlabelled images."""
-    divisors = [number for number in range(1, settings.steps + 1) if settings.steps % number == 0]
-    wanted = settings.epoch_steps or unlabeled_images / settings.batch_size
-    nearest = min(divisors, key=lambda number: max(number / wanted, wanted / number))
+    steps = settings.steps
+    wanted = settings.epoch_steps or min(unlabeled_images / settings.batch_size, steps)
+
+    def distance(number: int) -> float:
+        return max(number / wanted, wanted / number)
+
+    nearest = min((number for number in range(1, steps + 1) if steps % number == 0), key=distance)
     if settings.epoch_steps not in (None, nearest):
-        raise RecipeError(f"--epoch-steps {wanted} does not divide --steps {settings.steps}; try {nearest}")
+        raise RecipeError(f"--epoch-steps {wanted} does not divide --steps {steps}; try {nearest}")
+    if distance(nearest) > 4:
+        length = round(wanted)
+        raise RecipeError(
+            f"--steps {steps} cannot be divided into epochs of about {length} steps, which a run resumes from; "
+            f"try {steps // length * length} or {(steps // length + 1) * length}"
+        )
     return nearest

@@ -32,10 +32,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             ),
             supervised_keys=("image", "label"),
             homepage="https://doi.org/10.1016/j.dib.2019.104863",
+            metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        return {"train": self._generate_examples(BusiSource(dl_manager.manual_dir))}
+        source = BusiSource(dl_manager.manual_dir)
+        self.info.metadata["files"] = source.fingerprint()
+        return {"train": self._generate_examples(source)}
 
     def _generate_examples(self, source: BusiSource) -> Iterator[tuple[str, dict[str, Any]]]:
         for example in busi_examples(source.path):

@@ -7,6 +7,7 @@ one lesion each: their union is the truth. Masks come as 1-bit, RGB and RGBA fil
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import zipfile
 from collections.abc import Iterator
@@ -68,6 +69,7 @@ class BusiSource:
             root, members = _zip_members(self.path)
         self._root = root
         self.files = _pair(members, self.path)
+        self._members = [member for files in self.files for member in (files.image, *files.masks)]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -77,6 +79,15 @@ class BusiSource:
             archive = None if self.path.is_dir() else stack.enter_context(zipfile.ZipFile(self.path))
             for files in self.files:
                 yield self._read(files, archive)
+
+    def fingerprint(self) -> str:
+        """Returns a hash of the names and sizes of all files, the same for a folder and its zip."""
+        if self.path.is_dir():
+            sizes = {member: (self.path / member).stat().st_size for member in self._members}
+        else:
+            with zipfile.ZipFile(self.path) as archive:
+                sizes = {member: archive.getinfo(self._root + member).file_size for member in self._members}
+        return hashlib.sha256(repr(sorted(sizes.items())).encode()).hexdigest()
 
     def groups(self) -> list[str]:
         """Returns the near-duplicate group of each image, called after its first member; decodes every image."""
@@ -110,9 +121,13 @@ def _locate(path: Path) -> Path:
     for folder in (path, path / FOLDER):
         if any((folder / name).is_dir() for name in CLASSES):
             return folder
-    for archive in sorted(path.glob("*.zip")):
+    archives = sorted(path.glob("*.zip"))
+    for archive in archives:
         if zipfile.is_zipfile(archive) and _zip_members(archive)[1]:
             return archive
+    damaged = [archive.name for archive in archives if not zipfile.is_zipfile(archive)]
+    if damaged:
+        raise ValueError(f"{path / damaged[0]}: not a readable zip; download it again")
     raise FileNotFoundError(f"manual_dir {path} holds no BUSI (no {FOLDER} folder, no zip with one); {HOW_TO_GET}")
 
 

@@ -39,6 +39,16 @@ def busi_examples(manual_dir: str | Path) -> Iterator[Example]:
         yield Example(item.name, item.image, item.mask, item.label, group)
 
 
+def fingerprint(name: str, manual_dir: str | Path) -> str | None:
+    """Returns a hash that tells the files of a data set in `manual_dir` from others; None if it is not read from files.
+
+    Raises:
+        FileNotFoundError: If `manual_dir` holds no such data.
+        ValueError: If files are missing.
+    """
+    return BusiSource(manual_dir).fingerprint() if name == "busi" else None
+
+
 def phantom_examples() -> Iterator[Example]:
     """Yields the same phantoms as the TFDS builder, made on the spot."""
     from keras_semimed.data.phantoms import ultrasound_phantom

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_semimed.data.examples import Example
+from keras_semimed.data.examples import Example, fingerprint
 from keras_semimed.data.progress import progress
 
 
@@ -34,7 +34,8 @@ def prepared_builder(name: str, manual_dir: str | Path | None = None, data_dir: 
         data_dir: Where TFDS keeps prepared data; its default when None.
 
     Raises:
-        FileNotFoundError: If `manual_dir` does not exist or is empty.
+        FileNotFoundError: If `manual_dir` does not exist or is empty, or is None and needed.
+        ValueError: If the data were prepared from other files before.
     """
     import tensorflow_datasets as tfds
 
@@ -42,9 +43,26 @@ def prepared_builder(name: str, manual_dir: str | Path | None = None, data_dir: 
     builder = module.Builder(data_dir=None if data_dir is None else str(data_dir))
     with _as_folder(manual_dir) as folder:
         if not builder.is_prepared():
+            if folder is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+                raise FileNotFoundError(
+                    f"manual_dir is missing, and {name} was not prepared under {builder.data_dir} before; "
+                    f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+                )
             config = tfds.download.DownloadConfig(manual_dir=folder)
             builder.download_and_prepare(download_config=config)
+        elif folder is not None:
+            _check_same_files(builder, fingerprint(name, folder))
     return builder
+
+
+def _check_same_files(builder: Any, found: str | None) -> None:
+    """Refuses prepared data that were made from other files than the given ones."""
+    prepared = (builder.info.metadata or {}).get("files")
+    if found is not None and found != prepared:
+        raise ValueError(
+            f"manual_dir holds other files than those that {builder.data_dir} was prepared from; "
+            "delete that folder, or give another data_dir"
+        )
 
 
 def tfds_examples(

@@ -107,6 +107,19 @@ def test_a_damaged_file_in_a_zip_is_named(copy, tmp_path):
         list(BusiSource(zipped(copy, tmp_path / "busi.zip")))
 
 
+def test_a_zip_that_was_damaged_on_its_way_is_named(copy, tmp_path):
+    archive = zipped(copy, tmp_path / "busi.zip")
+    content = bytearray(archive.read_bytes())
+    pixels = (copy / "benign/benign (2).png").read_bytes()
+    content[content.index(pixels) + len(pixels) // 2] ^= 255  # the checksum of this member is wrong now
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=r"busi.zip/benign/benign \(2\).png: cannot be decoded"):
+        list(BusiSource(archive))
+    archive.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="busi.zip: not a readable zip; download it again"):
+        BusiSource(tmp_path)
+
+
 def test_groups_are_called_after_their_first_member(copy):
     for suffix in (".png", "_mask.png"):
         shutil.copy(copy / f"benign/benign (1){suffix}", copy / f"malignant/malignant (7){suffix}")

@@ -59,6 +59,20 @@ def test_builder_and_reader_give_the_same_images(needs_tensorflow, monkeypatch, 
     assert_equal_sets(again, direct)
 
 
+def test_prepared_data_of_other_files_are_not_taken_for_these(needs_tensorflow, tmp_path):
+    with pytest.raises(FileNotFoundError, match="manual_dir is missing, and busi was not prepared"):
+        data.load_image_set("busi", 16, data_dir=tmp_path / "prepared")
+    data.load_image_set("busi", 16, manual_dir=DUMMY, data_dir=tmp_path / "prepared")
+    archive = shutil.make_archive(str(tmp_path / "busi"), "zip", DUMMY)
+    assert len(data.load_image_set("busi", 16, manual_dir=archive, data_dir=tmp_path / "prepared")) == 5
+    other = tmp_path / "other"
+    shutil.copytree(DUMMY, other)
+    for file in (other / FOLDER / "normal").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match="other files than those that .*prepared"):
+        data.load_image_set("busi", 16, manual_dir=other, data_dir=tmp_path / "prepared")
+
+
 def test_builder_takes_the_zip_itself(needs_tensorflow, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "busi"), "zip", DUMMY)
     images = data.load_image_set("busi", 8, manual_dir=archive, data_dir=tmp_path / "prepared")

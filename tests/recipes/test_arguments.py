@@ -68,3 +68,5 @@ def test_an_epoch_that_does_not_divide_the_run_is_refused_with_a_proposal():
     with pytest.raises(RecipeError, match="try 50"):
         resolve(Settings(steps=300, epoch_steps=48), 384)
     assert resolve(Settings(steps=300, epoch_steps=60), 384).epoch_steps == 60
+    with pytest.raises(RecipeError, match="--steps 293 .*about 48 steps.*try 288 or 336"):
+        resolve(Settings(steps=293), 384)

@@ -67,6 +67,7 @@ def test_a_run_leaves_its_files(one_go):
     split = Split.load(one_go / "split.txt")
     assert config["split"]["hash"] == split.hash
     assert config["configuration"]["gamma"] == 0.1  # the preset's
+    assert config["model"]["bank_size"] == 256 and config["model"]["mask_combine"] == "all"
     assert config["runtime"]["backend"] == keras.backend.backend()
     metrics = read_table(one_go / "metrics.csv")
     assert [(row["epoch"], row["step"]) for row in metrics] == [("1", "2"), ("2", "4")]
@@ -161,11 +162,14 @@ def test_a_run_goes_on_with_the_network_of_another(one_go, tmp_path, capsys):
         (["--weights", "nowhere.npz"], "nowhere.npz"),
         (["--epoch-steps", "3"], "--epoch-steps 3 does not divide --steps 4"),
         (["--batch-size", "0"], "--batch-size"),
+        (["--seed", "-1"], "--seed"),
+        (["--manual-dir", "nowhere"], "--manual-dir nowhere does not exist"),
+        (["--output", "/dev/null/run"], "/dev/null/run"),
         (["--confidence", "often"], "often"),
     ],
 )
 def test_bad_input_ends_with_one_message_and_no_folder(flags, message, tmp_path, capsys):
-    assert main([*FLAGS, *flags, "--output", str(tmp_path / "run")]) == 2
+    assert main([*FLAGS, "--output", str(tmp_path / "run"), *flags]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
