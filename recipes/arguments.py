@@ -40,6 +40,7 @@ SHARED_ARGUMENTS = (
     "decoder_filters",
     "tasks",
     "exchange",
+    "saliency_level",
     "lambda_seg",
     "lambda_cls",
     "teacher_momentum",
@@ -48,7 +49,6 @@ SHARED_ARGUMENTS = (
 HERMES_ARGUMENTS = (
     "preset",
     "contrast_level",
-    "saliency_level",
     "selection",
     "confidence",
     "uncertainty",
@@ -199,7 +199,7 @@ class Settings:
     contrast_level: str | None = _flag(
         "network", "P3", "encoder level of the pixel contrast, P1 = 1/2 to P5 = 1/32 (Table 5)", choices=LEVELS
     )
-    saliency_level: str | None = _flag(
+    saliency_level: str = _flag(
         "network", "P2", "decoder level that the saliency map enters (Table 6)", choices=LEVELS[:-1]
     )
 

@@ -183,11 +183,11 @@ class Hermes(SemiSupervisedModel):
         self.label_threshold = DualThreshold(selection, confidence=self.confidence, uncertainty=self.uncertainty)
         self.random_state = add_random_state(self, seed + 1)
         self.bank = MemoryBank(num_classes, self.bank_size, 256, name="bank") if self.bank_size else None
-        self.health_names = ("kappa", "tau")
-        if tasks != "classification":
-            self.health_names += ("mask_selected", *(f"mask_selected_class_{c}" for c in range(num_classes)))
-        if tasks != "segmentation":
-            self.health_names += ("label_selected", *(f"label_selected_class_{c}" for c in range(num_labels)))
+        heads = {"mask": num_classes} if tasks != "classification" else {}
+        heads |= {"label": num_labels} if tasks != "segmentation" else {}
+        self.health_names = ("kappa", *dict.fromkeys(map(self._tau_name, heads)))
+        for head, count in heads.items():
+            self.health_names += (f"{head}_selected", *(f"{head}_selected_class_{c}" for c in range(count)))
         self._attach(
             lambda: JointNetwork(
                 num_classes,
@@ -357,13 +357,17 @@ class Hermes(SemiSupervisedModel):
 
     def _health(self, head: str, selected: Any, present: Any, classes: int) -> dict[str, Any]:
         """Current thresholds and the selected share, in all and of each predicted class."""
-        health = {"kappa": ops.mean(selected.kappa), "tau": ops.mean(selected.tau)}
+        health = {"kappa": ops.mean(selected.kappa), self._tau_name(head): ops.mean(selected.tau)}
         health[f"{head}_selected"] = ops.sum(selected.weight) / ops.maximum(ops.sum(present), 1.0)
         for index in range(classes):
             members = present * ops.cast(selected.labels == index, "float32")
             share = ops.sum(selected.weight * members) / ops.maximum(ops.sum(members), 1.0)
             health[f"{head}_selected_class_{index}"] = share
         return health
+
+    def _tau_name(self, head: str) -> str:
+        """Both heads share a scheduled threshold; a class-wise one comes from each head's own predictions."""
+        return f"{head}_tau" if self.confidence == "class_wise" else "tau"
 
     def supervised_outputs(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict, dict]:
         """Probabilities and warped targets of the labelled images."""

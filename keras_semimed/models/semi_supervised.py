@@ -129,7 +129,7 @@ class SemiSupervisedModel(keras.Model):
         Raises:
             ValueError: if a part does not fit; the message names it, and nothing is changed.
         """
-        pairs = []
+        pairs: list[tuple[Any, Any]] = []
         others = model.predictor.parts
         for name, layers in self.network.parts.items():
             if name not in others:

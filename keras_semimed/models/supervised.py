@@ -33,6 +33,7 @@ class Supervised(SemiSupervisedModel):
         decoder_filters: channels of the decoder's blocks, deepest first.
         tasks: `"both"`, `"segmentation"` or `"classification"`.
         exchange: inter-task attention and saliency, off by default (Hermes Table 3, row 1).
+        saliency_level: decoder level of the saliency map, as in `Hermes`.
         lambda_seg: weight of the segmentation loss (Eq. 15).
         lambda_cls: weight of the classification loss (Eq. 15).
         strong: train on the strong view instead of the weak one.
@@ -54,6 +55,7 @@ class Supervised(SemiSupervisedModel):
         decoder_filters: tuple[int, ...] = (256, 128, 64, 32, 16),
         tasks: str = "both",
         exchange: str = "none",
+        saliency_level: str = "P2",
         lambda_seg: float = 0.5,
         lambda_cls: float = 1.0,
         strong: bool = False,
@@ -68,6 +70,7 @@ class Supervised(SemiSupervisedModel):
         self.decoder_filters = tuple(decoder_filters)
         self.tasks = tasks
         self.exchange = exchange
+        self.saliency_level = saliency_level
         self.lambda_seg = lambda_seg
         self.lambda_cls = lambda_cls
         self.strong = strong
@@ -81,6 +84,7 @@ class Supervised(SemiSupervisedModel):
                 self.decoder_filters,
                 exchange,
                 tasks,
+                saliency_level,
                 contrast_level=None,
                 dtype=self.dtype_policy,
                 name="network",

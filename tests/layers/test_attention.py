@@ -32,7 +32,7 @@ def _by_hand(layer, x_cls, x_seg):
         x_seg = x_seg @ weights["projection/kernel"]
     fused = _convolve(np.concatenate([x_cls, x_seg], axis=-1), weights["kernel"], weights["bias"])
     hidden = np.maximum(fused.mean(axis=(0, 1)) @ weights["squeeze/kernel"], 0)
-    channel = _sigmoid(hidden @ weights["excite/kernel"])
+    channel = _sigmoid(hidden @ weights["excite/kernel"] + weights["excite/bias"])
     x_m = x_cls * channel
     summary = np.stack([x_m.mean(axis=-1), x_m.max(axis=-1)], axis=-1)
     spatial = _sigmoid(_convolve(summary, weights["place/kernel"], weights["place/bias"]))
@@ -68,6 +68,22 @@ def test_ratio_sets_the_hidden_width():
     layer = _layer(*_features(cls=8, seg=8), ratio=2)
     assert layer.squeeze.units == 4
     assert layer.projection is None
+
+
+def test_gates_are_nearly_open_before_training_and_every_weight_learns():
+    x_cls, x_seg = _features()
+    layer = InterTaskAttention(initial_gate=0.9)
+    x_out, channel, spatial = map(ops.convert_to_numpy, layer(x_cls, x_seg, return_maps=True))
+    np.testing.assert_allclose(channel, np.full((2, 8), 0.9), rtol=1e-6)
+    np.testing.assert_allclose(spatial, np.full((2, 5, 4, 1), 0.9), rtol=1e-6)
+    np.testing.assert_allclose(x_out, 0.81 * x_cls, rtol=1e-5)
+    before = layer.get_weights()
+    inputs = [keras.Input(x_cls.shape[1:]), keras.Input(x_seg.shape[1:])]
+    model = keras.Model(inputs, layer(*inputs))
+    model.compile(keras.optimizers.SGD(0.5), loss="mse")
+    model.fit([x_cls, x_seg], np.ones_like(x_cls), batch_size=2, epochs=3, verbose=0)
+    for old, weight in zip(before, layer.weights, strict=True):
+        assert np.abs(old - ops.convert_to_numpy(weight)).max() > 0, weight.path
 
 
 def test_gradient_reaches_both_inputs_and_is_that_of_the_equations():
@@ -118,5 +134,7 @@ def test_config_and_file_round_trip_with_maps_of_any_size(tmp_path):
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="ratio"):
         InterTaskAttention(ratio=0)
+    with pytest.raises(ValueError, match="initial_gate"):
+        InterTaskAttention(initial_gate=1.0)
     with pytest.raises(ValueError, match="height is 4 and 8"):
         InterTaskAttention().build((None, 4, 8, 3), (None, 8, 8, 3))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches
 from keras_semimed.models import Hermes, Supervised
 from keras_semimed.models.hermes import PRESETS
 from keras_semimed.thresholds import confidence_threshold, uncertainty_threshold
@@ -196,6 +197,8 @@ def test_explain_returns_saliency_and_attention_maps():
 
 def test_exchange_carries_information_one_way_each():
     model = Hermes(**arguments())
+    for attention in model.network.attentions:  # its gates are constant before training
+        attention.excite.kernel.assign(ops.ones_like(attention.excite.kernel))
     image = ops.convert_to_tensor(image_set(1, 2).images)
     before = model.infer(image)
     for variable in model.network.classifier_stages[0].trainable_variables:
@@ -237,9 +240,31 @@ def test_every_switch_trains(changes):
     }
     model, history = fitted(data=batches(steps=2, **shape), **changes)
     assert_finite(model, history)
+    # Class-wise thresholds come from each head's own predictions, scheduled ones are shared.
+    taus = {name for name in history if name.endswith("tau")}
+    assert taus == ({"label_tau", "mask_tau"} if model.confidence == "class_wise" else {"tau"})
     predictions = model.predict(image_set(2, 4, channels=shape["channels"]).images, verbose=0)
     heads = {"segmentation": {"mask"}, "classification": {"label"}}.get(changes.get("tasks"), {"mask", "label"})
     assert set(predictions) == heads
+
+
+def test_oblong_images_are_learnt_in_square_views():
+    """Bright squares at the left or right of 32 x 64 pixels: views that mixed up the axes could not teach them."""
+
+    def oblong(count: int, seed: int) -> ImageSet:
+        square = image_set(count, seed)
+        images = np.pad(square.images, ((0, 0), (0, 0), (0, 32), (0, 0)))
+        masks = np.pad(square.masks, ((0, 0), (0, 0), (0, 32)))
+        for array in (images, masks):
+            array[1::2] = np.roll(array[1::2], 32, axis=2)
+        return ImageSet(square.names, images, masks, square.labels, None, square.class_names)
+
+    model = Hermes(**arguments(total_steps=60, unlabeled_start=60))
+    model.compile(keras.optimizers.Adam(0.01))
+    data = SemiSupervisedBatches(oblong(6, 0), oblong(8, 1), 6, 2, steps_per_epoch=60, seed=0)
+    assert_finite(model, model.fit(data, verbose=0).history)
+    result = model.evaluate(EvaluationBatches(oblong(8, 9), 8), verbose=0, return_dict=True)
+    assert result["dice"] > 0.6
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -117,6 +117,16 @@ def test_branches_have_their_own_optimizer():
         branch_optimizer(100, classifier="lion")
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy):
+    model = Supervised(**arguments(dtype=policy, exchange="both", saliency_level="P3"))
+    model.compile()
+    history = model.fit(batches(steps=2), verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert model.predict(image_set(2, 4).images, verbose=0)["mask"].dtype == np.float32
+    assert model.get_config()["saliency_level"] == "P3"
+
+
 def test_a_loss_in_compile_is_refused():
     with pytest.raises(ValueError, match="method's own"):
         Supervised(**arguments()).compile(loss="mse")
