@@ -5,6 +5,7 @@ from keras_semimed.losses.consistency import InterTaskConsistency
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
 from keras_semimed.losses.dice import DiceLoss
 from keras_semimed.losses.image_contrast import ImageContrastiveLoss
+from keras_semimed.losses.low_contrast import LowContrastLoss, LowContrastMaps
 from keras_semimed.losses.pixel_contrast import Anchors, PixelContrastiveLoss
 from keras_semimed.losses.segmentation import SegmentationLoss
 
@@ -13,6 +14,8 @@ __all__ = [
     "DiceLoss",
     "ImageContrastiveLoss",
     "InterTaskConsistency",
+    "LowContrastLoss",
+    "LowContrastMaps",
     "PixelContrastiveLoss",
     "SegmentationLoss",
     "masked_cross_entropy",
