@@ -1,4 +1,4 @@
-"""The optimizer of the Hermes paper (Sec. 4.1): one for each branch, in one object that `compile` takes."""
+"""The optimizers of the papers, with their schedules, each in one object that `compile` takes."""
 
 from __future__ import annotations
 
@@ -71,4 +71,43 @@ def branch_optimizer(
         classification = keras.optimizers.Adam(schedule, name="adam_classification")
     segmentation = keras.optimizers.Adam(schedule, name="adam_segmentation")
     optimizers = keras.optimizers.OptimizerMap(segmentation, {".*classification.*": classification})
+    return keras.optimizers.MultiOptimizer(optimizers)
+
+
+def encoder_optimizer(
+    total_steps: int,
+    learning_rate: float = 1e-3,
+    head_factor: float = 10.0,
+    optimizer: str = "sgd",
+    weight_decay: float = 1e-4,
+    power: float = 0.9,
+) -> keras.optimizers.MultiOptimizer:
+    """One learning rate for the encoder, a higher one for what is trained from scratch (LoCo, Sec. IV-A).
+
+    Both fall as `learning_rate * (1 - step / total_steps) ** power`. Weight decay as in `branch_optimizer`.
+
+    Args:
+        total_steps: steps of the whole run.
+        learning_rate: start value for the encoder.
+        head_factor: factor of everything outside the encoder.
+        optimizer: `"sgd"` (as printed: momentum 0.9 and weight decay) or `"adam"` (short runs).
+        weight_decay: the paper's L2 coefficient, for SGD only.
+        power: exponent of the polynomial decay.
+
+    Returns:
+        A `keras.optimizers.MultiOptimizer` that tells the encoder by the path of a variable.
+
+    Raises:
+        ValueError: if `optimizer` is neither.
+    """
+    if optimizer not in ("sgd", "adam"):
+        raise ValueError(f"`optimizer` must be 'sgd' or 'adam'. Received: {optimizer!r}.")
+
+    def make(name: str, factor: float) -> keras.optimizers.Optimizer:
+        schedule = PolynomialDecayToZero(factor * learning_rate, total_steps, power)
+        if optimizer == "sgd":
+            return keras.optimizers.SGD(schedule, momentum=0.9, weight_decay=10 * weight_decay, name=f"sgd_{name}")
+        return keras.optimizers.Adam(schedule, name=f"adam_{name}")
+
+    optimizers = keras.optimizers.OptimizerMap(make("head", head_factor), {".*encoder.*": make("encoder", 1.0)})
     return keras.optimizers.MultiOptimizer(optimizers)

@@ -24,6 +24,25 @@ def arguments_config(model: keras.Model) -> dict[str, Any]:
     return config
 
 
+def take_arguments(model: keras.Model, arguments: dict[str, Any], presets: dict[str, dict[str, Any]]) -> None:
+    """Keeps each argument of `__init__` as an attribute, what is None from the preset.
+
+    Args:
+        model: whose arguments they are.
+        arguments: `locals()` of its `__init__`.
+        presets: defaults by the value of the argument `preset`.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    if arguments["preset"] not in presets:
+        raise ValueError(f"`preset` must be one of {sorted(presets)}. Received: {arguments['preset']!r}.")
+    defaults = presets[arguments["preset"]]
+    for name, value in arguments.items():
+        if name not in ("self", "kwargs", "__class__", "weights", "encoder", "views"):
+            setattr(model, name, defaults[name] if value is None and name in defaults else value)
+
+
 def plain(value: Any) -> Any:
     """A deep copy in built-in containers: Keras wraps those it finds in attributes, and changes configs it reads."""
     if isinstance(value, dict):

@@ -19,7 +19,7 @@ from keras_semimed.losses import (
     SegmentationLoss,
     masked_cross_entropy,
 )
-from keras_semimed.models.configuration import arguments_config
+from keras_semimed.models.configuration import arguments_config, take_arguments
 from keras_semimed.models.labeled import supervised_predictions, supervised_terms
 from keras_semimed.models.semi_supervised import SemiSupervisedModel
 from keras_semimed.networks.encoders import encoder_config
@@ -209,14 +209,8 @@ class Hermes(SemiSupervisedModel):
     build_arguments = {"heads": True}
 
     def _take(self, arguments: dict[str, Any]) -> None:
-        """Keeps each argument as an attribute, what is None from the preset, and checks the choices."""
-        if arguments["preset"] not in PRESETS:
-            raise ValueError(f"`preset` must be one of {sorted(PRESETS)}. Received: {arguments['preset']!r}.")
-        defaults = PRESETS[arguments["preset"]]
-        elsewhere = ("self", "kwargs", "__class__", "weights", "encoder", "views")
-        for name, value in arguments.items():
-            if name not in elsewhere:
-                setattr(self, name, defaults[name] if value is None and name in defaults else value)
+        """Keeps each argument as an attribute and checks the choices."""
+        take_arguments(self, arguments, PRESETS)
         for name, allowed in {
             "attention_on": ("all", "labeled"),
             "uncertainty_of": ("weak", "mean", "disagreement"),
@@ -248,13 +242,6 @@ class Hermes(SemiSupervisedModel):
             taught = self.teacher(weak, attended=self._attended(unlabeled_count), training=False)
             parts["weak"] |= {name: value for name, value in taught.items() if name.endswith("_logits")}
         return {**parts, "geometry": labeled_geometry, "inside": inside}
-
-    def _weak_view(self, images: Any) -> tuple[Any, dict[str, Any], Any]:
-        """The weak view, its geometry, and `(N, S, S)` with 1 where a pixel lies inside the image."""
-        shape = ops.shape(images)
-        geometry = self.views.draw(shape[0], shape[1], shape[2])
-        visible = self.views.visible(geometry, shape[1], shape[2])
-        return self.views.weak(images, geometry), geometry, ops.cast(visible, "float32")
 
     def _attended(self, count: Any) -> Any:
         return ops.zeros((count,)) if self.attention_on == "labeled" else None

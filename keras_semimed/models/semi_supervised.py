@@ -29,7 +29,7 @@ class SemiSupervisedModel(keras.Model):
 
     Args:
         num_classes: number of mask classes, background included.
-        image_size: side of the square views that the network is trained on, in pixels, a multiple of 32.
+        image_size: side of the square views that the network is trained on, in pixels, a multiple of `image_multiple`.
         total_steps: length of the run; it drives thresholds and learning rates, clamped after its end.
         teacher_momentum: keep a teacher, the exponential moving average of the network with this momentum
             (its first steps average all of them). None: no teacher.
@@ -37,11 +37,13 @@ class SemiSupervisedModel(keras.Model):
         seed: seed of the random state, which is part of the weights.
 
     Raises:
-        ValueError: if the image size is no multiple of 32, or `total_steps` or the momentum is out of range.
+        ValueError: if the image size is no multiple of `image_multiple`, or another number is out of range.
     """
 
     term_names: tuple[str, ...] = ()
     health_names: tuple[str, ...] = ()
+    image_multiple = 32
+    """What the side of the views must be a multiple of."""
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class SemiSupervisedModel(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_image_size(image_size)
+        check_image_size(image_size, self.image_multiple)
         if total_steps < 1:
             raise ValueError(f"`total_steps` must be at least 1. Received: {total_steps}.")
         if teacher_momentum is not None and not 0 <= teacher_momentum < 1:
@@ -169,6 +171,13 @@ class SemiSupervisedModel(keras.Model):
     def training_outputs(self, images: dict[str, Any]) -> dict[str, Any]:
         """Makes the views and runs the networks on them; what `loss_terms` needs."""
         raise NotImplementedError
+
+    def _weak_view(self, images: Any) -> tuple[Any, dict[str, Any], Any]:
+        """The weak view, its geometry, and `(N, S, S)` with 1 where a pixel lies inside the image."""
+        shape = ops.shape(images)
+        geometry = self.views.draw(shape[0], shape[1], shape[2])
+        visible = self.views.visible(geometry, shape[1], shape[2])
+        return self.views.weak(images, geometry), geometry, ops.cast(visible, "float32")
 
     def loss_terms(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the unweighted terms and the health figures, float32 scalars by name."""

@@ -127,12 +127,39 @@ def pyramid(
     return model_or_name if model_or_name.output == levels else keras.Model(model_or_name.input, levels)
 
 
-def encoder_config(model_or_name: str | keras.Model) -> str | dict[str, Any]:
+def encoder_config(model_or_name: str | dict[str, Any] | keras.Model) -> str | dict[str, Any]:
     """Returns what `pyramid` needs to build this encoder again, for a `get_config`: the name, or the model's config.
 
     Weights are not part of it: they live in the weights of the model that holds the encoder.
     """
-    return model_or_name if isinstance(model_or_name, str) else keras.saving.serialize_keras_object(model_or_name)
+    return (
+        model_or_name if isinstance(model_or_name, str | dict) else keras.saving.serialize_keras_object(model_or_name)
+    )
+
+
+def own_encoder(
+    encoder: str | dict[str, Any] | keras.Model,
+    weights: str | Path | None = None,
+    output_stride: int = 32,
+    dtype: Any = None,
+) -> keras.Model:
+    """As `pyramid`, but of a given model a copy with its weights, so that two networks share nothing.
+
+    Args:
+        encoder: as in `pyramid`.
+        weights: as in `pyramid`.
+        output_stride: as in `pyramid`.
+        dtype: as in `pyramid`.
+
+    Raises:
+        ValueError: as in `pyramid`.
+    """
+    if not isinstance(encoder, keras.Model):
+        return pyramid(encoder, weights, output_stride, dtype if isinstance(encoder, str) else None)
+    original = pyramid(encoder, weights, output_stride)
+    copied = pyramid(encoder_config(original))
+    copied.set_weights(original.get_weights())
+    return copied
 
 
 def stages(model: keras.Model) -> list[keras.Model]:

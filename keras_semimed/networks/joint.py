@@ -10,7 +10,7 @@ from keras import ops
 from keras_semimed.layers.attention import InterTaskAttention
 from keras_semimed.layers.projection import ProjectionHead
 from keras_semimed.layers.saliency import SaliencyMap
-from keras_semimed.networks.encoders import check_image_size, encoder_config, pyramid, stages
+from keras_semimed.networks.encoders import check_image_size, own_encoder, stages
 from keras_semimed.networks.heads import ImageNormalization
 from keras_semimed.networks.unet import UNetDecoder
 
@@ -80,11 +80,11 @@ class JointNetwork(keras.layers.Layer):
         if self.segments:
             with keras.name_scope("segmentation"):
                 self._create_segmentation(
-                    num_classes, _own_encoder(encoder, weights, self.dtype_policy), decoder_filters
+                    num_classes, own_encoder(encoder, weights, dtype=self.dtype_policy), decoder_filters
                 )
         if self.classifies:
             with keras.name_scope("classification"):
-                self._create_classification(num_labels, _own_encoder(encoder, weights, self.dtype_policy))
+                self._create_classification(num_labels, own_encoder(encoder, weights, dtype=self.dtype_policy))
 
     def _create_segmentation(self, num_classes: int, encoder: keras.Model, filters: tuple[int, ...]) -> None:
         self.segmentation_encoder = encoder
@@ -235,16 +235,6 @@ class JointNetwork(keras.layers.Layer):
             last = ops.mean(ops.cast(features["P5"], "float32"), axis=(1, 2))
             outputs["consistency_segmentation"] = self.segmentation_projector(last, training=training)
             outputs["consistency_classification"] = self.classification_projector(pooled, training=training)
-
-
-def _own_encoder(encoder: str | dict | keras.Model, weights: str | None, dtype: Any) -> keras.Model:
-    """A fresh encoder; of a given model a copy with its weights, so that branches and teacher share nothing."""
-    if not isinstance(encoder, keras.Model):
-        return pyramid(encoder, weights, dtype=dtype if isinstance(encoder, str) else None)
-    original = pyramid(encoder, weights)
-    copy = pyramid(encoder_config(original))
-    copy.set_weights(original.get_weights())
-    return copy
 
 
 def _check(argument: str, value: str, allowed: tuple[str, ...]) -> None:
