@@ -5,14 +5,18 @@ from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervise
 from keras_semimed.data.cards import describe
 from keras_semimed.data.duplicates import near_duplicate_groups
 from keras_semimed.data.folder import from_folder
+from keras_semimed.data.joining import concatenate, separate
 from keras_semimed.data.loading import load, load_image_set
-from keras_semimed.data.splits import Split, leak_safe_split, paper_split
+from keras_semimed.data.named_splits import split_image_set
+from keras_semimed.data.published_splits import official_split, pranet_split
+from keras_semimed.data.splits import Split, leak_safe_split, paper_split, random_split
 
 __all__ = [
     "EvaluationBatches",
     "ImageSet",
     "SemiSupervisedBatches",
     "Split",
+    "concatenate",
     "describe",
     "from_arrays",
     "from_folder",
@@ -20,6 +24,11 @@ __all__ = [
     "load",
     "load_image_set",
     "near_duplicate_groups",
+    "official_split",
     "paper_split",
+    "pranet_split",
+    "random_split",
+    "separate",
+    "split_image_set",
     "splits",
 ]

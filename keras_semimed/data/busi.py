@@ -6,16 +6,14 @@ one lesion each: their union is the truth. Masks come as 1-bit, RGB and RGBA fil
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import re
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
+from keras_semimed.data.archives import FileTree, find_zip, zip_names
 from keras_semimed.data.duplicates import near_duplicate_groups
 from keras_semimed.data.images import read_grey, read_image
 from keras_semimed.data.progress import progress
@@ -67,7 +65,7 @@ class BusiSource:
             root, members = "", [file.relative_to(self.path).as_posix() for file in self.path.glob("*/*.png")]
         else:
             root, members = _zip_members(self.path)
-        self._root = root
+        self._tree = FileTree(self.path, root)
         self.files = _pair(members, self.path)
         self._members = [member for files in self.files for member in (files.image, *files.masks)]
 
@@ -75,29 +73,23 @@ class BusiSource:
         return len(self.files)
 
     def __iter__(self) -> Iterator[BusiImage]:
-        with contextlib.ExitStack() as stack:
-            archive = None if self.path.is_dir() else stack.enter_context(zipfile.ZipFile(self.path))
+        with self._tree.opened() as open_member:
             for files in self.files:
-                yield self._read(files, archive)
+                yield self._read(files, open_member)
 
     def fingerprint(self) -> str:
         """Returns a hash of the names and sizes of all files, the same for a folder and its zip."""
-        if self.path.is_dir():
-            sizes = {member: (self.path / member).stat().st_size for member in self._members}
-        else:
-            with zipfile.ZipFile(self.path) as archive:
-                sizes = {member: archive.getinfo(self._root + member).file_size for member in self._members}
-        return hashlib.sha256(repr(sorted(sizes.items())).encode()).hexdigest()
+        return self._tree.fingerprint(self._members)
 
     def groups(self) -> list[str]:
         """Returns the near-duplicate group of each image, called after its first member; decodes every image."""
         first = near_duplicate_groups(item.image for item in progress(self, "looking for near-duplicates"))
         return [self.files[index].name for index in first]
 
-    def _read(self, files: BusiFiles, archive: zipfile.ZipFile | None) -> BusiImage:
+    def _read(self, files: BusiFiles, open_member: Callable[[str], IO[bytes]]) -> BusiImage:
         def decode(reader, member):
-            with archive.open(self._root + member) if archive else (self.path / member).open("rb") as file:
-                return reader(file, f"{self.path}/{member}")
+            with open_member(member) as file:
+                return reader(file, self._tree.name(member))
 
         image = decode(read_image, files.image)
         mask = np.zeros(image.shape[:2], bool)
@@ -105,8 +97,8 @@ class BusiSource:
             lesion = decode(read_grey, member)
             if lesion.shape != mask.shape:
                 raise ValueError(
-                    f"{self.path}/{member}: the mask is {lesion.shape} (height, width) and its image {mask.shape}; "
-                    "they must be equal"
+                    f"{self._tree.name(member)}: the mask is {lesion.shape} (height, width) and its image "
+                    f"{mask.shape}; they must be equal"
                 )
             mask |= lesion > 127
         return BusiImage(files.name, image, mask.astype("uint8"), CLASSES.index(files.name.partition(" ")[0]))
@@ -121,23 +113,15 @@ def _locate(path: Path) -> Path:
     for folder in (path, path / FOLDER):
         if any((folder / name).is_dir() for name in CLASSES):
             return folder
-    archives = sorted(path.glob("*.zip"))
-    for archive in archives:
-        if zipfile.is_zipfile(archive) and _zip_members(archive)[1]:
-            return archive
-    damaged = [archive.name for archive in archives if not zipfile.is_zipfile(archive)]
-    if damaged:
-        raise ValueError(f"{path / damaged[0]}: not a readable zip; download it again")
+    archive = find_zip(path, lambda file: bool(_zip_members(file)[1]))
+    if archive is not None:
+        return archive
     raise FileNotFoundError(f"manual_dir {path} holds no BUSI (no {FOLDER} folder, no zip with one); {HOW_TO_GET}")
 
 
 def _zip_members(path: Path) -> tuple[str, list[str]]:
     """The folder inside the zip that holds the class folders, and the PNG files below it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [PurePosixPath(name) for name in archive.namelist() if "__MACOSX" not in name]
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: not a readable zip ({error}); download it again") from error
+    names = zip_names(path)
     members = [name for name in names if name.suffix == ".png" and len(name.parts) >= 2 and name.parts[-2] in CLASSES]
     roots = {"/".join((*name.parts[:-2], "")) for name in members}
     if len(roots) > 1:

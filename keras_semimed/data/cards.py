@@ -10,13 +10,23 @@ class Card(NamedTuple):
 
     title: str
     class_names: tuple[str, ...]
+    """The classes of images; none where a set has masks only."""
     study_classes: tuple[str, ...]
     """The classes that papers use, the default of `load`."""
+    mask_names: tuple[str, ...]
+    """What the values of a mask mean, from 0."""
+    splits: tuple[str, ...]
+    """The named splits that `load` takes for this set."""
     content: str
     licence: str
     source: str
     caution: str
     citation: str
+
+    @property
+    def num_classes(self) -> int:
+        """Number of mask classes, background included."""
+        return len(self.mask_names)
 
 
 CARDS = {
@@ -24,6 +34,8 @@ CARDS = {
         title="BUSI: breast ultrasound images",
         class_names=("benign", "malignant", "normal"),
         study_classes=("benign", "malignant"),
+        mask_names=("background", "lesion"),
+        splits=("paper", "leak_safe", "random"),
         content="780 images of 600 patients (Baheya Hospital, Cairo, 2018): 437 benign, 210 malignant, 133 normal; "
         "lesion masks, 190x310 to 1048x719 pixels",
         licence="CC BY 4.0 (article), CC0 (Kaggle copy); check at the source",
@@ -38,7 +50,54 @@ CARDS = {
         title="Ultrasound phantoms: made images for tests and demonstrations",
         class_names=("benign", "malignant"),
         study_classes=("benign", "malignant"),
+        mask_names=("background", "lesion"),
+        splits=("paper", "leak_safe", "random"),
         content="computed breast ultrasound with one lesion each, 128x128 pixels, the same on every machine",
+        licence="as this package",
+        source="made locally, nothing to download",
+        caution="a score on phantoms says that the software works, nothing about patients",
+        citation="this package",
+    ),
+    "kvasir_seg": Card(
+        title="Kvasir-SEG: colonoscopy images of polyps",
+        class_names=(),
+        study_classes=(),
+        mask_names=("background", "polyp"),
+        splits=("pranet", "official", "random"),
+        content="1,000 images (Vestre Viken Health Trust, Norway), at least one polyp in each; 332x487 to 1920x1072 "
+        "pixels",
+        licence="research and education only, no commercial use without written permission",
+        source="download kvasir-seg.zip (datasets.simula.no/kvasir-seg) and give the zip or the extracted folder as "
+        "manual_dir; a copy resized by others has the same layout",
+        caution="no patient ids; dates, text and a navigation inset are burnt into many images; masks are JPEG files, "
+        "read as polyp above 127",
+        citation="Jha D, Smedsrud PH, Riegler MA, Halvorsen P, de Lange T, Johansen D, Johansen HD. Kvasir-SEG: A "
+        "segmented polyp dataset. MultiMedia Modeling (2020) 451-462. doi:10.1007/978-3-030-37734-2_37",
+    ),
+    "cvc_clinicdb": Card(
+        title="CVC-ClinicDB: colonoscopy frames of polyps",
+        class_names=(),
+        study_classes=(),
+        mask_names=("background", "polyp"),
+        splits=("pranet", "sequence_safe", "random"),
+        content="612 frames of 29 sequences from 25 examinations (Hospital Clinic, Barcelona), 384x288 pixels",
+        licence="research and education only, no commercial use",
+        source="download CVC-ClinicDB (polyp.grand-challenge.org/CVCClinicDB, or the copy with PNG files on Kaggle: "
+        "balraj98/cvcclinicdb) and give the zip or the extracted folder as manual_dir",
+        caution="frames of a sequence are nearly the same picture: use split='sequence_safe'; in 'pranet' most "
+        "sequences lie on both sides",
+        citation="Bernal J, Sanchez FJ, Fernandez-Esparrach G, Gil D, Rodriguez C, Vilarino F. WM-DOVA maps for "
+        "accurate polyp highlighting in colonoscopy. Computerized Medical Imaging and Graphics 43 (2015) 99-111. "
+        "doi:10.1016/j.compmedimag.2015.02.007",
+    ),
+    "phantom_endoscopy": Card(
+        title="Endoscopy phantoms: made images for tests and demonstrations",
+        class_names=(),
+        study_classes=(),
+        mask_names=("background", "adenomatous", "hyperplastic"),
+        splits=("random",),
+        content="300 computed colonoscopy pictures, 128x128 pixels, the same on every machine: 209 show an adenomatous "
+        "polyp, 60 a hyperplastic one, 49 none",
         licence="as this package",
         source="made locally, nothing to download",
         caution="a score on phantoms says that the software works, nothing about patients",
@@ -59,7 +118,7 @@ def card(name: str) -> Card:
 
 
 def describe(name: str) -> None:
-    """Prints a short data card: content, classes, licence, source, cautions and citation.
+    """Prints a short data card: classes, splits, content, licence, source, cautions and citation.
 
     Args:
         name: Name of a data set, e.g. `"busi"`.
@@ -69,6 +128,8 @@ def describe(name: str) -> None:
     """
     facts = card(name)
     print(f"{facts.title} ({name})")
-    print(f"  classes   {', '.join(facts.class_names)}")
+    print(f"  classes   {', '.join(facts.class_names) or 'none, masks only'}")
+    print(f"  masks     {', '.join(f'{value} {name}' for value, name in enumerate(facts.mask_names))}")
+    print(f"  splits    {', '.join(facts.splits)}")
     for key in ("content", "licence", "source", "caution", "citation"):
         print(f"  {key:<9} {getattr(facts, key)}")

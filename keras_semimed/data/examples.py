@@ -9,9 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_semimed.data.busi import BusiSource
+from keras_semimed.data.cvc_clinicdb import CvcClinicDbSource
+from keras_semimed.data.kvasir_seg import KvasirSegSource
+from keras_semimed.data.pairs import PairSource
 from keras_semimed.data.progress import progress
 
+PAIR_SOURCES: dict[str, type[PairSource]] = {"kvasir_seg": KvasirSegSource, "cvc_clinicdb": CvcClinicDbSource}
 PHANTOMS = 400
+ENDOSCOPY_PHANTOMS = 300
 PHANTOM_SIZE = 128
 
 
@@ -23,7 +28,8 @@ class Example(NamedTuple):
     """`(H, W, 3)` uint8."""
     mask: np.ndarray
     """`(H, W)` uint8 class indices."""
-    label: int
+    label: int | None
+    """Class of the image; None where the set has masks only."""
     group: str
 
 
@@ -46,17 +52,39 @@ def fingerprint(name: str, manual_dir: str | Path) -> str | None:
         FileNotFoundError: If `manual_dir` holds no such data.
         ValueError: If files are missing.
     """
-    return BusiSource(manual_dir).fingerprint() if name == "busi" else None
+    if name == "busi":
+        return BusiSource(manual_dir).fingerprint()
+    return PAIR_SOURCES[name](manual_dir).fingerprint() if name in PAIR_SOURCES else None
+
+
+def pair_examples(source: PairSource) -> Iterator[Example]:
+    """Yields the images of a set of images and masks without image classes.
+
+    Raises:
+        ValueError: If a file is damaged or an image and its mask do not fit together.
+    """
+    for item in source:
+        yield Example(item.name, item.image, item.mask, None, source.group(item.name))
 
 
 def phantom_examples() -> Iterator[Example]:
-    """Yields the same phantoms as the TFDS builder, made on the spot."""
+    """Yields the same ultrasound phantoms as the TFDS builder, made on the spot."""
     from keras_semimed.data.phantoms import ultrasound_phantom
 
     for index in range(PHANTOMS):
         image, mask, label = ultrasound_phantom(index, PHANTOM_SIZE, seed=0)
         name = f"phantom_{index:04d}"
         yield Example(name, np.repeat(image[..., None], 3, axis=-1), mask, label, name)
+
+
+def endoscopy_examples() -> Iterator[Example]:
+    """Yields the same endoscopy phantoms as the TFDS builder, made on the spot."""
+    from keras_semimed.data.endoscopy_phantoms import endoscopy_phantom
+
+    for index in range(ENDOSCOPY_PHANTOMS):
+        image, mask = endoscopy_phantom(index, PHANTOM_SIZE, seed=0)
+        name = f"phantom_{index:04d}"
+        yield Example(name, image, mask, None, name)
 
 
 def read_examples(name: str, manual_dir: str | Path | None) -> Iterator[Example]:
@@ -67,8 +95,13 @@ def read_examples(name: str, manual_dir: str | Path | None) -> Iterator[Example]
     """
     if name == "phantom_ultrasound":
         return iter(progress(phantom_examples(), f"making {name}", PHANTOMS))
+    if name == "phantom_endoscopy":
+        return iter(progress(endoscopy_examples(), f"making {name}", ENDOSCOPY_PHANTOMS))
+    if name != "busi" and name not in PAIR_SOURCES:
+        raise ValueError(f"{name!r} is read through TensorFlow Datasets; install tensorflow and tensorflow-datasets")
+    if manual_dir is None:
+        raise ValueError(f"manual_dir is missing; without TensorFlow {name} is read from its folder or zip")
     if name == "busi":
-        if manual_dir is None:
-            raise ValueError("manual_dir is missing; without TensorFlow busi is read from its folder or zip")
         return iter(progress(busi_examples(manual_dir), f"reading {name}"))
-    raise ValueError(f"{name!r} is read through TensorFlow Datasets; install tensorflow and tensorflow-datasets")
+    source = PAIR_SOURCES[name](manual_dir)
+    return iter(progress(pair_examples(source), f"reading {name}", len(source)))

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from keras_semimed.data import tiff
+
+_TooLarge = Image.DecompressionBombError
 
 
 def read_image(file: str | Path | IO[bytes], name: str | None = None, channels: int = 3) -> np.ndarray:
@@ -87,11 +91,16 @@ def encode_png(image: np.ndarray) -> io.BytesIO:
 def _decode(file: str | Path | IO[bytes], name: str | None, mode: str) -> Image.Image:
     name = str(file) if name is None else name
     try:
-        with Image.open(file) as image:
+        content = Path(file).read_bytes() if isinstance(file, str | Path) else file.read()
+        if content.startswith(tiff.HEADERS) and (pixels := tiff.read_mistagged_colour(content)) is not None:
+            return Image.fromarray(pixels).convert(mode)
+        with Image.open(io.BytesIO(content)) as image:
             return image.convert(mode)
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name}: cannot be decoded as an image (no known format); replace the file") from error
+    except (OSError, SyntaxError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, _TooLarge) as error:
         raise ValueError(f"{name}: cannot be decoded as an image ({error}); replace the file") from error
 
 

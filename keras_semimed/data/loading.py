@@ -9,10 +9,11 @@ import numpy as np
 
 from keras_semimed.data import tfds
 from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches
-from keras_semimed.data.cards import card
+from keras_semimed.data.cards import Card, card
 from keras_semimed.data.examples import Example, read_examples
 from keras_semimed.data.images import resize_image, resize_mask
-from keras_semimed.data.splits import Split, leak_safe_split, paper_split
+from keras_semimed.data.named_splits import check_split, split_image_set
+from keras_semimed.data.splits import Split
 
 
 def load_image_set(
@@ -28,33 +29,35 @@ def load_image_set(
     same images are read directly from `manual_dir` (or made, for phantoms).
 
     Args:
-        name: `"busi"` or `"phantom_ultrasound"`.
+        name: `"busi"`, `"kvasir_seg"`, `"cvc_clinicdb"`, `"phantom_ultrasound"` or `"phantom_endoscopy"`.
         image_size: Height and width of the images, in pixels.
         manual_dir: Folder or zip that was downloaded by hand; see `describe(name)`. With TFDS needed only once.
         data_dir: Where TFDS keeps prepared data; its default when None.
         classes: Image classes to keep; a label is the position in `classes`. None keeps all.
 
     Returns:
-        The images sorted by name, 3 channels, with masks, labels and groups.
+        The images sorted by name, 3 channels, with masks, groups and, where the set has image classes, labels.
 
     Raises:
         ValueError: If `name` or a class is unknown, or a file is damaged or does not fit; the message names it.
         FileNotFoundError: If `manual_dir` does not exist or holds no such data.
     """
-    class_names = card(name).class_names
-    classes = class_names if classes is None else tuple(classes)
-    unknown = [value for value in classes if value not in class_names]
-    if unknown or not classes:
-        raise ValueError(f"classes={classes}: {name} has the classes {class_names}; choose among them")
+    facts = card(name)
+    if classes is not None and not facts.class_names:
+        raise ValueError(f"classes={tuple(classes)}: {name} has no image classes; leave classes out")
+    classes = facts.class_names if classes is None else tuple(classes)
+    unknown = [value for value in classes if value not in facts.class_names]
+    if unknown or (facts.class_names and not classes):
+        raise ValueError(f"classes={classes}: {name} has the classes {facts.class_names}; choose among them")
     if image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
     examples = tfds.tfds_examples(name, manual_dir, data_dir) if tfds.available() else read_examples(name, manual_dir)
-    return _collect(examples, image_size, class_names, classes)
+    return _collect(examples, image_size, facts, classes)
 
 
 def load(
     name: str,
-    labeled: int = 72,
+    labeled: int | float = 72,
     split: str | Split = "paper",
     seed: int = 0,
     image_size: int = 224,
@@ -65,13 +68,15 @@ def load(
     manual_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    test: int | float | None = None,
+    intersect: bool = False,
 ) -> tuple[SemiSupervisedBatches, EvaluationBatches, Split]:
     """Reads a data set, splits it and returns batches for `fit` and for evaluation.
 
     Args:
         name: As in `load_image_set`.
-        labeled: Number of labelled images.
-        split: `"paper"` (random within each class), `"leak_safe"` (no near-duplicates on two sides) or a `Split`.
+        labeled: Number of labelled images, or their share of the training images.
+        split: The name of a split that the set has (see `describe` and `split_image_set`) or a `Split`.
         seed: Seed of the split and of the order of the batches.
         image_size: Height and width of the images, in pixels.
         batch_size: Labelled images a batch.
@@ -81,19 +86,24 @@ def load(
         manual_dir: As in `load_image_set`.
         data_dir: As in `load_image_set`.
         classes: As in `load_image_set`, but None keeps the classes that papers use (benign and malignant of BUSI).
+        test: As in `split_image_set`.
+        intersect: As in `split_image_set`.
 
     Returns:
         Training batches, evaluation batches (test, or validation with `validate`) and the split.
 
     Raises:
-        ValueError: If an argument is unknown or does not fit the data, as in `load_image_set` and `paper_split`.
+        ValueError: If an argument is unknown or does not fit the data, as in `load_image_set` and `split_image_set`.
         FileNotFoundError: As in `load_image_set`.
     """
-    if split not in ("paper", "leak_safe") and not isinstance(split, Split):
-        raise ValueError(f"split must be 'paper', 'leak_safe' or a Split, got {split!r}")
-    classes = card(name).study_classes if classes is None else classes
+    facts = card(name)
+    if not isinstance(split, Split):
+        check_split(name, split, test, intersect)
+    classes = (facts.study_classes or None) if classes is None else classes
     images = load_image_set(name, image_size, manual_dir, data_dir, classes)
-    parts = split if isinstance(split, Split) else _split(images, split, seed, labeled)
+    parts = split
+    if not isinstance(parts, Split):
+        parts = split_image_set(images, name, parts, seed, labeled, test, intersect)
     train = SemiSupervisedBatches(
         labeled=images.select(parts.labeled),
         unlabeled=images.select(parts.train_unlabeled(validate)),
@@ -106,23 +116,17 @@ def load(
     return train, EvaluationBatches(held_out, batch_size), parts
 
 
-def _split(images: ImageSet, kind: str, seed: int, labeled: int) -> Split:
-    """Splits a set that was read by `load_image_set`, which always has labels and groups."""
-    assert images.labels is not None and images.groups is not None
-    labels = images.labels.tolist()
-    if kind == "leak_safe":
-        return leak_safe_split(images.names, labels, images.groups, seed, labeled)
-    return paper_split(images.names, labels, seed, labeled)
-
-
-def _collect(examples: Iterable[Example], size: int, class_names: Sequence[str], classes: Sequence[str]) -> ImageSet:
+def _collect(examples: Iterable[Example], size: int, facts: Card, classes: Sequence[str]) -> ImageSet:
     """Resizes the examples of the wanted classes and stacks them, sorted by name."""
     rows = []
     for example in examples:
-        class_name = class_names[example.label]
-        if class_name in classes:
-            image, mask = resize_image(example.image, size), resize_mask(example.mask, size)
-            rows.append(example._replace(image=image, mask=mask, label=classes.index(class_name)))
+        label = example.label
+        if label is not None:
+            if facts.class_names[label] not in classes:
+                continue
+            label = classes.index(facts.class_names[label])
+        image, mask = resize_image(example.image, size), resize_mask(example.mask, size)
+        rows.append(example._replace(image=image, mask=mask, label=label))
     if not rows:
         raise ValueError(f"the data hold no image of the classes {tuple(classes)}")
     rows.sort(key=lambda row: row.name)
@@ -130,7 +134,8 @@ def _collect(examples: Iterable[Example], size: int, class_names: Sequence[str],
         names=[row.name for row in rows],
         images=np.stack([row.image for row in rows]),
         masks=np.stack([row.mask for row in rows]),
-        labels=np.array([row.label for row in rows], "int32"),
+        labels=np.array([row.label for row in rows], "int32") if facts.class_names else None,
         groups=[row.group for row in rows],
         class_names=tuple(classes),
+        num_classes=facts.num_classes,
     )

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_semimed.data.phantom_tools import check_count, check_phantom, generators, ridge, step
+
 FIELD_MM = 40.0
 CLASS_NAMES = ("benign", "malignant")
 MALIGNANT_SHARE = 1 / 3
@@ -35,8 +37,7 @@ def ultrasound_phantoms(count: int = 400, size: int = 128, seed: int = 0) -> tup
     Raises:
         ValueError: when an argument is out of range.
     """
-    if count < 1:
-        raise ValueError(f"count is {count}; ask for at least one phantom")
+    check_count(count)
     phantoms = [ultrasound_phantom(index, size, seed) for index in range(count)]
     images, masks, labels = zip(*phantoms, strict=True)
     return np.stack(images), np.stack(masks), np.array(labels, np.int32)
@@ -58,11 +59,8 @@ def ultrasound_phantom(index: int, size: int = 128, seed: int = 0) -> tuple[np.n
     Raises:
         ValueError: when an argument is out of range.
     """
-    if size < 32:
-        raise ValueError(f"size is {size}; the speckle needs at least 32 pixels")
-    if index < 0 or seed < 0:
-        raise ValueError(f"index is {index} and seed is {seed}; both must be 0 or more")
-    scene, texture = (np.random.Generator(np.random.PCG64(s)) for s in np.random.SeedSequence([seed, index]).spawn(2))
+    check_phantom(index, size, seed)
+    scene, texture = generators(seed, index)
     lesion = draw_lesion(scene)
     grid = Grid(size)
     echogenicity = _tissue(scene, texture, grid)
@@ -221,15 +219,6 @@ def _curve(rng: np.random.Generator, x: np.ndarray, depth: float, swing: float) 
     return depth + bend
 
 
-def _step(distance: np.ndarray, width: float) -> np.ndarray:
-    """Soft step from 0 (distance << 0) to 1; `width` is its 10-90 % length over 4.4."""
-    return 0.5 * (1.0 + np.tanh(0.5 * distance / width))
-
-
-def _ridge(values: np.ndarray, width: float) -> np.ndarray:
-    return np.exp(-((values / width) ** 2))
-
-
 def _follow(field: np.ndarray, curve: np.ndarray, pitch: float) -> np.ndarray:
     """Moves each column of `field` down by `curve` mm, so that streaks run along a layer."""
     rows = np.arange(field.shape[0])[:, None] - np.rint(curve / pitch).astype(int)
@@ -246,7 +235,7 @@ def _tissue(scene: np.random.Generator, texture: np.random.Generator, grid: Grid
     fat_level, muscle_level = scene.normal(-9.0, 1.5), scene.normal(-9.5, 1.5)
 
     septa = _follow(_smooth_noise(texture, grid, 1.8, 4.5), 0.5 * gland_top, pitch)
-    fat = fat_level + 2.0 * np.tanh(septa) + scene.uniform(9.0, 14.0) * _ridge(septa, 0.13)
+    fat = fat_level + 2.0 * np.tanh(septa) + scene.uniform(9.0, 14.0) * ridge(septa, 0.13)
     streaks = _follow(_smooth_noise(texture, grid, 0.45, 2.0), 0.5 * (gland_top + muscle_top), pitch)
     patches = _smooth_noise(texture, grid, 2.5, 4.0)
     gland = scene.uniform(3.0, 6.0) * streaks + scene.uniform(1.5, 4.0) * patches
@@ -254,14 +243,14 @@ def _tissue(scene: np.random.Generator, texture: np.random.Generator, grid: Grid
     muscle = muscle_level + 4.0 * np.maximum(striae, -1.5) + 4.0 * np.maximum(striae - 1.0, 0.0)
 
     edge = 0.35 * streaks  # no layer ends along a ruler
-    level = fat + (gland - fat) * _step(z - gland_top + edge, 0.25)
-    level += (muscle - level) * _step(z - muscle_top + edge, 0.2)
+    level = fat + (gland - fat) * step(z - gland_top + edge, 0.25)
+    level += (muscle - level) * step(z - muscle_top + edge, 0.2)
     strength = 1.0 + 0.4 * patches
-    level += 7.0 * strength * (_ridge(z - muscle_top, 0.35) + 0.6 * _ridge(z - gland_top + edge, 0.3))
-    level += (-16.0 - level) * _step(z - chest_wall, 0.3)
-    level += 20.0 * _ridge(z - chest_wall, 0.5)
+    level += 7.0 * strength * (ridge(z - muscle_top, 0.35) + 0.6 * ridge(z - gland_top + edge, 0.3))
+    level += (-16.0 - level) * step(z - chest_wall, 0.3)
+    level += 20.0 * ridge(z - chest_wall, 0.5)
     skin = scene.uniform(1.2, 2.2)
-    level += (2.0 - level) * _step(skin - z, 0.15) + 9.0 * (_ridge(z - skin, 0.3) + _ridge(z - 0.2, 0.3))
+    level += (2.0 - level) * step(skin - z, 0.15) + 9.0 * (ridge(z - skin, 0.3) + ridge(z - 0.2, 0.3))
     return level
 
 
@@ -273,14 +262,14 @@ def _distractors(scene: np.random.Generator, grid: Grid, echogenicity: np.ndarra
         depth, lateral = scene.uniform((9.0, 2.0), (27.0, 38.0))
         lobule = Outline(depth, lateral, half_width * scene.uniform(0.3, 0.65), half_width, scene.normal(0.0, 0.25))
         distance = lobule.distance(z, x)
-        inside = _step(-distance, 0.35)
+        inside = step(-distance, 0.35)
         echogenicity += (scene.normal(-10.5, 1.5) + 0.25 * echogenicity - echogenicity) * inside
-        echogenicity += 4.0 * _ridge(distance, 0.4)
+        echogenicity += 4.0 * ridge(distance, 0.4)
     attenuation = np.full(grid.shape, _ATTENUATION_DB_PER_MM)
     for _ in range(scene.integers(0, 4)):
         start, place = scene.uniform((0.0, 0.0), (16.0, FIELD_MM))
         width, loss = scene.uniform((0.6, 2.0), (3.0, 9.0))
-        attenuation += loss / 2.0 * _ridge(x - place, width) * _ridge(z - start, 2.0 / np.sqrt(np.pi))
+        attenuation += loss / 2.0 * ridge(x - place, width) * ridge(z - start, 2.0 / np.sqrt(np.pi))
     return attenuation
 
 
@@ -294,20 +283,20 @@ def _insert_lesion(
     size = np.sqrt(outline.half_height * outline.half_width)
     distance = (radius - 1.0) * size
     fray = lesion.margin * 0.8 * _smooth_noise(texture, grid, 0.5, 0.7)
-    inside = _step(-(distance + fray), lesion.margin / 2.0)
+    inside = step(-(distance + fray), lesion.margin / 2.0)
     if lesion.halo:
         spikes = 0.6 + 0.4 * np.cos(11.0 * angle + 2.0 * np.sin(3.0 * angle))
-        echogenicity += lesion.halo * spikes * _step(distance, 0.3) * np.exp(-np.maximum(distance, 0.0) / (0.45 * size))
+        echogenicity += lesion.halo * spikes * step(distance, 0.3) * np.exp(-np.maximum(distance, 0.0) / (0.45 * size))
     grain = lesion.texture * _smooth_noise(texture, grid, 0.9, 1.3)
     echogenicity += (lesion.level + grain - echogenicity) * inside
-    echogenicity += lesion.rim * _ridge(distance - 0.25, 0.35)
+    echogenicity += lesion.rim * ridge(distance - 0.25, 0.35)
     for spot_radius, spot_angle in lesion.calcifications:
         gap = size * np.abs(radius * np.exp(1j * angle) - spot_radius * np.exp(1j * spot_angle))
-        echogenicity += 24.0 * _ridge(gap, 0.35)
+        echogenicity += 24.0 * ridge(gap, 0.35)
     attenuation += lesion.excess_attenuation * inside
     for side in (-1.0, 1.0):
-        beam = _ridge(x - outline.lateral - side * 0.97 * outline.half_width, 0.7)
-        attenuation += lesion.edge_shadow / 4.0 * beam * _ridge(z - outline.depth, 4.0 / np.sqrt(np.pi))
+        beam = ridge(x - outline.lateral - side * 0.97 * outline.half_width, 0.7)
+        attenuation += lesion.edge_shadow / 4.0 * beam * ridge(z - outline.depth, 4.0 / np.sqrt(np.pi))
 
 
 def speckle(rng: np.random.Generator, grid: Grid, amplitude: np.ndarray, focus_mm: float) -> np.ndarray:

@@ -80,7 +80,7 @@ def paper_split(
     names: Sequence[str],
     labels: Sequence[int] | np.ndarray,
     seed: int,
-    labeled: int = 72,
+    labeled: int | float = 72,
     test_fraction: float = 0.3,
     validation_fraction: float = 0.15,
     balanced: bool = False,
@@ -95,7 +95,7 @@ def paper_split(
         names: Unique image names.
         labels: Class of each image.
         seed: Seed; another seed gives another split.
-        labeled: Number of labelled images.
+        labeled: Number of labelled images, or their share of the training images, below 1.
         test_fraction: Part of all images that is test.
         validation_fraction: Part of the training images that is cut off for validation.
         balanced: Label as many images of one class as of another instead of in proportion.
@@ -111,7 +111,7 @@ def leak_safe_split(
     labels: Sequence[int] | np.ndarray,
     groups: Sequence[str],
     seed: int,
-    labeled: int = 72,
+    labeled: int | float = 72,
     test_fraction: float = 0.3,
     validation_fraction: float = 0.15,
     balanced: bool = False,
@@ -143,13 +143,72 @@ def leak_safe_split(
     train = [group for group in members.values() if group[0] not in test]
     validation = _take_groups(train, classes, seed, "validation", validation_fraction)
     rest = [name for group in train for name in group if name not in validation]
-    chosen = _choose_labeled(rest, classes, seed, labeled, balanced)
+    wanted = count_of(labeled, sum(len(group) for group in train), "labeled")
+    chosen = _choose_labeled(rest, classes, seed, wanted, balanced)
     return Split(
         labeled=tuple(sorted(chosen)),
         unlabeled=tuple(sorted(set(rest) - chosen)),
         validation=tuple(sorted(validation)),
         test=tuple(sorted(test)),
     )
+
+
+def random_split(
+    names: Sequence[str],
+    seed: int,
+    labeled: int | float,
+    test: int | float = 0.3,
+    groups: Sequence[str] | None = None,
+    validation_fraction: float = 0.15,
+) -> Split:
+    """Splits at random by seed, without regard to classes; with `groups`, each group is on one side.
+
+    A smaller labelled part lies in a larger one. With groups, parts can be a few images smaller than asked for.
+
+    Args:
+        names: Unique image names.
+        seed: Seed; another seed gives another split.
+        labeled: Number of labelled images, or their share of the training images (all but the test part).
+        test: Number of test images, or their share of all images.
+        groups: Group of each image, such as the sequence of a frame, or None.
+        validation_fraction: Part of the training images that is cut off for validation.
+
+    Raises:
+        ValueError: If a part gets no image or more are asked for than there are.
+    """
+    wanted = count_of(test, len(names), "test")
+    if not 1 <= wanted < len(names):
+        raise ValueError(f"test={test} of {len(names)} images leaves none to test or none to train on")
+    groups = names if groups is None else groups
+    fraction = wanted / len(names)
+    split = leak_safe_split(names, [0] * len(names), groups, seed, labeled, fraction, validation_fraction)
+    if not split.test:
+        raise ValueError(f"test={test} is smaller than every group of these {len(names)} images; ask for more")
+    return split
+
+
+def count_of(value: int | float, whole: int, argument: str) -> int:
+    """Number of images that `value` means: itself if it is whole, else its share of `whole` images.
+
+    Raises:
+        ValueError: If `value` is a number below 1 or a share that is not between 0 and 1.
+    """
+    if isinstance(value, float) and not 0 < value < 1:
+        raise ValueError(f"{argument}={value} is no share between 0 and 1; give a number of images as an integer")
+    count = int(value * whole + 0.5) if isinstance(value, float) else value
+    if count < 1:
+        raise ValueError(f"{argument}={value} of {whole} images is no image; ask for at least one")
+    return count
+
+
+def cut_validation(names: Sequence[str], seed: int, count: int) -> set[str]:
+    """The first `count` of `names` in the order of a seed."""
+    return set(sorted(names, key=lambda name: _hash(seed, "validation", name))[:count])
+
+
+def take_labeled(names: Sequence[str], seed: int, labeled: int | float, train: int) -> set[str]:
+    """Names of the labelled images among `names`: a number of them, or a share of `train` images."""
+    return _choose_labeled(list(names), dict.fromkeys(names, 0), seed, count_of(labeled, train, "labeled"), False)
 
 
 def _take_groups(groups, classes: dict[str, int], seed: int, purpose: str, fraction: float) -> set[str]:

@@ -76,10 +76,10 @@ def tfds_examples(
     total = sum(split.num_examples for split in builder.info.splits.values())
     for row in progress(tfds.as_numpy(dataset), f"reading {name}", total):
         yield Example(
-            name=row["file_name"].decode().removesuffix(".png"),
+            name=Path(row["file_name"].decode()).stem,
             image=row["image"],
             mask=row["mask"][..., 0],
-            label=int(row["label"]),
+            label=int(row["label"]) if "label" in row else None,
             group=row["group"].decode().removesuffix(".png"),
         )
 

@@ -11,8 +11,11 @@ import pytest
 import keras_semimed.data as data
 from keras_semimed.data import examples, tfds
 from keras_semimed.data.busi import FOLDER
+from keras_semimed.data.cards import CARDS
 
-DUMMY = Path(__file__).resolve().parents[2] / "datasets" / "busi" / "dummy_data"
+BUILDERS = Path(__file__).resolve().parents[2] / "datasets"
+DUMMY = BUILDERS / "busi" / "dummy_data"
+POLYPS = {name: BUILDERS / name / "dummy_data" for name in ("kvasir_seg", "cvc_clinicdb")}
 
 
 @pytest.fixture
@@ -23,6 +26,7 @@ def without_tensorflow(monkeypatch):
 @pytest.fixture
 def few_phantoms(monkeypatch):
     monkeypatch.setattr(examples, "PHANTOMS", 24)
+    monkeypatch.setattr(examples, "ENDOSCOPY_PHANTOMS", 24)
     monkeypatch.setattr(examples, "PHANTOM_SIZE", 32)
 
 
@@ -34,8 +38,84 @@ def needs_tensorflow():
 
 def assert_equal_sets(a, b):
     assert list(a.names) == list(b.names) and list(a.groups) == list(b.groups) and a.class_names == b.class_names
+    assert (a.labels is None) == (b.labels is None) and a.num_classes == b.num_classes
     for field in ("images", "masks", "labels"):
         np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
+
+
+@pytest.mark.parametrize("name, count", [("kvasir_seg", 3), ("cvc_clinicdb", 4)])
+def test_polyps_are_read_alike_with_and_without_tensorflow(needs_tensorflow, monkeypatch, tmp_path, name, count):
+    through_tfds = data.load_image_set(name, 16, manual_dir=POLYPS[name], data_dir=tmp_path / "prepared")
+    archive = shutil.make_archive(str(tmp_path / name), "zip", POLYPS[name])
+    again = data.load_image_set(name, 16, manual_dir=archive, data_dir=tmp_path / "prepared")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    direct = data.load_image_set(name, 16, manual_dir=archive)
+    assert len(direct) == count
+    assert_equal_sets(through_tfds, direct)
+    assert_equal_sets(again, direct)
+
+
+@pytest.mark.parametrize("name", POLYPS)
+def test_polyps_prepared_from_other_files_are_not_taken_for_these(needs_tensorflow, tmp_path, name):
+    data.load_image_set(name, 16, manual_dir=POLYPS[name], data_dir=tmp_path / "prepared")
+    other = tmp_path / "other"
+    shutil.copytree(POLYPS[name], other)
+    for folder in sorted(path for path in other.glob("*/*") if path.is_dir()):
+        sorted(folder.iterdir())[0].unlink()
+    with pytest.raises(ValueError, match="other files than those that .*prepared"):
+        data.load_image_set(name, 16, manual_dir=other, data_dir=tmp_path / "prepared")
+
+
+@pytest.mark.parametrize("name, file", [("kvasir_seg", "masks/*2.jpg"), ("cvc_clinicdb", "Original/612.tif")])
+def test_a_damaged_polyp_file_leaves_nothing_half_written(needs_tensorflow, tmp_path, name, file):
+    shutil.copytree(POLYPS[name], tmp_path / "copy")
+    (damaged,) = (tmp_path / "copy").glob(f"*/{file}")
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    with pytest.raises(ValueError, match=f"{damaged.name}: cannot be decoded"):
+        data.load_image_set(name, 16, manual_dir=tmp_path / "copy", data_dir=tmp_path / "prepared")
+    damaged.unlink()
+    with pytest.raises(ValueError, match=f"{damaged.stem}.*has no (image|mask)"):
+        data.load_image_set(name, 16, manual_dir=tmp_path / "copy", data_dir=tmp_path / "prepared")
+    assert not [path for path in (tmp_path / "prepared").rglob("*") if path.is_file()]
+
+
+def test_polyps_have_masks_and_no_labels(without_tensorflow):
+    images = data.load_image_set("cvc_clinicdb", 16, manual_dir=POLYPS["cvc_clinicdb"])
+    assert list(images.names) == ["10", "2", "26", "612"] and images.labels is None and images.class_names == ()
+    assert list(images.groups) == ["sequence_01", "sequence_01", "sequence_02", "sequence_29"]
+    assert images.masks.any((1, 2)).all() and images.masks.max() == 1 and images.num_classes == 2
+    with pytest.raises(ValueError, match="without TensorFlow kvasir_seg is read from its folder or zip"):
+        data.load_image_set("kvasir_seg", 16)
+
+
+def test_polyps_are_split_by_name(without_tensorflow, capsys):
+    arguments = {"image_size": 16, "batch_size": 1, "manual_dir": POLYPS["cvc_clinicdb"]}
+    train, test, split = data.load("cvc_clinicdb", 1, "sequence_safe", test=1, **arguments)
+    sides = set(test.image_set.groups), set(train.labeled.groups) | set(train.unlabeled.groups)
+    assert len(split.test) == 1 and not sides[0] & sides[1]
+    assert set(train[0][1]) == {"mask"}
+    with pytest.raises(ValueError, match=r"608 of its 612 images are not in the data .*intersect=True"):
+        data.load("cvc_clinicdb", 0.5, "pranet", **arguments)
+    images = data.load_image_set("cvc_clinicdb", 16, manual_dir=POLYPS["cvc_clinicdb"])
+    frames = data.ImageSet([str(i + 1) for i in range(612)], np.zeros((612, 4, 4, 3), "uint8"))
+    assert data.split_image_set(frames, "cvc_clinicdb", "pranet", labeled=0.3).hash != split.hash
+    joined = data.concatenate({"cvc_clinicdb": images, "other": images})
+    assert set(data.split_image_set(joined, None, "random", labeled=2, test=4).test) < set(joined.names)
+    with pytest.raises(ValueError, match="or a Split for joined sets, got 'official'"):
+        data.split_image_set(joined, None, "official")
+
+
+def test_endoscopy_phantoms_have_three_mask_classes(without_tensorflow, few_phantoms):
+    train, test, split = data.load("phantom_endoscopy", 0.5, "random", test=6, image_size=32, batch_size=2)
+    assert [len(split.test), len(split.labeled)] == [6, 9] and test.image_set.num_classes == 3
+    both = np.concatenate([train.unlabeled.masks, test.image_set.masks])
+    assert set(np.unique(both)) == {0, 1, 2} and train.labeled.labels is None
+
+
+def test_random_is_a_split_of_every_set(without_tensorflow, few_phantoms):
+    assert all("random" in facts.splits for facts in CARDS.values())
+    split = data.load("phantom_ultrasound", 3, "random", test=8, image_size=32, batch_size=2)[2]
+    assert [len(split.test), len(split.labeled)] == [8, 3]
 
 
 def test_busi_is_read_without_tensorflow(without_tensorflow):
@@ -142,8 +222,14 @@ def test_phantoms_are_those_of_the_builder(needs_tensorflow):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"name": "bus"}, "no data set is called 'bus'; known are busi, phantom_ultrasound"),
-        ({"split": "random"}, "split must be 'paper', 'leak_safe' or a Split"),
+        ({"name": "bus"}, "no data set is called 'bus'; known are busi, cvc_clinicdb, kvasir_seg, phantom_endoscopy"),
+        ({"split": "official"}, "split must be 'paper', 'leak_safe', 'random' or a Split for phantom_ultrasound"),
+        ({"name": "phantom_endoscopy"}, "split must be 'random' or a Split for phantom_endoscopy, got 'paper'"),
+        ({"name": "kvasir_seg"}, "split must be 'pranet', 'official', 'random' or a Split"),
+        ({"name": "cvc_clinicdb", "split": "official"}, "split must be 'pranet', 'sequence_safe', 'random' or"),
+        ({"test": 5}, "test=5, but split='paper' fixes the test part"),
+        ({"intersect": True}, "intersect=True is for the published lists"),
+        ({"name": "phantom_endoscopy", "split": "random", "classes": ("polyp",)}, "has no image classes"),
         ({"image_size": 0}, "image_size must be at least 1"),
         ({"labeled": 100}, "labeled=100, but only"),
     ],
@@ -157,6 +243,10 @@ def test_describe_prints_a_card(capsys):
     data.describe("busi")
     text = capsys.readouterr().out
     for word in ("benign, malignant, normal", "780 images", "CC BY 4.0", "leak_safe", "104863"):
+        assert word in text
+    data.describe("cvc_clinicdb")
+    text = capsys.readouterr().out
+    for word in ("none, masks only", "0 background, 1 polyp", "pranet, sequence_safe", "29 sequences", "no commercial"):
         assert word in text
     with pytest.raises(ValueError, match="no data set is called 'none'"):
         data.describe("none")

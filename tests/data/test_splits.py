@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_semimed.data.splits import PARTS, Split, leak_safe_split, paper_split
+from keras_semimed.data.cvc_clinicdb import sequence
+from keras_semimed.data.splits import PARTS, Split, leak_safe_split, paper_split, random_split
 
 NAMES = [f"benign ({i})" for i in range(1, 438)] + [f"malignant ({i})" for i in range(1, 211)]
 LABELS = [0] * 437 + [1] * 210
@@ -125,3 +126,47 @@ def test_saved_split_loads_equal_and_a_changed_file_is_noticed(tmp_path):
 def test_a_name_belongs_to_one_part():
     with pytest.raises(ValueError, match="'a' appears twice"):
         Split(("a",), ("a",), (), ())
+
+
+def test_a_share_of_labelled_images_is_of_the_training_images():
+    assert paper_split(NAMES, LABELS, 0, 0.1) == paper_split(NAMES, LABELS, 0, 45)  # of 647 - 194 = 453
+    assert len(random_split(NAMES, 0, 0.1, test=100).labeled) == 55
+
+
+def test_random_split_has_the_sizes_asked_for():
+    split = random_split(NAMES, 0, labeled=20, test=100)
+    assert [len(getattr(split, part)) for part in PARTS] == [20, 647 - 100 - 82 - 20, 82, 100]
+    assert random_split(NAMES, 0, 20, test=0.25) == random_split(NAMES, 0, 20, test=162)
+    assert set(split.labeled) < set(random_split(NAMES, 0, 60, test=100).labeled)
+    assert random_split(NAMES[::-1], 0, 20, test=100) == split != random_split(NAMES, 1, 20, test=100)
+    benign, malignant = count(random_split(NAMES, 0, 20, test=300).test)
+    assert 0.6 < benign / (benign + malignant) < 0.75 and benign != 203  # not stratified, but fair
+
+
+def test_random_split_keeps_sequences_whole():
+    frames = [str(frame) for frame in range(1, 613)]
+    groups = [f"sequence_{sequence(int(frame)):02d}" for frame in frames]
+    of = dict(zip(frames, groups, strict=True))
+    for seed in range(3):
+        split = random_split(frames, seed, 0.1, 0.2, groups)
+        sides = [
+            {of[name] for name in part} for part in (split.test, split.validation, split.labeled + split.unlabeled)
+        ]
+        assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
+        assert 100 <= len(split.test) <= 122 and len(split.labeled) == round(0.1 * (612 - len(split.test)))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"test": 647}, "test=647 of 647 images leaves none"),
+        ({"test": 0}, "test=0 of 647 images is no image"),
+        ({"test": 1.0}, "test=1.0 is no share between 0 and 1"),
+        ({"labeled": 0.001}, "labeled=0.001 of 453 images is no image"),
+        ({"labeled": 400}, "labeled=400, but only 385 training images"),
+        ({"groups": ["one"] * 647}, "test=0.3 is smaller than every group"),
+    ],
+)
+def test_impossible_random_splits(change, message):
+    with pytest.raises(ValueError, match=message):
+        random_split(**{"names": NAMES, "seed": 0, "labeled": 10, **change})

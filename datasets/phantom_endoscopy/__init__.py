@@ -1,0 +1,1 @@
+"""Synthetic colonoscopy phantoms as a TFDS data set."""
