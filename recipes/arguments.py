@@ -80,6 +80,11 @@ def _filters(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def _range(text: str) -> tuple[float, float]:
+    low, high = (float(part) for part in text.split(","))
+    return low, high
+
+
 def _policy(text: str) -> str:
     return "float32" if text == "none" else text
 
@@ -155,6 +160,10 @@ class Settings:
     teacher_momentum: float | None = _flag(
         "training", None, "keep a moving-average teacher, which makes the pseudo-labels", float, shown="no teacher"
     )
+    zoom: tuple[float, float] = _flag(
+        "training", (0.8, 1.2), "range of the views' zoom, 1 fits the image", _range, shown="0.8,1.2"
+    )
+    shift: float = _flag("training", 0.1, "largest displacement of the views, as a share of the image's side", float)
     mixed_precision: str = _flag(
         "training",
         "float32",

@@ -111,6 +111,7 @@ def build_model(settings: Settings, images: ImageSet) -> SemiSupervisedModel:
         "num_classes": images.num_classes,
         "num_labels": len(images.class_names),
         "total_steps": settings.steps,
+        "views": {"scale": settings.zoom, "shift": settings.shift},
     }
     model = Supervised(**arguments) if settings.method == "supervised" else Hermes(**arguments)
     optimizer = model.default_optimizer(learning_rate=settings.learning_rate, classifier=settings.classifier_optimizer)

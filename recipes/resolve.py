@@ -73,7 +73,7 @@ def resolve(settings: Settings, unlabeled_images: int) -> Settings:
 def configuration(settings: Settings) -> dict[str, Any]:
     """What makes two runs the same experiment, ready for JSON."""
     values = dataclasses.asdict(settings)
-    values["decoder_filters"] = list(settings.decoder_filters)
+    values |= {"decoder_filters": list(settings.decoder_filters), "zoom": list(settings.zoom)}
     if settings.start_from is not None:
         values["start_from"] = model_digest(settings.start_from)
     return {name: value for name, value in values.items() if name not in NOT_CONFIGURATION}
