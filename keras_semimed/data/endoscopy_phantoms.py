@@ -204,7 +204,7 @@ def _polyp_colour(
 ) -> np.ndarray:
     """Reflectance (N, 3) of a polyp, close to that of the wall."""
     place = polyp.local(points) * (max(polyp.half) / 0.3)  # pits keep their size
-    shift = rng.normal((0.01, -0.10, -0.09) if polyp.kind == ADENOMATOUS else (0.03, 0.10, 0.12), (0.05, 0.08, 0.08))
+    shift = rng.normal((0.0, -0.13, -0.12) if polyp.kind == ADENOMATOUS else (0.04, 0.17, 0.20), (0.05, 0.07, 0.07))
     colour = (0.35 * around + 0.65 * look.mucosa) * (1.0 + shift)
     bent = place + 0.25 * np.stack([_waves(rng, place, 0.9, 6) for _ in range(3)], -1)
     gyri, pits = _waves(rng, bent, 0.5), _waves(rng, place, 0.34, 14)
