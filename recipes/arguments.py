@@ -1,95 +1,52 @@
-"""The flags of the Hermes recipe: one field of `Settings` each, with its default, its choices and its help."""
+"""The flags that all recipes share: one field of `Settings` each, with its default, its choices and its help."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-METHODS = ("hermes", "supervised", "control")
-LEVELS = ("P1", "P2", "P3", "P4", "P5")
-
-# Titles of two sections of the help.
-UNLABELED = "unlabelled part (hermes and control)"
-WEIGHTS = "loss weights (control: all but the lambdas are 0)"
-
-DEMO: dict[str, Any] = {
-    "data": "phantom",
-    "image_size": 64,
-    "encoder": "resnet_tiny",
-    "weights": None,
-    "decoder_filters": (64, 48, 32, 16, 16),
-    "labeled": 120,
-    "steps": 400,
-    "learning_rate": 2e-3,
-    "classifier_optimizer": "adam",
-    "teacher_momentum": 0.99,
-    "unlabeled_mask_loss": "ce",
-    "unlabeled_start": 100,
-    "unlabeled_ramp": 100,
-    "output": Path("runs/demo"),
-}
-
-# Flags that are arguments of the models, under the same names.
-SHARED_ARGUMENTS = (
-    "image_size",
-    "encoder",
-    "weights",
-    "decoder_filters",
-    "tasks",
-    "exchange",
-    "saliency_level",
-    "lambda_seg",
-    "lambda_cls",
-    "teacher_momentum",
-    "seed",
-)
-HERMES_ARGUMENTS = (
-    "preset",
-    "contrast_level",
-    "selection",
-    "confidence",
-    "uncertainty",
-    "unlabeled_mask_loss",
-    "unlabeled_start",
-    "unlabeled_ramp",
-    "unlabeled_weight",
-    "alpha",
-    "beta",
-    "gamma",
-)
+from typing import Any, TypeVar
 
 # Where a run reads and writes, and how it was asked for: no part of what makes two runs the same experiment.
-NOT_CONFIGURATION = ("manual_dir", "data_dir", "output", "resume", "demo")
+NOT_CONFIGURATION = ("manual_dir", "cvc_dir", "data_dir", "output", "resume", "demo")
 
 
-def _weights(text: str) -> str | None:
+def weights_or_none(text: str) -> str | None:
+    """`none` means random start weights."""
     return None if text == "none" else text
 
 
-def _threshold(text: str) -> str | float:
+def threshold(text: str) -> str | float:
+    """A number, or the name of a schedule."""
     try:
         return float(text)
     except ValueError:
         return text
 
 
-def _filters(text: str) -> tuple[int, ...]:
+def count_or_share(text: str) -> int | float:
+    """`72` images, or `0.1` of them."""
+    return float(text) if "." in text else int(text)
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Numbers between commas."""
     return tuple(int(part) for part in text.split(","))
 
 
-def _range(text: str) -> tuple[float, float]:
+def low_high(text: str) -> tuple[float, float]:
+    """Two numbers with a comma between."""
     low, high = (float(part) for part in text.split(","))
     return low, high
 
 
-def _policy(text: str) -> str:
+def policy(text: str) -> str:
+    """`none` means float32."""
     return "float32" if text == "none" else text
 
 
-def _flag(
+def flag(
     group: str,
     default: Any,
     text: str,
@@ -102,187 +59,130 @@ def _flag(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def _switch(group: str, text: str) -> Any:
+def switch(group: str, text: str) -> Any:
     """A field that is False unless the flag is given."""
     return dataclasses.field(default=False, metadata={"group": group, "help": text})
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything a run depends on. None: decided by the preset, the method or the data."""
+    """What every run depends on. None: decided by the preset, the method or the data."""
 
-    data: str = _flag("data", "busi", "data set", choices=("busi", "phantom"))
-    manual_dir: Path | None = _flag("data", None, "BUSI's zip, its folder, or the folder that holds either", Path)
-    data_dir: Path | None = _flag("data", None, "where TFDS keeps prepared data", Path, shown="TFDS' own")
-    labeled: int = _flag("data", 72, "number of labelled training images", int)
-    split: str = _flag(
-        "data",
-        "paper",
-        "7:3 at random within each class, or with near-duplicates never on two sides",
-        choices=("paper", "leak_safe"),
+    data: str = flag("data", "", "data set")
+    manual_dir: Path | None = flag(
+        "data", None, "the downloaded archive, its folder, or the folder that holds either", Path
     )
-    seed: int = _flag("data", 0, "seed of split, start weights, order and views", int)
-    image_size: int = _flag("data", 224, "side of the images in pixels, a multiple of 32", int)
-    validate: bool = _switch("data", "score the validation part, which then is not trained on, not the test part")
-
-    method: str = _flag(
-        "training",
-        "hermes",
-        "hermes; supervised (labelled images alone); control (Hermes' step with every unlabelled weight at 0)",
-        choices=METHODS,
-    )
-    preset: str | None = _flag(
-        "training",
-        "paper",
-        "Hermes as the paper prints it or as its authors' code does it",
-        choices=("paper", "release"),
-    )
-    steps: int = _flag("training", 3000, "training steps", int)
-    epoch_steps: int | None = _flag(
+    data_dir: Path | None = flag("data", None, "where TFDS keeps prepared data", Path, shown="TFDS' own")
+    labeled: int | float = flag("data", 72, "number of labelled training images", int)
+    split: str = flag("data", "", "how images are split")
+    seed: int = flag("data", 0, "seed of split, start weights, order and views", int)
+    image_size: int = flag("data", 224, "side of the images in pixels", int)
+    validate: bool = switch("data", "score the validation part, which then is not trained on, not the test part")
+    steps: int = flag("training", 3000, "training steps", int)
+    epoch_steps: int | None = flag(
         "training",
         None,
         "steps an epoch (a row of metrics.csv, a point to resume from); must divide --steps",
         int,
         shown="about one pass over the unlabelled images",
     )
-    batch_size: int = _flag("training", 8, "labelled and, as many again, unlabelled images a step", int)
-    labeled_batch_size: int | None = _flag(
+    batch_size: int = flag("training", 8, "labelled and, as many again, unlabelled images a step", int)
+    labeled_batch_size: int | None = flag(
         "training",
         None,
-        "labelled images a step, if another number; twice --batch-size gives 'supervised' as many images as Hermes",
+        "labelled images a step, if another number; twice --batch-size gives a supervised run as many images",
         int,
         shown="--batch-size",
     )
-    learning_rate: float = _flag("training", 1e-4, "start value; falls polynomially to 0 (power 0.9)", float)
-    classifier_optimizer: str = _flag(
-        "training", "sgd", "optimizer of the classification branch (segmentation: Adam)", choices=("sgd", "adam")
+    learning_rate: float = flag("training", 1e-4, "start value; falls polynomially to 0 (power 0.9)", float)
+    zoom: tuple[float, float] = flag(
+        "training", (0.8, 1.2), "range of the views' zoom, 1 fits the image", low_high, shown="0.8,1.2"
     )
-    teacher_momentum: float | None = _flag(
-        "training", None, "keep a moving-average teacher, which makes the pseudo-labels", float, shown="no teacher"
-    )
-    zoom: tuple[float, float] = _flag(
-        "training", (0.8, 1.2), "range of the views' zoom, 1 fits the image", _range, shown="0.8,1.2"
-    )
-    shift: float = _flag("training", 0.1, "largest displacement of the views, as a share of the image's side", float)
-    mixed_precision: str = _flag(
+    shift: float = flag("training", 0.1, "largest displacement of the views, as a share of the image's side", float)
+    mixed_precision: str = flag(
         "training",
         "float32",
         "none, mixed_bfloat16 or mixed_float16",
-        _policy,
+        policy,
         choices=("none", "mixed_bfloat16", "mixed_float16"),
         shown="none",
     )
-    start_from: Path | None = _flag(
+    start_from: Path | None = flag(
         "training",
         None,
-        "folder of a finished run on the same split, such as one of 'supervised', whose network this run goes on with",
+        "folder of a finished run on the same split, such as a supervised one, whose network this run goes on with",
         Path,
         shown="the start weights of the encoders",
     )
-    deterministic: bool = _switch("training", "the same bits from every run with one seed, more slowly")
-
-    encoder: str = _flag("network", "resnet18", "resnet18, resnet34, resnet50, resnet101, resnet152 or resnet_tiny")
-    weights: str | None = _flag(
+    deterministic: bool = switch("training", "the same bits from every run with one seed, more slowly")
+    encoder: str = flag("network", "resnet18", "resnet18, resnet34, resnet50, resnet101, resnet152 or resnet_tiny")
+    weights: str | None = flag(
         "network",
         "imagenet",
         "start weights of the encoders: a preset name, an .npz or .safetensors file with torchvision's names, or none",
-        _weights,
+        weights_or_none,
     )
-    decoder_filters: tuple[int, ...] = _flag(
-        "network",
-        (256, 128, 64, 32, 16),
-        "channels of the decoder's five blocks, deepest first",
-        _filters,
-        shown="256,128,64,32,16",
-    )
-    tasks: str = _flag(
-        "network", "both", "tasks to train (Table 3)", choices=("both", "segmentation", "classification")
-    )
-    exchange: str | None = _flag(
-        "network",
-        None,
-        "between the branches: attention and saliency, attention only, saliency only, or nothing (Table 3)",
-        choices=("both", "seg_to_cls", "cls_to_seg", "none"),
-        shown="both; supervised: none",
-    )
-    contrast_level: str | None = _flag(
-        "network", "P3", "encoder level of the pixel contrast, P1 = 1/2 to P5 = 1/32 (Table 5)", choices=LEVELS
-    )
-    saliency_level: str = _flag(
-        "network", "P2", "decoder level that the saliency map enters (Table 6)", choices=LEVELS[:-1]
-    )
-
-    selection: str | None = _flag(
-        UNLABELED, "dual", "which pseudo-labels count (Eq. 7)", choices=("none", "confidence", "uncertainty", "dual")
-    )
-    confidence: str | float | None = _flag(
-        UNLABELED,
-        None,
-        "tau: scheduled (Eq. 17), class_wise, or a fixed number in [0, 1]",
-        _threshold,
-        shown="preset's",
-    )
-    uncertainty: str | float | None = _flag(
-        UNLABELED, None, "kappa: scheduled (Eq. 16), release, or a fixed number in nats", _threshold, shown="preset's"
-    )
-    unlabeled_mask_loss: str | None = _flag(
-        UNLABELED, "dice", "masked Dice (Eq. 9) or cross-entropy", choices=("dice", "ce")
-    )
-    unlabeled_start: int | None = _flag(UNLABELED, 0, "step at which the unlabelled terms start", int)
-    unlabeled_ramp: int | None = _flag(UNLABELED, 0, "steps over which their weight then rises", int)
-
-    unlabeled_weight: float | None = _flag(WEIGHTS, None, "factor of Eq. 9 and Eq. 10", float, shown="preset's")
-    alpha: float | None = _flag(WEIGHTS, 0.8, "pixel contrast (Eq. 11)", float)
-    beta: float | None = _flag(WEIGHTS, 0.2, "image contrast (Eq. 12)", float)
-    gamma: float | None = _flag(WEIGHTS, None, "inter-task consistency (Eq. 14)", float, shown="preset's")
-    lambda_seg: float = _flag(WEIGHTS, 0.5, "segmentation branch (Eq. 15)", float)
-    lambda_cls: float | None = _flag(
-        WEIGHTS, None, "classification branch (Eq. 15)", float, shown="preset's; supervised: 1"
-    )
-
-    output: Path = _flag("output", Path("runs/hermes_busi"), "folder of the run", Path)
-    resume: bool = _switch("output", "go on from the last finished epoch of the run in --output, if there is one")
-    demo: bool = _switch(
-        "output", "phantoms, a small encoder, 64 pixels: minutes on two cores; flags that are given still apply"
+    output: Path = flag("output", Path("runs/run"), "folder of the run", Path)
+    resume: bool = switch("output", "go on from the last finished epoch of the run in --output, if there is one")
+    demo: bool = switch(
+        "output", "phantoms, a small encoder, small images: minutes on two cores; flags that are given still apply"
     )
 
 
-def parse(arguments: Sequence[str] | None, description: str | None) -> Settings:
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def parse(
+    settings: type[AnySettings],
+    arguments: Sequence[str] | None,
+    recipe: str,
+    description: str | None,
+    demo: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+) -> AnySettings:
     """Reads the command line; `--demo` changes defaults, not what was given.
 
     Args:
+        settings: The class whose fields are the flags.
         arguments: The command line's words, or None for the process' own.
+        recipe: Name of the module in `recipes`.
         description: Head of the help text.
+        demo: Defaults under `--demo`.
+        defaults: Defaults of this recipe where they differ from those of the class.
     """
+    defaults = defaults or {}
     parser = argparse.ArgumentParser(
-        prog="python -m recipes.hermes_busi",
+        prog=f"python -m recipes.{recipe}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     groups: dict[str, Any] = {}
-    for field in dataclasses.fields(Settings):
+    # Shared groups stand where the method's own fields leave them: data, training, network first, output last.
+    fields = sorted(dataclasses.fields(settings), key=lambda field: field.metadata["group"] == "output")
+    for field in fields:
         title = field.metadata["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
-        _add(groups[title], field)
+        _add(groups[title], field, defaults.get(field.name, field.default))
     given = vars(parser.parse_args(arguments))
-    return Settings(**{**(DEMO if given.get("demo") else {}), **given})
+    return settings(**{**defaults, **(demo if given.get("demo") else {}), **given})
 
 
-def _add(group: Any, field: dataclasses.Field) -> None:
+def _add(group: Any, field: dataclasses.Field, default: Any) -> None:
     name, metadata = f"--{field.name.replace('_', '-')}", field.metadata
     if "parse" not in metadata:
         group.add_argument(name, action="store_true", help=metadata["help"])
         return
-    shown = field.default if metadata["shown"] is None else metadata["shown"]
-    default = "" if shown is None else f" (default: {shown})"
+    changed = default is not field.default
+    shown = default if metadata["shown"] is None or changed else metadata["shown"]
+    text = "" if shown is None else f" (default: {shown})"
     group.add_argument(
         name,
         type=_checked(metadata["parse"], metadata["choices"]),
         metavar="{" + ",".join(metadata["choices"]) + "}" if metadata["choices"] else field.name.upper(),
-        help=metadata["help"] + default,
+        help=metadata["help"] + text,
     )
 
 

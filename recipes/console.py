@@ -59,9 +59,10 @@ def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
     """
     images = next(iter(result.values()))["images"]
     print(f"\nresult on the {part} part ({images:.0f} images; mean ± standard deviation over images)")
-    header = ("weights", "Dice", "IoU", "accuracy", "balanced accuracy")
-    keys = ("dice", "iou", "accuracy", "balanced_accuracy")
-    print_table(header, [(name, *(_score(scores, key) for key in keys)) for name, scores in result.items()])
+    columns = {"dice": "Dice", "iou": "IoU", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+    keys = [key for key in columns if any(key in scores for scores in result.values())]
+    rows = [(name, *(_score(scores, key) for key in keys)) for name, scores in result.items()]
+    print_table(("weights", *(columns[key] for key in keys)), rows)
 
 
 def _score(scores: Mapping[str, float], key: str) -> str:

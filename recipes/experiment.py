@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import keras
 import numpy as np
@@ -16,14 +17,14 @@ from keras_semimed.data.splits import PARTS
 from keras_semimed.evaluation import evaluate_images, save_overlays, summarize
 from keras_semimed.evaluation.files import whole_file, write_table
 from keras_semimed.evaluation.images import Row
-from keras_semimed.models import Hermes, SemiSupervisedModel, Supervised
-from recipes.arguments import HERMES_ARGUMENTS, SHARED_ARGUMENTS, Settings
+from keras_semimed.models import SemiSupervisedModel
+from recipes.arguments import Settings
 from recipes.console import NOTICE, RecipeError, input_errors, print_result, print_section
-from recipes.resolve import check, configuration, resolve
+from recipes.resolve import check, configuration
 from recipes.run_folder import RunFolder, RunRecord
 
-DATA_SETS = {"busi": "busi", "phantom": "phantom_ultrasound"}
 OVERLAYS = 6
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 class Data(NamedTuple):
@@ -37,44 +38,47 @@ class Data(NamedTuple):
     """Name of the part that is held out and scored."""
 
 
-def run(settings: Settings) -> None:
-    """Trains and scores one model; see `recipes.hermes_busi`.
+class Experiment(Generic[AnySettings]):
+    """What a recipe decides: which data, which model. `run` does the rest.
 
-    Raises:
-        RecipeError: For input that the user can mend.
+    Args:
+        settings: The flags.
     """
-    check(settings)
-    if settings.deterministic:
-        backend.enable_determinism()
-    keras.utils.set_random_seed(settings.seed)
-    keras.config.set_dtype_policy(settings.mixed_precision)
-    runtime = backend.describe_runtime()
-    print_section("runtime", runtime)
-    with input_errors():
-        data = load_data(settings)
-    settings = resolve(settings, len(data.unlabeled))
-    description = describe(settings, data, runtime)
-    folder = RunFolder(settings.output, description, settings.resume)
-    print_section("configuration", description["configuration"])
-    print_section("split", {**description["split"]["sizes"], "hash": data.split.hash, "scored": data.scored})
-    if folder.result is None:
-        with input_errors():
-            model = build_model(settings, data.labeled)
-            if settings.start_from is not None:
-                start_from(settings.start_from, model, data.split)
-        train(model, settings, data, folder)
-        score(model, data, folder)
-    print_result(folder.content["result"], data.scored)
-    cost = folder.content["cost"]
-    memory = "unknown" if cost["peak_memory_mib"] is None else f"{cost['peak_memory_mib']} MiB"
-    print(f"\ntraining {cost['training_seconds']:.0f} s, peak memory of the process {memory}")
-    print(f"files in {settings.output}\n{NOTICE}")
+
+    name: str
+
+    def __init__(self, settings: AnySettings):
+        self.settings = settings
+
+    def check(self) -> None:
+        """Raises a RecipeError for flags that cannot work, before anything is read."""
+
+    def load(self) -> Data:
+        """Reads and splits the images."""
+        raise NotImplementedError
+
+    def resolve(self, unlabeled_images: int) -> AnySettings:
+        """The settings with everything filled in that presets and data decide."""
+        raise NotImplementedError
+
+    def build(self, images: ImageSet) -> SemiSupervisedModel:
+        """Makes and compiles the model of the resolved settings for the classes of `images`."""
+        raise NotImplementedError
+
+    def unlabeled_batch_size(self) -> int:
+        """Unlabelled images a step."""
+        return self.settings.batch_size
+
+    def groups(self, names: tuple[str, ...]) -> Mapping[str, str]:
+        """Which data set each held-out image belongs to, where several are scored apart; empty for one."""
+        del names
+        return {}
 
 
-def load_data(settings: Settings) -> Data:
-    """Reads and splits the images."""
+def load_one(settings: Settings, name: str, **options: object) -> Data:
+    """Reads and splits one data set; further options as `keras_semimed.data.load` takes them."""
     train, evaluation, split = load(
-        DATA_SETS[settings.data],
+        name,
         settings.labeled,
         settings.split,
         settings.seed,
@@ -82,41 +86,66 @@ def load_data(settings: Settings) -> Data:
         validate=settings.validate,
         manual_dir=settings.manual_dir,
         data_dir=settings.data_dir,
+        **options,  # type: ignore[arg-type]
     )
-    scored = "validation" if settings.validate else "test"
-    return Data(train.labeled, train.unlabeled, evaluation.image_set, split, scored)
+    return Data(train.labeled, train.unlabeled, evaluation.image_set, split, scored_part(settings))
 
 
-def describe(settings: Settings, data: Data, runtime: dict) -> dict:
+def scored_part(settings: Settings) -> str:
+    """Name of the part that is scored."""
+    return "validation" if settings.validate else "test"
+
+
+def run(experiment: Experiment) -> None:
+    """Trains and scores one model.
+
+    Raises:
+        RecipeError: For input that the user can mend.
+    """
+    settings = experiment.settings
+    check(settings)
+    experiment.check()
+    if settings.deterministic:
+        backend.enable_determinism()
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(settings.mixed_precision)
+    runtime = backend.describe_runtime()
+    print_section("runtime", runtime)
+    with input_errors():
+        data = experiment.load()
+    experiment.settings = settings = experiment.resolve(len(data.unlabeled))
+    description = describe(experiment, data, runtime)
+    folder = RunFolder(settings.output, description, settings.resume)
+    print_section("configuration", description["configuration"])
+    print_section("split", {**description["split"]["sizes"], "hash": data.split.hash, "scored": data.scored})
+    if folder.result is None:
+        with input_errors():
+            model = experiment.build(data.labeled)
+            if settings.start_from is not None:
+                start_from(settings.start_from, model, data.split)
+        train(model, experiment, data, folder)
+        score(model, experiment, data, folder)
+    print_result(folder.content["result"], data.scored)
+    cost = folder.content["cost"]
+    memory = "unknown" if cost["peak_memory_mib"] is None else f"{cost['peak_memory_mib']} MiB"
+    print(f"\ntraining {cost['training_seconds']:.0f} s, peak memory of the process {memory}")
+    print(f"files in {settings.output}\n{NOTICE}")
+
+
+def describe(experiment: Experiment, data: Data, runtime: dict) -> dict:
     """Content of config.json that is known before training."""
     sizes = {part: len(getattr(data.split, part)) for part in PARTS}
     return {
-        "recipe": "hermes_busi",
+        "recipe": experiment.name,
         # What was computed with is as much a part of the experiment as the flags.
         "configuration": {
-            **configuration(settings),
+            **configuration(experiment.settings),
             "backend": runtime["backend"],
             "split_hash": data.split.hash,
         },
         "runtime": runtime,
         "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.scored},
     }
-
-
-def build_model(settings: Settings, images: ImageSet) -> SemiSupervisedModel:
-    """Makes and compiles the model of `settings`, which must be resolved, for the classes of `images`."""
-    names = SHARED_ARGUMENTS + (HERMES_ARGUMENTS if settings.method != "supervised" else ())
-    arguments = {name: getattr(settings, name) for name in names}
-    arguments |= {
-        "num_classes": images.num_classes,
-        "num_labels": len(images.class_names),
-        "total_steps": settings.steps,
-        "views": {"scale": settings.zoom, "shift": settings.shift},
-    }
-    model = Supervised(**arguments) if settings.method == "supervised" else Hermes(**arguments)
-    optimizer = model.default_optimizer(learning_rate=settings.learning_rate, classifier=settings.classifier_optimizer)
-    model.compile(optimizer)
-    return model
 
 
 def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
@@ -132,15 +161,15 @@ def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
     model.start_from(keras.saving.load_model(path / "model.keras", compile=False))
 
 
-def train(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder) -> None:
+def train(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder: RunFolder) -> None:
     """Trains to the end, from the last finished epoch where there is one; the last weights count."""
+    settings = experiment.settings
     assert settings.epoch_steps is not None and settings.labeled_batch_size is not None  # resolved
     dataset = SemiSupervisedBatches(
         data.labeled,
         data.unlabeled,
         batch_size=settings.labeled_batch_size,
-        # The supervised baseline leaves the unlabelled images alone: one is enough to fill its place in the batch.
-        unlabeled_batch_size=1 if settings.method == "supervised" else settings.batch_size,
+        unlabeled_batch_size=experiment.unlabeled_batch_size(),
         steps_per_epoch=settings.epoch_steps,
         seed=settings.seed,
     )
@@ -165,17 +194,20 @@ def train(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
     )
 
 
-def score(model: SemiSupervisedModel, data: Data, folder: RunFolder) -> None:
+def score(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder: RunFolder) -> None:
     """Scores the last weights, and the teacher's where there is one, and writes what is left to write."""
     started = time.perf_counter()
     batches = EvaluationBatches(data.held_out)
     result: dict[str, dict[str, float]] = {}
     table: list[Row] = []
     rows: list[Row] = []
+    groups = experiment.groups(tuple(data.held_out.names))
     for weights in ("last", "teacher") if model.teacher is not None else ("last",):
         model.use_teacher = weights == "teacher"
         rows = evaluate_images(model, batches)
         result[weights] = summarize(rows)
+        for group in dict.fromkeys(groups.values()):
+            result[f"{weights}, {group}"] = summarize([row for row in rows if groups[row["name"]] == group])
         table += [{"name": row["name"], "weights": weights, **row} for row in rows]
     write_table(folder.path / "images.csv", table)
     draw_cases(model, data.held_out, rows, folder)

@@ -16,15 +16,17 @@ from collections.abc import Sequence
 
 from recipes.arguments import parse
 from recipes.console import run_main
+from recipes.hermes_arguments import DEMO, HermesSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the recipe and returns the exit code: 0, 2 for bad input, 130 when interrupted."""
-    settings = parse(arguments, __doc__)
+    settings = parse(HermesSettings, arguments, "hermes_busi", __doc__, DEMO)
     # Imported late: Keras starts its backend, for which `--help` should not wait.
     from recipes.experiment import run
+    from recipes.hermes import HermesExperiment
 
-    return run_main(lambda: run(settings))
+    return run_main(lambda: run(HermesExperiment(settings)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From the flags to the values that a run uses: presets, methods and epoch lengths filled in."""
+"""What every recipe checks before it reads data, and how flags become the values that a run uses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from keras_semimed.models.hermes import PRESETS
-from keras_semimed.networks.encoders import ARCHITECTURES, check_image_size
-from recipes.arguments import HERMES_ARGUMENTS, NOT_CONFIGURATION, Settings
+from keras_semimed.networks.encoders import ARCHITECTURES
+from recipes.arguments import NOT_CONFIGURATION, Settings
 from recipes.console import RecipeError
 
 
@@ -19,28 +18,27 @@ def check(settings: Settings) -> None:
     Raises:
         RecipeError: If a number is out of range, a name unknown or a path missing; the message names the flag.
     """
-    for name in ("steps", "batch_size", "labeled_batch_size", "epoch_steps", "labeled"):
+    for name in ("steps", "batch_size", "labeled_batch_size", "epoch_steps"):
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise RecipeError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if settings.labeled <= 0:
+        raise RecipeError(f"--labeled must be positive, got {settings.labeled}")
     if not 0 <= settings.seed < 2**32:
         raise RecipeError(f"--seed must be within 0 and 2^32 - 1, got {settings.seed}")
     if settings.encoder not in ARCHITECTURES:
         raise RecipeError(f"--encoder must be one of {', '.join(ARCHITECTURES)}, got {settings.encoder}")
-    for name, path in (("manual-dir", settings.manual_dir), ("start-from", settings.start_from)):
+    for name in ("manual_dir", "cvc_dir", "start_from"):
+        path = getattr(settings, name, None)
         if path is not None and not path.exists():
-            raise RecipeError(f"--{name} {path} does not exist")
+            raise RecipeError(f"--{name.replace('_', '-')} {path} does not exist")
     if settings.weights is not None and settings.weights.endswith((".npz", ".safetensors")):
         if not Path(settings.weights).is_file():
             raise RecipeError(f"--weights {settings.weights} is not a file")
-    try:
-        check_image_size(settings.image_size)
-    except ValueError as error:
-        raise RecipeError(f"--image-size {settings.image_size}: {error}") from error
 
 
-def resolve(settings: Settings, unlabeled_images: int) -> Settings:
-    """Fills in what was left open.
+def batch_and_epoch(settings: Settings, unlabeled_images: int) -> dict[str, Any]:
+    """Values of `labeled_batch_size` and `epoch_steps` where they were left open.
 
     Args:
         settings: The flags.
@@ -49,34 +47,26 @@ def resolve(settings: Settings, unlabeled_images: int) -> Settings:
     Raises:
         RecipeError: If `steps` cannot be divided into epochs.
     """
-    values: dict[str, Any] = {
+    return {
         "labeled_batch_size": settings.labeled_batch_size or settings.batch_size,
         "epoch_steps": _epoch_steps(settings, unlabeled_images),
     }
-    if settings.method == "supervised":
-        values |= dict.fromkeys(HERMES_ARGUMENTS)
-        values |= {
-            "exchange": settings.exchange or "none",
-            "lambda_cls": 1.0 if settings.lambda_cls is None else settings.lambda_cls,
-        }
-        return dataclasses.replace(settings, **values)
-    values["exchange"] = settings.exchange or "both"
-    preset = PRESETS[str(settings.preset)]
-    for name in ("lambda_cls", "unlabeled_weight", "confidence", "uncertainty", "gamma"):
-        if getattr(settings, name) is None:
-            values[name] = preset[name]
-    if settings.method == "control":
-        values |= dict.fromkeys(("unlabeled_weight", "alpha", "beta", "gamma"), 0.0)
-    return dataclasses.replace(settings, **values)
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """What makes two runs the same experiment, ready for JSON."""
-    values = dataclasses.asdict(settings)
-    values |= {"decoder_filters": list(settings.decoder_filters), "zoom": list(settings.zoom)}
+    """What makes two runs the same experiment, ready for JSON.
+
+    Raises:
+        RecipeError: If the run to start from is not finished.
+    """
+    values = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(settings).items()
+        if name not in NOT_CONFIGURATION
+    }
     if settings.start_from is not None:
         values["start_from"] = model_digest(settings.start_from)
-    return {name: value for name, value in values.items() if name not in NOT_CONFIGURATION}
+    return values
 
 
 def model_digest(folder: Path) -> str:

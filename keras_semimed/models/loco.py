@@ -180,9 +180,11 @@ class LoCo(SemiSupervisedModel):
             boundary_classes=self.boundary_classes,
         )
         self.contrasts = inter_class or boundary
-        self.health_names = ("global_threshold", "mask_selected")
-        for name in ("threshold", "mask_selected", "fixed_selected"):
-            self.health_names += tuple(f"{name}_class_{index}" for index in range(num_classes))
+        self.supervised_only = lambda_unlabeled == 0 and not self.contrasts
+        if not self.supervised_only:
+            self.health_names = ("global_threshold", "mask_selected")
+            for name in ("threshold", "mask_selected", "fixed_selected"):
+                self.health_names += tuple(f"{name}_class_{index}" for index in range(num_classes))
         self._attach(
             lambda: ProjectedDeepLab(
                 num_classes, encoder, output_stride, weights, decoder_filters, dtype=self.dtype_policy, name="network"
@@ -192,20 +194,24 @@ class LoCo(SemiSupervisedModel):
     def training_outputs(self, images: dict[str, Any]) -> dict[str, Any]:
         """One forward pass of the student, one of the teacher on the weak view.
 
-        The student sees the labelled, the strong and, where it contrasts, the unlabelled weak views.
+        The student sees the labelled images and, unless the training is supervised only, the strong views; where it
+        contrasts, the weak ones too.
         """
         self._check_size(images)
+        size = (self.image_size, self.image_size)
         labeled, labeled_geometry, _ = self._weak_view(images["labeled"])
+        if self.supervised_only:
+            logits = self.network(labeled, training=True)["mask_logits"]
+            return {"labeled": {"mask_logits": logits}, "geometry": labeled_geometry}
+        assert self.teacher is not None
         weak, _, inside = self._weak_view(images["unlabeled"])
         strong = self.views.strong(weak)
-        count, size = ops.shape(weak)[0], (self.image_size, self.image_size)
+        first, count = ops.shape(labeled)[0], ops.shape(weak)[0]
         boxes = self.cutmix.boxes(count, *size)
         strong = self.cutmix.mix(strong, self._partners(labeled, strong), boxes)
 
         student = [labeled, strong] + ([weak] if self.contrasts else [])
-        assert self.teacher is not None
         features = self.network.features(ops.concatenate(student), training=True)
-        first = ops.shape(labeled)[0]
         second = first + count
         logits = self.network.classify(features[:second], size)
         outputs = {
@@ -231,10 +237,12 @@ class LoCo(SemiSupervisedModel):
     def loss_terms(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The three unweighted terms of Eq. 10, and the state of the filter."""
         masks = view_masks(self, targets["mask"], outputs["geometry"])
-        inside = outputs["inside"]
-        pseudo = self.filter(outputs["teacher"], inside, training=True)
         terms = dict.fromkeys(self.term_names, ops.zeros(()))
         terms["mask_supervised"] = masked_cross_entropy(masks, outputs["labeled"]["mask_logits"])
+        if self.supervised_only:
+            return terms, {}
+        inside = outputs["inside"]
+        pseudo = self.filter(outputs["teacher"], inside, training=True)
         labels, weight = self._mixed(pseudo, inside, masks, outputs["boxes"])
         terms["mask_unlabeled"] = masked_cross_entropy(labels, outputs["strong_logits"], weight, normalize="all")
         if self.contrasts:
@@ -295,7 +303,7 @@ class LoCo(SemiSupervisedModel):
     @property
     def selects(self) -> bool:
         """Whether pseudo-labels count."""
-        return self.lambda_unlabeled > 0 or self.contrasts
+        return not self.supervised_only
 
     def supervised_outputs(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict, dict]:
         """Probabilities and warped targets of the labelled images."""

@@ -12,6 +12,7 @@ from keras_semimed.data import Split, loading
 from keras_semimed.data.loading import load_image_set
 from keras_semimed.evaluation.files import read_table
 from recipes import experiment
+from recipes.hermes import HermesExperiment
 from recipes.hermes_busi import main
 from tests.recipes.made import image_set
 
@@ -194,7 +195,7 @@ def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
     def broken(*_):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(experiment, "build_model", lambda *_: None)
+    monkeypatch.setattr(HermesExperiment, "build", lambda *_: None)
     monkeypatch.setattr(experiment, "train", broken)
     with pytest.raises(ValueError, match="a bug"):
         main([*FLAGS, "--output", str(tmp_path / "run")])
