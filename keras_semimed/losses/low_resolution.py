@@ -60,14 +60,16 @@ class Upsampling:
         Returns:
             Shape: `(N, H, W)`, float32.
         """
-        above, below = features[:, :-1], features[:, 1:]
-        own = _dot(features, features)  # (N, h, w)
-        right = _dot(features[:, :, :-1], features[:, :, 1:])  # (N, h, w - 1)
-        down = _dot(above, below)  # (N, h - 1, w)
-        diagonal = (_dot(above[:, :, :-1], below[:, :, 1:]) + _dot(above[:, :, 1:], below[:, :, :-1])) / 2
+        right, below = ops.roll(features, -1, axis=2), ops.roll(features, -1, axis=1)
+        own = ops.sum(ops.square(features), axis=-1)  # (N, h, w)
+        diagonals = (_dot(features, ops.roll(right, -1, axis=1)) + _dot(right, below)) / 2
         products = ops.concatenate(
-            [ops.concatenate([own, right], axis=2), ops.concatenate([down, diagonal], axis=2)], axis=1
-        )  # (N, 2h - 1, 2w - 1)
+            [
+                ops.concatenate([own, _dot(features, right)], axis=2),
+                ops.concatenate([_dot(features, below), diagonals], axis=2),
+            ],
+            axis=1,
+        )  # (N, 2h, 2w)
         squares = ops.matmul(self._pair_rows, ops.matmul(products, self._pair_columns.T))  # (N, H, W)
         scale = self.enlarge(ops.stop_gradient(own))  # at least |z|^2
         positive = scale > 1e-24
@@ -77,8 +79,12 @@ class Upsampling:
 
 
 def _pair_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Squares of the weights, then twice the products of neighbouring ones: `(target, 2 * source - 1)`, float32."""
-    return np.concatenate([matrix**2, 2 * matrix[:, :-1] * matrix[:, 1:]], axis=1).astype("float32")
+    """Squares of the weights, then twice the products of each with the next: `(target, 2 * source)`, float32.
+
+    The last weight has no next one, so what a shifted map holds there does not matter.
+    """
+    following = np.pad(matrix[:, 1:], [(0, 0), (0, 1)])
+    return np.concatenate([matrix**2, 2 * matrix * following], axis=1).astype("float32")
 
 
 def _dot(a: Any, b: Any) -> Any:

@@ -14,7 +14,7 @@ from keras_semimed.losses.low_resolution import Upsampling, bilinear_matrix
 NOT_COUNTED = -1.0  # label of a pixel that is ignored or filtered
 
 # Pixels that are scored at a time: a bound on memory, however many boundary pixels a batch has.
-_CHUNK = 4096
+_CHUNK = 2048
 
 
 @functools.cache
@@ -114,15 +114,16 @@ def _pixel_scorer(features: Any, inverse_norms: Any, upsampling: Upsampling, nei
     depth = features.shape[-1]
     offsets = nearest_offsets(neighbours)
     radius = int(np.abs(offsets).max())
-    square = 2 * radius + 1
-    near = np.zeros((square, square), bool)
-    near[offsets[:, 0] + radius, offsets[:, 1] + radius] = True
-    tops, row_weights, row_inside = _window_tables(rows, height, radius)
-    lefts, column_weights, column_inside = _window_tables(columns, width, radius)
-    window_rows, window_columns = row_weights.shape[2], column_weights.shape[2]
-    cell_steps = (np.arange(window_rows)[:, None] * columns + np.arange(window_columns)).astype("int32")
     reach = np.arange(-radius, radius + 1)
-    pixel_steps = (reach[:, None] * width + reach).astype("int32")
+    near = np.zeros((len(reach), len(reach)), bool)
+    near[offsets[:, 0] + radius, offsets[:, 1] + radius] = True
+    near = ops.convert_to_tensor(near)
+    tops, row_weights, row_inside = map(ops.convert_to_tensor, _window_tables(rows, height, radius))
+    lefts, column_weights, column_inside = map(ops.convert_to_tensor, _window_tables(columns, width, radius))
+    window_rows, window_columns = row_weights.shape[2], column_weights.shape[2]
+    feature_steps = np.arange(window_rows)[:, None] * columns + np.arange(window_columns)
+    feature_steps = ops.convert_to_tensor(feature_steps.astype("int32"))
+    pixel_steps = ops.convert_to_tensor((reach[:, None] * width + reach).astype("int32"))
     features = ops.reshape(features, (-1, depth))
     inverse_norms = ops.reshape(inverse_norms, (-1,))
     last = ops.shape(inverse_norms)[0] - 1
@@ -131,17 +132,18 @@ def _pixel_scorer(features: Any, inverse_norms: Any, upsampling: Upsampling, nei
         image, y, x = pixels // (height * width), pixels // width % height, pixels % width
         by_row, by_column = ops.take(row_weights, y, axis=0), ops.take(column_weights, x, axis=0)
         corner = (image * rows + ops.take(tops, y)) * columns + ops.take(lefts, x)
-        window = ops.take(features, corner[:, None, None] + cell_steps, axis=0)  # (P, m, n, D)
+        window = ops.take(features, corner[:, None, None] + feature_steps, axis=0)  # (P, m, n, D)
         window = ops.reshape(window, (-1, window_rows * window_columns, depth))
         own = ops.reshape(by_row[:, radius, :, None] * by_column[:, radius, None, :], (-1, 1, window.shape[1]))
         own = ops.matmul(own, window)  # the pixel's embedding, (P, 1, D)
         products = ops.matmul(own, ops.transpose(window, (0, 2, 1)))
         products = ops.reshape(products, (-1, window_rows, window_columns))
-        products = ops.matmul(ops.matmul(by_row, products), ops.transpose(by_column, (0, 2, 1)))  # (P, square, square)
+        products = ops.matmul(ops.matmul(by_row, products), ops.transpose(by_column, (0, 2, 1)))  # (P, 2r + 1, 2r + 1)
         around = ops.clip(pixels[:, None, None] + pixel_steps, 0, last)
         cosines = products * ops.take(inverse_norms, around) * ops.take(inverse_norms, pixels)[:, None, None]
-        inside = ops.take(row_inside, y, axis=0)[:, :, None] & ops.take(column_inside, x, axis=0)[:, None, :]
-        return ops.min(ops.where(inside & near, cosines, 2.0), axis=(1, 2))
+        inside_rows, inside_columns = ops.take(row_inside, y, axis=0), ops.take(column_inside, x, axis=0)
+        inside = ops.logical_and(inside_rows[:, :, None], inside_columns[:, None, :])
+        return ops.min(ops.where(ops.logical_and(inside, near), cosines, 2.0), axis=(1, 2))
 
     return score
 
