@@ -1,0 +1,35 @@
+"""What the documents name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_and_links_exist(document):
+    text = document.read_text(encoding="utf-8")
+    for name in re.findall(r"`([\w./]+\.py)`", text):
+        places = [ROOT / name, ROOT / "keras_semimed" / name] if "/" in name else [*(ROOT / "tests").rglob(name)]
+        assert any(place.is_file() for place in places), f"{document.name} names {name}"
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (document.parent / link).exists(), f"{document.name} links to {link}"
+    for recipe in re.findall(r"python -m (recipes\.\w+|benchmarks\.\w+)", text):
+        assert (ROOT / (recipe.replace(".", "/") + ".py")).is_file(), f"{document.name} runs {recipe}"
+
+
+def test_public_names_of_the_readme_can_be_imported():
+    import keras_semimed.layers
+    import keras_semimed.losses
+    import keras_semimed.models
+    import keras_semimed.networks  # noqa: F401
+
+    table = (ROOT / "README.md").read_text(encoding="utf-8")
+    for module, names in re.findall(r"^\| `keras_semimed\.(models|layers|losses|networks)` \| (.*) \|$", table, re.M):
+        for name in re.findall(r"`(\w+)`", names):
+            assert hasattr(getattr(keras_semimed, module), name), f"{module}.{name}"
