@@ -15,7 +15,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def test_files_and_links_exist(document):
     text = document.read_text(encoding="utf-8")
     for name in re.findall(r"`([\w./]+\.py)`", text):
-        places = [ROOT / name, ROOT / "keras_semimed" / name] if "/" in name else [*(ROOT / "tests").rglob(name)]
+        places = [ROOT / name, ROOT / "keras_semimed" / name]
+        places += [] if "/" in name else (ROOT / "tests").rglob(name)
         assert any(place.is_file() for place in places), f"{document.name} names {name}"
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (document.parent / link).exists(), f"{document.name} links to {link}"
