@@ -1,6 +1,7 @@
-"""Streaming Keras metrics."""
+"""Streaming Keras metrics, and surface metrics of single images."""
 
 from keras_semimed.metrics.dice import Dice
 from keras_semimed.metrics.iou import IoU
+from keras_semimed.metrics.surface import hausdorff_distance_95, normalized_surface_distance
 
-__all__ = ["Dice", "IoU"]
+__all__ = ["Dice", "IoU", "hausdorff_distance_95", "normalized_surface_distance"]
