@@ -7,7 +7,20 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_semimed.evaluation.masks import NSD
+
 NOTICE = "Research software, not a medical device: its output must not guide the care of a patient."
+# The result's columns by the key in the summary; that of the surface distance goes on with its tolerance.
+COLUMNS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "miou_with_background": "mIoU with background",
+    "miou_foreground": "mIoU foreground",
+    NSD: "NSD at {} px",
+    "missed_lesions": "missed lesions",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+}
 
 
 class RecipeError(Exception):
@@ -59,15 +72,24 @@ def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
     """
     images = next(iter(result.values()))["images"]
     print(f"\nresult on the {part} part ({images:.0f} images; mean ± standard deviation over images)")
-    columns = {"dice": "Dice", "iou": "IoU", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
-    keys = [key for key in columns if any(key in scores for scores in result.values())]
+    found = dict.fromkeys(key for scores in result.values() for key in scores if not key.endswith("_std"))
+    keys = {
+        key: title
+        for begin, title in COLUMNS.items()
+        for key in found
+        if key == begin or (begin == NSD and key.startswith(NSD))
+    }
     rows = [(name, *(_score(scores, key) for key in keys)) for name, scores in result.items()]
-    print_table(("weights", *(columns[key] for key in keys)), rows)
+    print_table(("weights", *(title.format(key.removeprefix(NSD)) for key, title in keys.items())), rows)
+    if "missed_lesions" in keys:
+        print("mIoU: of the pixels of all images. Missed: images with a lesion on which no predicted pixel lies.")
 
 
 def _score(scores: Mapping[str, float], key: str) -> str:
     if key not in scores:
         return "-"
+    if key == "missed_lesions":
+        return f"{scores[key]:.0f} of {scores['lesion_images']:.0f}"
     deviation = f" ± {scores[f'{key}_std']:.3f}" if f"{key}_std" in scores else ""
     return f"{scores[key]:.3f}{deviation}"
 

@@ -24,6 +24,7 @@ from recipes.resolve import check, configuration
 from recipes.run_folder import RunFolder, RunRecord
 
 OVERLAYS = 6
+SURFACE_TOLERANCE = 2.0  # pixels at --image-size
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
@@ -204,7 +205,7 @@ def score(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder
     groups = experiment.groups(tuple(data.held_out.names))
     for weights in ("last", "teacher") if model.teacher is not None else ("last",):
         model.use_teacher = weights == "teacher"
-        rows = evaluate_images(model, batches)
+        rows = evaluate_images(model, batches, surface_tolerance=SURFACE_TOLERANCE)
         result[weights] = summarize(rows)
         for group in dict.fromkeys(groups.values()):
             result[f"{weights}, {group}"] = summarize([row for row in rows if groups[row["name"]] == group])

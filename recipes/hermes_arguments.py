@@ -59,6 +59,7 @@ HERMES_ARGUMENTS = (
     "alpha",
     "beta",
     "gamma",
+    "teacher_statistics",
 )
 
 
@@ -91,6 +92,12 @@ class HermesSettings(Settings):
     )
     teacher_momentum: float | None = flag(
         "training", None, "keep a moving-average teacher, which makes the pseudo-labels", float, shown="no teacher"
+    )
+    teacher_statistics: str = flag(
+        "training",
+        "average",
+        "BatchNorm statistics of the teacher: average (of the network's) or own (of its weights, from what it labels)",
+        choices=("average", "own"),
     )
     decoder_filters: tuple[int, ...] = flag(
         "network",

@@ -63,6 +63,7 @@ LOCO_ARGUMENTS = (
     "cutmix_probability",
     "decoder_filters",
     "teacher_momentum",
+    "teacher_statistics",
     "seed",
 )
 
@@ -116,6 +117,12 @@ class LoCoSettings(Settings):
     head_factor: float = flag("training", 10.0, "factor of the learning rate outside the encoder", float)
     optimizer: str = flag("training", "sgd", "sgd (momentum 0.9, weight decay) or adam", choices=("sgd", "adam"))
     teacher_momentum: float = flag("training", 0.999, "of the teacher's moving average", float)
+    teacher_statistics: str = flag(
+        "training",
+        "average",
+        "BatchNorm statistics of the teacher: average (of the network's) or own (of its weights, from what it labels)",
+        choices=("average", "own"),
+    )
     zoom: tuple[float, float] = flag(
         "training", (0.5, 2.0), "range of the views' zoom, 1 fits the image", low_high, shown="0.5,2"
     )

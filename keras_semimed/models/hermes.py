@@ -111,6 +111,7 @@ class Hermes(SemiSupervisedModel):
         ramp_consistency*: multiply gamma by exp(-5 (1 - t)^2).
         decoder_filters: channels of the decoder's blocks, deepest first.
         teacher_momentum: take pseudo-labels from a moving-average teacher; None, as printed: from the model itself.
+        teacher_statistics: BatchNorm statistics of the teacher, see `SemiSupervisedModel`.
         views: arguments of `WeakStrongViews` (a dict), such a layer, or None.
         seed: seed of views and sampling.
 
@@ -164,11 +165,14 @@ class Hermes(SemiSupervisedModel):
         ramp_consistency: bool | None = None,
         decoder_filters: tuple[int, ...] = (256, 128, 64, 32, 16),
         teacher_momentum: float | None = None,
+        teacher_statistics: str = "average",
         views: dict | WeakStrongViews | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, image_size, total_steps, teacher_momentum, views, seed, **kwargs)
+        super().__init__(
+            num_classes, image_size, total_steps, teacher_momentum, views, seed, teacher_statistics, **kwargs
+        )
         self._take(locals())
         self.encoder = encoder_config(encoder)
         self.decoder_filters = tuple(decoder_filters)
@@ -239,7 +243,7 @@ class Hermes(SemiSupervisedModel):
             "strong": {name: value[second:] for name, value in outputs.items()},
         }
         if self.teacher is not None:
-            taught = self.teacher(weak, attended=self._attended(unlabeled_count), training=False)
+            taught = self.teach(weak, attended=self._attended(unlabeled_count))
             parts["weak"] |= {name: value for name, value in taught.items() if name.endswith("_logits")}
         return {**parts, "geometry": labeled_geometry, "inside": inside}
 

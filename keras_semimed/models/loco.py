@@ -98,6 +98,7 @@ class LoCo(SemiSupervisedModel):
             truth.
         decoder_filters: channels of the decoder.
         teacher_momentum: of the teacher's moving average (its first steps average all of them).
+        teacher_statistics: BatchNorm statistics of the teacher, see `SemiSupervisedModel`.
         views: arguments of `WeakStrongViews` (a dict), such a layer, or None: zoom 0.5 to 2, crops, flips, colour,
             grey, blur.
         seed: seed of views and boxes.
@@ -141,13 +142,16 @@ class LoCo(SemiSupervisedModel):
         cutmix_from: str | None = None,
         decoder_filters: int = 256,
         teacher_momentum: float = 0.999,
+        teacher_statistics: str = "average",
         views: dict | WeakStrongViews | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         if not isinstance(views, WeakStrongViews):
             views = views if views and "class_name" in views else {**VIEWS, **(views or {})}
-        super().__init__(num_classes, image_size, total_steps, teacher_momentum, views, seed, **kwargs)
+        super().__init__(
+            num_classes, image_size, total_steps, teacher_momentum, views, seed, teacher_statistics, **kwargs
+        )
         take_arguments(self, locals(), PRESETS)
         if teacher_momentum is None:
             raise ValueError("`teacher_momentum` must be a number in [0, 1): LoCo's pseudo-labels are its teacher's.")
@@ -203,7 +207,6 @@ class LoCo(SemiSupervisedModel):
         if self.supervised_only:
             logits = self.network(labeled, training=True)["mask_logits"]
             return {"labeled": {"mask_logits": logits}, "geometry": labeled_geometry}
-        assert self.teacher is not None
         weak, _, inside = self._weak_view(images["unlabeled"])
         strong = self.views.strong(weak)
         first, count = ops.shape(labeled)[0], ops.shape(weak)[0]
@@ -217,7 +220,7 @@ class LoCo(SemiSupervisedModel):
         outputs = {
             "labeled": {"mask_logits": logits[:first]},
             "strong_logits": logits[first:],
-            "teacher": ops.softmax(ops.cast(self.teacher(weak, training=False)["mask_logits"], "float32")),
+            "teacher": ops.softmax(ops.cast(self.teach(weak)["mask_logits"], "float32")),
             "geometry": labeled_geometry,
             "inside": inside,
             "boxes": boxes,

@@ -35,6 +35,9 @@ class SemiSupervisedModel(keras.Model):
             (its first steps average all of them). None: no teacher.
         views: arguments of `WeakStrongViews` (a dict), such a layer, or None for its defaults.
         seed: seed of the random state, which is part of the weights.
+        teacher_statistics: BatchNorm statistics of the teacher: `"average"`, the moving average of the network's, or
+            `"own"`, those that its averaged weights give on the images that it labels, which it then labels with the
+            statistics of the batch.
 
     Raises:
         ValueError: if the image size is no multiple of `image_multiple`, or another number is out of range.
@@ -53,6 +56,7 @@ class SemiSupervisedModel(keras.Model):
         teacher_momentum: float | None = None,
         views: dict | WeakStrongViews | None = None,
         seed: int = 0,
+        teacher_statistics: str = "average",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -61,6 +65,9 @@ class SemiSupervisedModel(keras.Model):
             raise ValueError(f"`total_steps` must be at least 1. Received: {total_steps}.")
         if teacher_momentum is not None and not 0 <= teacher_momentum < 1:
             raise ValueError(f"`teacher_momentum` must be in [0, 1) or None. Received: {teacher_momentum}.")
+        if teacher_statistics not in ("average", "own"):
+            raise ValueError(f"`teacher_statistics` must be 'average' or 'own'. Received: {teacher_statistics!r}.")
+        self.teacher_statistics = teacher_statistics
         self.num_classes = num_classes
         self.image_size = image_size
         self.total_steps = total_steps
@@ -86,7 +93,9 @@ class SemiSupervisedModel(keras.Model):
         if self.teacher_momentum is not None:
             self.teacher = self._built(build_network())
             self.teacher.set_weights(self.network.get_weights())
-            self.teacher.trainable = False
+            # Not `teacher.trainable`, which would keep BatchNorm from using the statistics of a batch.
+            for variable in self.teacher.variables:
+                variable.trainable = False
         self.term_trackers = {name: keras.metrics.Mean(name=name) for name in (*self.term_names, *self.health_names)}
         self.supervised_metrics = {
             "dice": Dice(self.num_classes, name="dice"),
@@ -167,6 +176,12 @@ class SemiSupervisedModel(keras.Model):
     def loss_weights(self) -> dict[str, float]:
         """Weight of each term in the total loss, by name."""
         return dict.fromkeys(self.term_names, 1.0)
+
+    def teach(self, images: Any, **arguments: Any) -> dict[str, Any]:
+        """The teacher's outputs for views to be labelled, without gradient."""
+        assert self.teacher is not None
+        outputs = self.teacher(images, training=self.teacher_statistics == "own", **arguments)
+        return keras.tree.map_structure(ops.stop_gradient, outputs)
 
     def training_outputs(self, images: dict[str, Any]) -> dict[str, Any]:
         """Makes the views and runs the networks on them; what `loss_terms` needs."""
@@ -263,6 +278,8 @@ class SemiSupervisedModel(keras.Model):
             count = ops.cast(self.step, "float32") + 1.0
             momentum = ops.minimum(1.0 - 1.0 / count, self.teacher_momentum)
             for teacher, student in zip(self.teacher.variables, self.network.variables, strict=True):
+                if self.teacher_statistics == "own" and not student.trainable:
+                    continue
                 teacher.assign(ops.cast(student + momentum * (teacher - student), teacher.dtype))
         self.step.assign(self.step + 1)
 

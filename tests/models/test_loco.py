@@ -161,6 +161,23 @@ def test_teacher_is_the_average_of_the_updated_student_to_1e_6_after_50_steps():
         np.testing.assert_allclose(ops.convert_to_numpy(variable.value) / scale, expected / scale, atol=1e-6)
 
 
+def test_a_teacher_with_own_statistics_takes_them_from_what_it_labels():
+    model = LoCo(**arguments(teacher_statistics="own", teacher_momentum=0.5))
+    model.compile()
+    before = weights_of(model.teacher)
+    model.fit(batches(steps=1), verbose=0)
+    after, student = weights_of(model.teacher), weights_of(model.network)
+    assert not any(variable.trainable for variable in model.teacher.variables)
+    assert len(model.trainable_variables) == len(model.network.trainable_variables)
+    moved = 0
+    for variable, old, new, learnt in zip(model.network.variables, before, after, student, strict=True):
+        if variable.trainable:
+            np.testing.assert_allclose(new, learnt, atol=1e-6)  # the first step's average
+        else:
+            moved += np.abs(new - old).max() > 0 and np.abs(new - learnt).max() > 0
+    assert moved > 10
+
+
 def test_saved_and_resumed_run_equals_one_in_a_go(tmp_path):
     start = LoCo(**arguments(num_classes=3))
     whole, half = copy_of(start), copy_of(start)
@@ -195,9 +212,10 @@ def test_same_start_same_data_same_bits():
 
 def test_learns_squares_and_predicts_with_the_teacher():
     views = {"scale": (1.0, 1.0), "shift": 0.0}
-    model = LoCo(**arguments(total_steps=60, teacher_momentum=0.8, views=views))
+    keras.utils.set_random_seed(1)
+    model = LoCo(**arguments(total_steps=80, teacher_momentum=0.8, views=views))
     model.compile(keras.optimizers.Adam(0.01))
-    model.fit(batches(steps=60, batch_size=6), verbose=0)
+    model.fit(batches(steps=80, batch_size=6), verbose=0)
     test = EvaluationBatches(image_set(8, 9), 8)
     teacher = model.evaluate(test, verbose=0, return_dict=True)
     model.use_teacher = False
@@ -264,6 +282,7 @@ def test_encoder_learns_at_a_tenth_of_the_rate():
         ({"num_classes": 1}, "num_classes"),
         ({"output_stride": 4, "encoder": "resnet_tiny"}, "output_stride"),
         ({"cutmix_from": "teacher"}, "cutmix_from"),
+        ({"teacher_statistics": "none"}, "teacher_statistics"),
         ({"teacher_momentum": None}, "teacher_momentum"),
         ({"inter_class_share": 0.0}, "k must be"),
     ],
