@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_semimed.evaluation.masks import score_mask, summarize_masks
+
 Row = dict[str, Any]
 
 
@@ -16,12 +18,20 @@ def evaluate_images(
     dataset: Iterable,
     names: Sequence[str] | None = None,
     ignore_value: int = 255,
+    surface_tolerance: float | None = 2.0,
+    spacing: tuple[float, float] = (1.0, 1.0),
 ) -> list[Row]:
     """Scores every image on its own.
 
     Dice and IoU are those of the most probable mask, per image, averaged over the foreground classes 1..K-1 that occur
     in its truth or prediction. An image without foreground in both counts 1 ("both empty = 1"), which rewards a model
     that leaves a normal image alone; one whose pixels are all ignored has NaN and leaves the means.
+
+    So do the normalised surface distance, whose key names its tolerance, and the 95 % Hausdorff distance: per image,
+    averaged over the same classes; both empty: 1 and 0; one of the two empty: 0 and the image's diagonal. They take
+    some milliseconds an image.
+
+    A lesion is missed if an image has foreground and no predicted foreground pixel, of whatever class, lies on it.
 
     Args:
         model: A model whose `predict_on_batch` gives `{"mask": (N, H, W, K), "label": (N, C)}` probabilities, or one
@@ -30,13 +40,18 @@ def evaluate_images(
             iterable of them. Targets may lack one of the two.
         names: One name an image. None takes the names of `dataset.image_set`, or the images' positions.
         ignore_value: Mask value of the pixels to leave out.
+        surface_tolerance: Tolerance of the normalised surface distance, in units of `spacing`; None leaves the surface
+            metrics out.
+        spacing: Height and width of a pixel; by default distances are in pixels.
 
     Returns:
-        One dict an image, in order: `name`; `dice` and `iou` where there are masks; `label`, `prediction` (class
-        indices) and `probability_0`, `probability_1`, ... where there are classes.
+        One dict an image, in order: `name`. Where there are masks: `dice`, `iou`, `intersection_0`, `union_0`, ...
+        (pixels of each class, for pooling), `missed` (1 or 0, only where there is a lesion), `nsd_at_2` and `hd95`.
+        Where there are classes: `label`, `prediction` (class indices) and `probability_0`, `probability_1`, ...
 
     Raises:
-        ValueError: If the dataset is empty, a mask has another size than its prediction, or `names` has another length.
+        ValueError: If the dataset is empty, a mask has another size than its prediction or a class that it cannot have,
+            or `names` has another length.
     """
     if names is None and hasattr(dataset, "image_set"):
         names = dataset.image_set.names
@@ -45,7 +60,9 @@ def evaluate_images(
         count = len(next(iter(predictions.values())))
         batch: list[Row] = [{} for _ in range(count)]
         if "mask" in predictions and "mask" in targets:
-            _add_overlaps(batch, predictions["mask"], targets["mask"], ignore_value)
+            masks = _masks(targets["mask"], predictions["mask"])
+            for row, truth, scores in zip(batch, masks, predictions["mask"], strict=True):
+                row |= score_mask(truth, scores.argmax(-1), scores.shape[-1], ignore_value, surface_tolerance, spacing)
         if "label" in predictions:
             _add_labels(batch, predictions["label"], targets.get("label"))
         rows += batch
@@ -57,54 +74,25 @@ def evaluate_images(
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, float]:
-    """Means over images.
+    """Means over images, and what only a whole set has.
 
     Args:
         rows: What `evaluate_images` returned.
 
     Returns:
-        `images` (their number); `dice`, `dice_std`, `iou`, `iou_std` where the rows have them (standard deviation over
-        images, with n - 1); `accuracy` and `balanced_accuracy` (mean recall of the classes present) likewise.
+        `images` (their number). Of masks: `dice`, `iou`, `nsd_at_2`, `hd95`, means over images, and `dice_std`, ...,
+        standard deviations over images (n - 1); `pooled_iou_class_0`, ..., intersection over union of the pixels of
+        all images, without the classes that occur nowhere; their means `miou_with_background` and `miou_foreground`
+        (without class 0); `lesion_images` and, of these, `missed_lesions`. Of classes: `accuracy` and
+        `balanced_accuracy` (mean recall of the classes present).
     """
-    summary: dict[str, float] = {"images": len(rows)}
-    for key in ("dice", "iou"):
-        values = np.array([row[key] for row in rows if key in row and not np.isnan(row[key])], "float64")
-        if len(values):
-            summary[key] = float(values.mean())
-            summary[f"{key}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    summary: dict[str, float] = {"images": len(rows), **summarize_masks(rows)}
     labels = np.array([row["label"] for row in rows if "label" in row])
     if len(labels):
         correct = np.array([row["prediction"] == row["label"] for row in rows if "label" in row], "float64")
         summary["accuracy"] = float(correct.mean())
         summary["balanced_accuracy"] = float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
     return summary
-
-
-def foreground_overlap(
-    truth: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_value: int = 255
-) -> tuple[float, float]:
-    """Dice and IoU of one image, averaged over the foreground classes in truth or prediction; see `evaluate_images`.
-
-    Args:
-        truth: Class indices. Shape: `(H, W)`.
-        prediction: Class indices. Shape: `(H, W)`.
-        num_classes: K, background included.
-        ignore_value: Value of `truth` where pixels are left out.
-    """
-    valid = truth != ignore_value
-    if not valid.any():
-        return float("nan"), float("nan")
-    scores = []
-    for index in range(1, num_classes):
-        true, predicted = valid & (truth == index), valid & (prediction == index)
-        total = int(true.sum()) + int(predicted.sum())
-        if total:
-            common = int((true & predicted).sum())
-            scores.append((2 * common / total, common / (total - common)))
-    if not scores:
-        return 1.0, 1.0
-    dice, iou = np.mean(scores, axis=0)
-    return float(dice), float(iou)
 
 
 def _predictions(
@@ -137,7 +125,8 @@ def _batches(dataset: Iterable) -> Iterator[tuple[Any, dict[str, Any]]]:
         yield from dataset
 
 
-def _add_overlaps(rows: list[Row], probabilities: np.ndarray, masks: np.ndarray, ignore_value: int) -> None:
+def _masks(masks: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Masks `(N, H, W)`, as large as their predictions."""
     if masks.ndim == 4:
         masks = masks[..., 0]
     if masks.shape != probabilities.shape[:3]:
@@ -145,8 +134,7 @@ def _add_overlaps(rows: list[Row], probabilities: np.ndarray, masks: np.ndarray,
             f"masks are {masks.shape} and predictions {probabilities.shape[:3]} (images, height, width); "
             "bring the masks to the size of the images"
         )
-    for row, truth, prediction in zip(rows, masks, probabilities.argmax(-1), strict=True):
-        row["dice"], row["iou"] = foreground_overlap(truth, prediction, probabilities.shape[-1], ignore_value)
+    return masks
 
 
 def _add_labels(rows: list[Row], probabilities: np.ndarray, labels: np.ndarray | None) -> None:

@@ -1,0 +1,121 @@
+"""Scores of one predicted mask, and what a whole test set makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_semimed.metrics.surface import surface_distances
+
+NSD = "nsd_at_"
+"""Begin of the key of the normalised surface distance; the tolerance follows."""
+
+
+def score_mask(
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    num_classes: int,
+    ignore_value: int = 255,
+    surface_tolerance: float | None = 2.0,
+    spacing: tuple[float, float] = (1.0, 1.0),
+) -> dict[str, Any]:
+    """Scores the mask of one image; see `evaluate_images` for what the keys mean.
+
+    Args:
+        truth: Class indices. Shape: `(H, W)`.
+        prediction: Class indices. Shape: `(H, W)`.
+        num_classes: K, background included.
+        ignore_value: Value of `truth` where pixels are left out; to the surface metrics they are background in both.
+        surface_tolerance: Tolerance of the normalised surface distance; None leaves the surface metrics out.
+        spacing: Height and width of a pixel, the unit of `surface_tolerance`.
+
+    Returns:
+        `dice`, `iou`, `intersection_0`, `union_0`, ...; `missed` where there is a lesion; `nsd_at_2` and `hd95`.
+
+    Raises:
+        ValueError: If the truth holds a class that the prediction cannot have.
+    """
+    valid = truth != ignore_value
+    counts = _confusion(truth[valid], prediction[valid], num_classes)
+    common = counts.diagonal()
+    sizes = counts.sum(axis=0) + counts.sum(axis=1)
+    occurring = [index for index in range(1, num_classes) if sizes[index]]
+    row: dict[str, Any] = {}
+    if occurring:
+        row["dice"] = float(np.mean([2 * common[c] / sizes[c] for c in occurring]))
+        row["iou"] = float(np.mean([common[c] / (sizes[c] - common[c]) for c in occurring]))
+    else:
+        row["dice"] = row["iou"] = 1.0 if valid.any() else float("nan")
+    for index in range(num_classes):
+        row |= {f"intersection_{index}": int(common[index]), f"union_{index}": int(sizes[index] - common[index])}
+    if counts[1:].any():
+        row["missed"] = int(not counts[1:, 1:].any())
+    if surface_tolerance is not None:
+        masks = [(valid & (truth == c), valid & (prediction == c)) for c in occurring]
+        row |= _surface_scores(masks, bool(valid.any()), surface_tolerance, spacing)
+    return row
+
+
+def summarize_masks(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Means over images and scores pooled over all pixels, of rows that have them; see `summarize` for the keys."""
+    summary: dict[str, float] = {}
+    surface = [key for key in dict.fromkeys(key for row in rows for key in row) if key.startswith(NSD)]
+    for key in ("dice", "iou", *surface, "hd95"):
+        values = np.array([row[key] for row in rows if key in row and not np.isnan(row[key])], "float64")
+        if len(values):
+            summary[key] = float(values.mean())
+            summary[f"{key}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return summary | _pooled(rows) | _lesions(rows)
+
+
+def _confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+    """Pixels by true and predicted class: `(K, K)`."""
+    truth = truth.astype("int64")
+    strange = truth[(truth < 0) | (truth >= num_classes)]
+    if strange.size:
+        raise ValueError(
+            f"a mask holds the class {strange[0]}, the predictions have the classes 0 to {num_classes - 1}; give the "
+            "value of the pixels to leave out as ignore_value"
+        )
+    pairs = truth * num_classes + prediction
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def _surface_scores(
+    masks: Sequence[tuple[np.ndarray, np.ndarray]], valid: bool, tolerance: float, spacing: tuple[float, float]
+) -> dict[str, float]:
+    """Means over the foreground classes that occur; 1 and 0 without any, NaN where all pixels are ignored."""
+    key = f"{NSD}{tolerance:g}"
+    if not masks:
+        return {key: 1.0, "hd95": 0.0} if valid else {key: float("nan"), "hd95": float("nan")}
+    found = [surface_distances(*pair, spacing) for pair in masks]
+    return {
+        key: float(np.mean([distances.normalized(tolerance) for distances in found])),
+        "hd95": float(np.mean([distances.hausdorff_95() for distances in found])),
+    }
+
+
+def _pooled(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """IoU of each class over the pixels of all images, and the means with and without background."""
+    summary: dict[str, float] = {}
+    index = 0
+    while any(f"union_{index}" in row for row in rows):
+        common, union = (sum(row.get(f"{what}_{index}", 0) for row in rows) for what in ("intersection", "union"))
+        if union:
+            summary[f"pooled_iou_class_{index}"] = common / union
+        index += 1
+    classes = list(summary.values())
+    foreground = [value for key, value in summary.items() if key != "pooled_iou_class_0"]
+    for key, values in (("miou_with_background", classes), ("miou_foreground", foreground)):
+        if values:
+            summary[key] = float(np.mean(values))
+    return summary
+
+
+def _lesions(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    if not any("union_0" in row for row in rows):
+        return {}
+    missed = [row["missed"] for row in rows if "missed" in row]
+    return {"lesion_images": len(missed), "missed_lesions": sum(missed)}

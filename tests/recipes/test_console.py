@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from recipes.console import print_result
+
+
+def test_result_shows_the_columns_that_are_there(capsys):
+    scores = {
+        "images": 100,
+        "dice": 0.8,
+        "dice_std": 0.1,
+        "miou_with_background": 0.87654,
+        "pooled_iou_class_1": 0.7,
+        "lesion_images": 97,
+        "missed_lesions": 3,
+        "nsd_at_2": 0.5,
+        "nsd_at_2_std": 0.25,
+        "hd95": 12.0,
+    }
+    print_result({"last": {"images": 100, "dice": 0.7}, "teacher": scores}, "test")
+    _, head, columns, _, last, teacher, note = capsys.readouterr().out.splitlines()
+    assert "on the test part (100 images" in head
+    split = [[cell.strip() for cell in line.strip("|").split("|")] for line in (columns, last, teacher)]
+    assert split[0] == ["weights", "Dice", "mIoU with background", "NSD at 2 px", "missed lesions"]
+    assert split[1] == ["last", "0.700", "-", "-", "-"]
+    assert split[2] == ["teacher", "0.800 ± 0.100", "0.877", "0.500 ± 0.250", "3 of 97"]
+    assert note.startswith("mIoU: of the pixels of all images")
+
+
+def test_a_classifier_s_result_has_no_word_of_masks(capsys):
+    print_result({"last": {"images": 5, "accuracy": 0.8, "balanced_accuracy": 0.75}}, "test")
+    printed = capsys.readouterr().out
+    assert "| weights | accuracy | balanced accuracy |" in printed and "lesion" not in printed
