@@ -22,13 +22,13 @@ DEMO: dict[str, Any] = {
     "weights": None,
     "decoder_filters": (64, 48, 32, 16, 16),
     "labeled": 120,
-    "steps": 400,
+    "steps": 600,
     "learning_rate": 2e-3,
     "classifier_optimizer": "adam",
     "teacher_momentum": 0.99,
     "unlabeled_mask_loss": "ce",
-    "unlabeled_start": 100,
-    "unlabeled_ramp": 100,
+    "unlabeled_start": 225,
+    "unlabeled_ramp": 75,
     "output": Path("runs/demo"),
 }
 
