@@ -1,0 +1,5 @@
+"""Callbacks that observe a training; what changes state is part of the compiled step."""
+
+from keras_semimed.callbacks.threshold_monitor import ThresholdMonitor
+
+__all__ = ["ThresholdMonitor"]
