@@ -11,9 +11,9 @@ boundary      from features (embeddings) to the BCE selection
 loss          from maps and selections to the loss; forward and backward
 all           from features to the loss; forward and backward
 
-Times are medians, measured in turn (exact, straightforward, exact, ...) in one process. Memory is the peak of a
-compiled run in a process of its own that runs one part of one form, less the peak of one that does so at 32 pixels,
-which is what libraries and compiled code take.
+Times are medians, measured in turn (exact, straightforward, exact, ...) in one process. Memory is what a compiled run
+adds at its peak to the resident size of a process of its own, which idles before with libraries, code and inputs in
+place (on Linux; the allocator is told to give freed memory back).
 
     KERAS_BACKEND=jax python -m benchmarks.low_contrast_loss
     KERAS_BACKEND=jax python -m benchmarks.low_contrast_loss --grow
@@ -24,6 +24,7 @@ which is what libraries and compiled code take.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -258,25 +259,32 @@ def make_step(form: str, part: str, batch: Batch, arguments: argparse.Namespace)
     return lambda: step(*inputs)
 
 
-def peak() -> float:
-    """Peak resident memory of this process in MiB, on Linux.
+def resident(entry: str) -> float:
+    """Memory of this process in MiB: "VmRSS", resident now, or "VmHWM", its peak.
 
     `getrusage` would start from the peak of the process that started this one.
     """
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(f"{entry}:"))
     return int(line.split()[1]) / 2**10
 
 
-def peak_of(form: str, part: str, side: int) -> float:
-    """Peak resident memory in MiB of a process of its own that runs one part of one form."""
-    command = [sys.executable, "-m", "benchmarks.low_contrast_loss", *sys.argv[1:], "--side", str(side)]
-    result = subprocess.run([*command, "--only", form, part], capture_output=True, text=True, check=True)
+def added_memory(step: Callable[[], Any]) -> float:
+    """What a second run of a step adds at its peak to the resident memory, in MiB."""
+    step()
+    time.sleep(1)  # JAX frees behind the caller's back
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    idle = resident("VmRSS")
+    step()
+    return resident("VmHWM") - idle
+
+
+def memory_of(form: str, part: str) -> float:
+    """Memory in MiB that one part of one form adds to a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.low_contrast_loss", *sys.argv[1:], "--only", form, part]
+    # Without oneDNN, whose allocator in TensorFlow keeps what it once had.
+    allocator = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **allocator})
     return float(result.stdout.split()[-1])
-
-
-def memory_of(form: str, part: str, side: int) -> float:
-    """Peak resident memory in MiB that comes with the size of the images, at least 1."""
-    return max(1.0, peak_of(form, part, side) - peak_of(form, part, 32))
 
 
 def seconds(steps: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -302,11 +310,11 @@ def compare(batch: Batch, arguments: argparse.Namespace) -> None:
     print(f"{'':14s}{'exact':>20s}{'straightforward':>22s}{'faster':>10s}{'memory':>10s}")
     for part in PARTS:
         median = seconds({form: make_step(form, part, batch, arguments) for form in FORMS}, arguments.repeats)
-        used = {form: 0.0 if arguments.no_memory else memory_of(form, part, arguments.side) for form in FORMS}
+        used = {form: 0.0 if arguments.no_memory else memory_of(form, part) for form in FORMS}
         exact, straight = (f"{1e3 * median[form]:8.0f} ms{used[form]:6.0f} MiB" for form in FORMS)
         faster = median["straightforward"] / median["exact"]
         memory = "" if arguments.no_memory else f"{used['exact'] / used['straightforward']:10.3f}"
-        print(f"{part:14s}{exact:>20s}{straight:>22s}{faster:9.1f}x{memory}")
+        print(f"{part:14s}{exact:>20s}{straight:>22s}{faster:9.1f}x{memory}", flush=True)
 
 
 def grow(arguments: argparse.Namespace) -> None:
@@ -317,7 +325,7 @@ def grow(arguments: argparse.Namespace) -> None:
         median = seconds({form: make_step(form, "all", batch, arguments) for form in FORMS}, arguments.repeats)
         for form in FORMS:
             medians[form].append(median[form])
-        print(f"side {side}: " + ", ".join(f"{form} {1e3 * median[form]:.0f} ms" for form in FORMS))
+        print(f"side {side}: " + ", ".join(f"{form} {1e3 * median[form]:.0f} ms" for form in FORMS), flush=True)
     for form, times in medians.items():
         exponent = np.polyfit(np.log(GROWTH), np.log(times), 1)[0]
         print(f"{form}: time ~ side^{exponent:.2f}")
@@ -338,18 +346,12 @@ def main() -> None:
     parser.add_argument(
         "--unrolled", action="store_true", help="Python loop over neighbours in the straightforward form"
     )
-    parser.add_argument(
-        "--only", nargs=2, metavar=("FORM", "PART"), help="run one part, print the process's peak memory"
-    )
+    parser.add_argument("--only", nargs=2, metavar=("FORM", "PART"), help="run one part, print the memory it adds")
     arguments = parser.parse_args()
     batch = make_batch(arguments.side, arguments.stride, arguments.depth, arguments.images)
     Straightforward.unrolled = arguments.unrolled
     if arguments.only:
-        step = make_step(*arguments.only, batch, arguments)
-        step()
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peaks of making the inputs and of compiling
-        step()
-        print(peak())
+        print(added_memory(make_step(*arguments.only, batch, arguments)))
         return
     size = "x".join(str(n) for n in batch.labeled.shape[1:])
     print(
