@@ -158,7 +158,8 @@ class SemiSupervisedModel(keras.Model):
                 )
             pairs += zip(ours, theirs, strict=True)
         for variable, value in pairs:
-            variable.assign(value)
+            # A copy: JAX would hand both models' variables the same buffer, which the first step of either frees.
+            variable.assign(ops.copy(value.value))
         if self.teacher is not None:
             self.teacher.set_weights(self.network.get_weights())
 

@@ -198,7 +198,7 @@ def test_explain_returns_saliency_and_attention_maps():
 def test_exchange_carries_information_one_way_each():
     model = Hermes(**arguments())
     for attention in model.network.attentions:  # its gates are constant before training
-        attention.excite.kernel.assign(ops.ones_like(attention.excite.kernel))
+        attention.excite.kernel.assign(ops.ones(attention.excite.kernel.shape))
     image = ops.convert_to_tensor(image_set(1, 2).images)
     before = model.infer(image)
     for variable in model.network.classifier_stages[0].trainable_variables:
