@@ -12,6 +12,8 @@ from keras_semimed.evaluation.contrast import ContrastMaps
 from keras_semimed.evaluation.figures import overlay
 from keras_semimed.evaluation.files import whole_file
 
+NAMES = {"truth": "truth", "predicted": "prediction"}
+
 
 def save_class_similarity(path: str | Path, maps: ContrastMaps, class_names: Sequence[str] | None = None) -> None:
     """Draws the similarity between pixels and class embeddings, and between class embeddings, as two tables.
@@ -86,12 +88,12 @@ def save_boundary_figure(
     Raises:
         ValueError: If `boundary` is unknown, or there is no image or no map.
     """
-    if boundary not in ("truth", "predicted"):
+    if boundary not in NAMES:
         raise ValueError(f"boundary must be 'truth' or 'predicted', got {boundary!r}.")
     if len(images) == 0 or len(maps) == 0:
         raise ValueError("images and maps must not be empty; give at least one of each")
     alone = maps if isinstance(maps, ContrastMaps) else None
-    several = {"boundary similarity": alone} if alone is not None else dict(maps)  # type: ignore[arg-type]
+    several = {f"similarity, boundary of the {NAMES[boundary]}": alone} if alone is not None else dict(maps)  # type: ignore[arg-type]
     found = {name: getattr(each, boundary) for name, each in several.items()}
     scores = np.concatenate([each.scores[each.pixels] for each in found.values()])
     low, high = np.quantile(scores, [0.02, 1]) if scores.size else (0.0, 1.0)
