@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 # All but the builders, the recipes and the evaluation.
-CORE_TESTS := tests/test_package.py tests/test_thresholds.py tests/data tests/layers tests/losses tests/metrics tests/models \
+CORE_TESTS := tests/test_package.py tests/test_thresholds.py tests/callbacks tests/data tests/layers tests/losses tests/metrics tests/models \
 	tests/networks
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2

@@ -22,7 +22,7 @@ OPTIONAL = [
     "tensorflow_datasets",
     "tqdm",
 ]
-PACKAGES = ["data", "evaluation", "layers", "losses", "metrics", "models", "networks"]
+PACKAGES = ["callbacks", "data", "evaluation", "layers", "losses", "metrics", "models", "networks"]
 
 
 def test_import_needs_only_keras_and_numpy():
