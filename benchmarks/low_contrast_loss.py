@@ -87,16 +87,15 @@ class Straightforward(Exact):
 
     unrolled = False
 
-    def __call__(self, labeled: Any, masks: Any, unlabeled: Any, pseudo_masks: Any, kept: Any) -> Any:
-        """The whole loss."""
+    def maps(self, labeled: Any, masks: Any, unlabeled: Any, pseudo_masks: Any, kept: Any) -> LowContrastMaps:
+        """Similarities and selections."""
         split = labeled.shape[0]
-        features = ops.concatenate([labeled, unlabeled])
         labels = ops.concatenate([self._counted(masks), self._counted(pseudo_masks, kept)])
-        embeddings = self.embeddings(features, labels.shape[1:])
+        embeddings = self.embeddings(ops.concatenate([labeled, unlabeled]), labels.shape[1:])
         similarities, present = self._from_embeddings(embeddings, labels, split)
         inter_class = self.select_inter_class(similarities, labels, present, split)
         boundary = self.select_boundary(_unit(ops.stop_gradient(embeddings)), labels, split)
-        return self.contrast(LowContrastMaps(similarities, present, labels, inter_class, None, None, boundary))
+        return LowContrastMaps(similarities, present, labels, inter_class, None, None, boundary)
 
     def embeddings(self, features: Any, target: tuple[int, int]) -> Any:
         """One embedding a pixel."""
@@ -306,7 +305,14 @@ def compare(batch: Batch, arguments: argparse.Namespace) -> None:
     values = [float(value) for value, _ in results]
     slopes = [np.concatenate([ops.convert_to_numpy(x).ravel() for x in gradients]) for _, gradients in results]
     difference = np.abs(slopes[0] - slopes[1]).max() / np.abs(slopes[1]).max()
-    print(f"loss {values[0]:.6f} and {values[1]:.6f}, gradients differ by {difference:.1e} of the largest")
+    chosen = []
+    for form in FORMS.values():
+        maps = form(neighbours=arguments.neighbours).maps(*map(ops.convert_to_tensor, batch))
+        chosen.append(ops.convert_to_numpy(ops.logical_or(maps.inter_class, maps.boundary)))
+    print(
+        f"loss {values[0]:.6f} and {values[1]:.6f}, gradients differ by {difference:.1e} of the largest, selections in "
+        f"{(chosen[0] != chosen[1]).sum()} of {chosen[0].sum()} pixels (float32 cannot rank the closest)"
+    )
     print(f"{'':14s}{'exact':>20s}{'straightforward':>22s}{'faster':>10s}{'memory':>10s}")
     for part in PARTS:
         median = seconds({form: make_step(form, part, batch, arguments) for form in FORMS}, arguments.repeats)
