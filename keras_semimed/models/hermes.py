@@ -20,6 +20,7 @@ from keras_semimed.losses import (
     masked_cross_entropy,
 )
 from keras_semimed.models.configuration import arguments_config, take_arguments
+from keras_semimed.models.health import Share, share_by_class
 from keras_semimed.models.labeled import supervised_predictions, supervised_terms
 from keras_semimed.models.semi_supervised import SemiSupervisedModel
 from keras_semimed.networks.encoders import encoder_config
@@ -349,11 +350,8 @@ class Hermes(SemiSupervisedModel):
     def _health(self, head: str, selected: Any, present: Any, classes: int) -> dict[str, Any]:
         """Current thresholds and the selected share, in all and of each predicted class."""
         health = {"kappa": ops.mean(selected.kappa), self._tau_name(head): ops.mean(selected.tau)}
-        health[f"{head}_selected"] = ops.sum(selected.weight) / ops.maximum(ops.sum(present), 1.0)
-        for index in range(classes):
-            members = present * ops.cast(selected.labels == index, "float32")
-            share = ops.sum(selected.weight * members) / ops.maximum(ops.sum(members), 1.0)
-            health[f"{head}_selected_class_{index}"] = share
+        health[f"{head}_selected"] = Share(ops.sum(selected.weight), ops.sum(present))
+        health |= share_by_class(f"{head}_selected", selected.weight, selected.labels, present, classes)
         return health
 
     def _tau_name(self, head: str) -> str:

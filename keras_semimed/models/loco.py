@@ -12,6 +12,7 @@ from keras_semimed.layers.cutmix import CutMix, neighbour
 from keras_semimed.layers.views import IGNORE, WeakStrongViews
 from keras_semimed.losses import LowContrastLoss, masked_cross_entropy
 from keras_semimed.models.configuration import arguments_config, take_arguments
+from keras_semimed.models.health import Share, share_by_class
 from keras_semimed.models.labeled import supervised_predictions, view_masks
 from keras_semimed.models.semi_supervised import SemiSupervisedModel
 from keras_semimed.networks.encoders import encoder_config
@@ -273,15 +274,12 @@ class LoCo(SemiSupervisedModel):
         fixed = ops.cast(pseudo.confidence >= self.fixed_threshold, "float32") * inside
         health = {
             "global_threshold": self.filter.global_threshold.value * 1.0,
-            "mask_selected": ops.sum(pseudo.kept) / ops.maximum(ops.sum(inside), 1.0),
+            "mask_selected": Share(ops.sum(pseudo.kept), ops.sum(inside)),
         }
         thresholds = self.filter.dynamic_thresholds()
-        for index in range(self.num_classes):
-            members = inside * ops.cast(pseudo.labels == index, "float32")
-            count = ops.maximum(ops.sum(members), 1.0)
-            health[f"threshold_class_{index}"] = thresholds[index]
-            health[f"mask_selected_class_{index}"] = ops.sum(pseudo.kept * members) / count
-            health[f"fixed_selected_class_{index}"] = ops.sum(fixed * members) / count
+        health |= {f"threshold_class_{index}": thresholds[index] for index in range(self.num_classes)}
+        for name, kept in (("mask_selected", pseudo.kept), ("fixed_selected", fixed)):
+            health |= share_by_class(name, kept, pseudo.labels, inside, self.num_classes)
         return health
 
     def _check_size(self, images: dict[str, Any]) -> None:

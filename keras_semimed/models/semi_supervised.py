@@ -13,6 +13,7 @@ from keras_semimed import backend
 from keras_semimed.layers.views import WeakStrongViews
 from keras_semimed.losses.reductions import one_hot_and_valid
 from keras_semimed.metrics import Dice
+from keras_semimed.models.health import Share
 from keras_semimed.networks.encoders import check_image_size
 
 
@@ -196,7 +197,7 @@ class SemiSupervisedModel(keras.Model):
         return self.views.weak(images, geometry), geometry, ops.cast(visible, "float32")
 
     def loss_terms(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the unweighted terms and the health figures, float32 scalars by name."""
+        """Returns the unweighted terms and the health figures by name: float32 scalars, or a `Share`."""
         raise NotImplementedError
 
     def inference_arguments(self, images: Any) -> dict[str, Any]:
@@ -231,7 +232,8 @@ class SemiSupervisedModel(keras.Model):
             return self._evaluation_loss(y, y_pred)
         terms, health = self.loss_terms(y_pred, y)
         for name, value in (terms | health).items():
-            self.term_trackers[name].update_state(ops.stop_gradient(value))
+            value, weight = (value.value, value.whole) if isinstance(value, Share) else (value, None)
+            self.term_trackers[name].update_state(ops.stop_gradient(value), sample_weight=weight)
         weights = self.loss_weights
         total = 0.0
         for name, value in terms.items():

@@ -69,7 +69,7 @@ def terms_of(model: Hermes, outputs: dict, step: int) -> tuple[dict, dict]:
     model.step.assign(step)
     terms, health = model.loss_terms({name: tensors(part) for name, part in outputs.items()}, {})
     return {k: float(ops.convert_to_numpy(v)) for k, v in terms.items()}, {
-        k: float(ops.convert_to_numpy(v)) for k, v in health.items()
+        k: float(ops.convert_to_numpy(getattr(v, "value", v))) for k, v in health.items()
     }
 
 

@@ -125,13 +125,15 @@ def test_terms_are_equations_2_and_6_after_cutmix(cutmix_from):
     expected = (cross_entropies(outputs["strong_logits"], target) * weight).sum() / valid.sum()
     np.testing.assert_allclose(float(terms["mask_unlabeled"]), expected, rtol=1e-5)
     assert float(terms["low_contrast"]) == 0
-    np.testing.assert_allclose(float(health["mask_selected"]), kept.sum() / inside.sum(), rtol=1e-5)
+    np.testing.assert_allclose(float(health["mask_selected"].value), kept.sum() / inside.sum(), rtol=1e-5)
     minority = inside * (labels == 2)
     np.testing.assert_allclose(
-        float(health["mask_selected_class_2"]), (kept * minority).sum() / minority.sum(), rtol=1e-5
+        float(health["mask_selected_class_2"].value), (kept * minority).sum() / minority.sum(), rtol=1e-5
     )
     np.testing.assert_allclose(
-        float(health["fixed_selected_class_2"]), ((confidence >= 0.95) * minority).sum() / minority.sum(), rtol=1e-5
+        float(health["fixed_selected_class_2"].value),
+        ((confidence >= 0.95) * minority).sum() / minority.sum(),
+        rtol=1e-5,
     )
 
 
