@@ -63,6 +63,21 @@ def check_labels(labels: np.ndarray, names: Sequence[str], class_names: Sequence
         raise ValueError(f"label of {names[first]!r} is {labels[first]}; expected {known}")
 
 
+def check_areas(areas: np.ndarray, images: np.ndarray, names: Sequence[str]) -> None:
+    """Raises ValueError unless `areas` is `(N, 4)` int32 with 0 <= top < bottom <= H and 0 <= left < right <= W."""
+    if areas.shape != (len(names), 4) or areas.dtype != np.int32:
+        raise ValueError(f"areas must be ({len(names)}, 4) int32, got {areas.shape} {areas.dtype}")
+    height, width = images.shape[1:3]
+    top, left, bottom, right = areas.T
+    wrong = ~((top >= 0) & (top < bottom) & (bottom <= height) & (left >= 0) & (left < right) & (right <= width))
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        raise ValueError(
+            f"area of {names[index]!r} is {areas[index].tolist()}; expected top < bottom and left < right (top, left, "
+            f"bottom, right) within {height} x {width} pixels"
+        )
+
+
 def check_finite(images: np.ndarray, names: Sequence[str], argument: str = "images") -> None:
     """Raises ValueError naming the first image with NaN or infinity."""
     if np.issubdtype(images.dtype, np.floating):

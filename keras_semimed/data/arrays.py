@@ -24,6 +24,8 @@ class ImageSet:
         groups: One group name an image (patient, sequence, near-duplicates) or None.
         class_names: Names of the image classes; label `i` is `class_names[i]`.
         num_classes: Number of mask classes, background included.
+        areas: `(N, 4)` int32, the part of each image that is no padding: top, left, bottom, right in pixels; or
+            None where all of it is the image. A mask is 255 outside.
 
     Raises:
         ValueError: If lengths, shapes, dtypes or values do not fit; the message names the image.
@@ -36,6 +38,7 @@ class ImageSet:
     groups: Sequence[str] | None = None
     class_names: Sequence[str] = field(default=())
     num_classes: int = 2
+    areas: np.ndarray | None = None
 
     def __post_init__(self):
         checks.check_names(self.names)
@@ -46,6 +49,8 @@ class ImageSet:
             checks.check_labels(self.labels, self.names, self.class_names)
         if self.groups is not None and len(self.groups) != len(self.names):
             raise ValueError(f"groups has {len(self.groups)} entries for {len(self.names)} images; give one each")
+        if self.areas is not None:
+            checks.check_areas(self.areas, self.images, self.names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -70,6 +75,7 @@ class ImageSet:
             groups=None if self.groups is None else [self.groups[i] for i in index],
             class_names=self.class_names,
             num_classes=self.num_classes,
+            areas=None if self.areas is None else self.areas[index],
         )
 
 
@@ -77,7 +83,8 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
     """Full batches of labelled and unlabelled images for `fit`.
 
     Yields `({"labeled": (B, H, W, C), "unlabeled": (U, H, W, C)}, {"mask": (B, H, W), "label": (B,)})`, all uint8
-    but the int32 labels, with only the targets that the labelled set has.
+    but the int32 labels, with only the targets that the labelled set has. Where the unlabelled images have `areas`, the
+    inputs also hold `"unlabeled_area"` `(U, 4)` int32.
 
     Labelled and unlabelled images are two endless streams, each a new permutation a pass, so the smaller set repeats
     against the larger one. A batch is a pure function of `seed` and the global step
@@ -93,9 +100,12 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         unlabeled_batch_size: Unlabelled images a batch, U. None means B.
         steps_per_epoch: Batches an epoch. None means one pass over the unlabelled images, rounded up.
         seed: Seed of the order.
+        shard: `(index, count)` of this process among several that train together: of every batch it reads the
+            images index, index + count, ... The batch sizes are those of all processes together.
 
     Raises:
-        ValueError: If a set is empty, the labelled one has no targets, image sizes differ or a size is not positive.
+        ValueError: If a set is empty, the labelled one has no targets, image sizes differ, a size is not positive, or
+            the batches cannot be dealt out to the processes.
     """
 
     def __init__(
@@ -106,10 +116,12 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         unlabeled_batch_size: int | None = None,
         steps_per_epoch: int | None = None,
         seed: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ):
         super().__init__()
         unlabeled_batch_size = batch_size if unlabeled_batch_size is None else unlabeled_batch_size
         _check_positive(batch_size=batch_size, unlabeled_batch_size=unlabeled_batch_size)
+        _check_shard(shard, batch_size=batch_size, unlabeled_batch_size=unlabeled_batch_size)
         if seed < 0:
             raise ValueError(f"seed must be 0 or more, got {seed}")
         for argument, images in (("labeled", labeled), ("unlabeled", unlabeled)):
@@ -131,6 +143,7 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         self.unlabeled_batch_size = unlabeled_batch_size
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
+        self.shard = shard
         self._epoch = 0
         self._begun = self._complete = False
 
@@ -162,15 +175,21 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         return self.steps_per_epoch
 
     def indices(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns which labelled `(B,)` and unlabelled `(U,)` images the batch of a global step holds."""
+        """Returns which labelled `(B,)` and unlabelled `(U,)` images the batch of a global step holds.
+
+        Of several processes each holds its share of both.
+        """
         labeled = _stream(self.seed, "labeled", len(self.labeled), step, self.batch_size)
         unlabeled = _stream(self.seed, "unlabeled", len(self.unlabeled), step, self.unlabeled_batch_size)
-        return labeled, unlabeled
+        index, count = self.shard
+        return labeled[index::count], unlabeled[index::count]
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         labeled, unlabeled = self.indices(self.epoch * self.steps_per_epoch + index)
         self._complete |= self._begun and index == len(self) - 1
         inputs = {"labeled": self.labeled.images[labeled], "unlabeled": self.unlabeled.images[unlabeled]}
+        if self.unlabeled.areas is not None:
+            inputs["unlabeled_area"] = self.unlabeled.areas[unlabeled]
         return inputs, _targets(self.labeled, labeled)
 
 
@@ -272,3 +291,12 @@ def _check_positive(**arguments: int) -> None:
     for argument, value in arguments.items():
         if value < 1:
             raise ValueError(f"{argument} must be at least 1, got {value}")
+
+
+def _check_shard(shard: tuple[int, int], **sizes: int) -> None:
+    index, count = shard
+    if not 0 <= index < count:
+        raise ValueError(f"shard must be (index, count) with 0 <= index < count, got {shard}")
+    for argument, size in sizes.items():
+        if size % count:
+            raise ValueError(f"{argument}={size} cannot be dealt out evenly to {count} processes; give a multiple")

@@ -166,18 +166,24 @@ class WeakStrongViews(keras.Layer):
         known = self.visible(geometry, height, width)
         return ops.where(known, ops.cast(ops.round(values), "int32"), IGNORE)
 
-    def visible(self, geometry: dict[str, Any], height: Any, width: Any) -> Any:
+    def visible(self, geometry: dict[str, Any], height: Any, width: Any, area: Any = None) -> Any:
         """Tells which pixels of a view show the source image rather than the black around it.
 
         Args:
             geometry: what `draw` returned.
             height: height H0 of the source images, in pixels.
             width: width W0 of the source images, in pixels.
+            area: `(N, 4)` integers, top, left, bottom and right of what is no padding in each source image, in pixels;
+                None for all of it.
 
         Returns:
             `(N, S, S)` booleans.
         """
         rows, columns = inside(geometry["rows"], height), inside(geometry["columns"], width)
+        if area is not None:
+            top, left, bottom, right = (edge[:, None] for edge in ops.unstack(ops.cast(area, "float32"), axis=1))
+            rows = ops.logical_and(rows, inside(geometry["rows"] - top, bottom - top))
+            columns = ops.logical_and(columns, inside(geometry["columns"] - left, right - left))
         return ops.logical_and(rows[:, :, None], columns[:, None, :])
 
     def strong(self, weak_images: Any) -> Any:

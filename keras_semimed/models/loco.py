@@ -195,6 +195,7 @@ class LoCo(SemiSupervisedModel):
                 num_classes, encoder, output_stride, weights, decoder_filters, dtype=self.dtype_policy, name="network"
             )
         )
+        self.network.projector.trainable = self.contrasts  # else Keras would warn about weights without a gradient
 
     def training_outputs(self, images: dict[str, Any]) -> dict[str, Any]:
         """One forward pass of the student, one of the teacher on the weak view.
@@ -208,7 +209,7 @@ class LoCo(SemiSupervisedModel):
         if self.supervised_only:
             logits = self.network(labeled, training=True)["mask_logits"]
             return {"labeled": {"mask_logits": logits}, "geometry": labeled_geometry}
-        weak, _, inside = self._weak_view(images["unlabeled"])
+        weak, _, inside = self._weak_view(images["unlabeled"], images.get("unlabeled_area"))
         strong = self.views.strong(weak)
         first, count = ops.shape(labeled)[0], ops.shape(weak)[0]
         boxes = self.cutmix.boxes(count, *size)
@@ -283,8 +284,8 @@ class LoCo(SemiSupervisedModel):
         return health
 
     def _check_size(self, images: dict[str, Any]) -> None:
-        for name, batch in images.items():
-            size = tuple(batch.shape[1:3])
+        for name in ("labeled", "unlabeled"):
+            size = tuple(images[name].shape[1:3])
             if None not in size and min(size) < self.image_size:
                 raise ValueError(
                     f"image_size={self.image_size} is larger than the {name} images {size}: views are crops. Make the "

@@ -21,7 +21,8 @@ class SemiSupervisedModel(keras.Model):
     """Trains a network on labelled and unlabelled images with plain `compile` and `fit`.
 
     `fit` takes batches `({"labeled": (B, H, W, C), "unlabeled": (U, H, W, C)}, {"mask": (B, H, W), "label": (B,)})`
-    of images in 0..255; the views are made inside the compiled step. `predict`, `evaluate` and `validation_data`
+    of images in 0..255; the views are made inside the compiled step. The inputs may also hold `"unlabeled_area"`
+    `(U, 4)`: top, left, bottom, right of what is no padding, in pixels. `predict`, `evaluate` and `validation_data`
     take plain images `(N, H, W, C)` and see the supervised loss and metrics only.
 
     A method subclasses it, calls `_attach` at the end of its `__init__` and implements `training_outputs`,
@@ -189,11 +190,11 @@ class SemiSupervisedModel(keras.Model):
         """Makes the views and runs the networks on them; what `loss_terms` needs."""
         raise NotImplementedError
 
-    def _weak_view(self, images: Any) -> tuple[Any, dict[str, Any], Any]:
-        """The weak view, its geometry, and `(N, S, S)` with 1 where a pixel lies inside the image."""
+    def _weak_view(self, images: Any, area: Any = None) -> tuple[Any, dict[str, Any], Any]:
+        """The weak view, its geometry, and `(N, S, S)` with 1 where a pixel lies inside the image (its area)."""
         shape = ops.shape(images)
         geometry = self.views.draw(shape[0], shape[1], shape[2])
-        visible = self.views.visible(geometry, shape[1], shape[2])
+        visible = self.views.visible(geometry, shape[1], shape[2], area)
         return self.views.weak(images, geometry), geometry, ops.cast(visible, "float32")
 
     def loss_terms(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -252,3 +252,35 @@ def test_from_arrays_converts_and_reuses_labeled_images_when_there_are_no_others
 def test_from_arrays_refuses_bad_values(arguments, message):
     with pytest.raises(ValueError, match=message):
         from_arrays(**{"labels": np.array([0, 1]), **arguments})
+
+
+def with_areas(count, areas):
+    images = numbered_set(count)
+    return ImageSet(images.names, images.images, areas=np.array(areas, "int32"))
+
+
+def test_areas_of_the_unlabelled_images_go_with_them():
+    areas = [[0, 0, 4, i + 1] for i in range(3)]
+    dataset = SemiSupervisedBatches(numbered_set(2), with_areas(3, areas).select(["image 2", "image 0"]), 1, 2)
+    inputs, _ = dataset[0]
+    right = {
+        int(image[0, 0, 0]): area[3] for image, area in zip(inputs["unlabeled"], inputs["unlabeled_area"], strict=True)
+    }
+    assert right == {2: 3, 0: 1}
+    with pytest.raises(ValueError, match="area of 'image 1' is"):
+        with_areas(2, [[0, 0, 4, 4], [0, 0, 5, 4]])
+
+
+def test_processes_share_out_the_batches_of_one():
+    sets = numbered_set(5), numbered_set(7)
+    whole = SemiSupervisedBatches(*sets, 4, 6, seed=1)
+    shards = [SemiSupervisedBatches(*sets, 4, 6, seed=1, shard=(index, 2)) for index in range(2)]
+    for step in range(5):
+        for kind in range(2):
+            dealt = np.sort(np.concatenate([shard.indices(step)[kind] for shard in shards]))
+            np.testing.assert_array_equal(dealt, np.sort(whole.indices(step)[kind]))
+    assert shards[1][0][0]["labeled"].shape[0] == 2 and shards[1][0][0]["unlabeled"].shape[0] == 3
+    with pytest.raises(ValueError, match="batch_size=5"):
+        SemiSupervisedBatches(*sets, 5, 6, shard=(0, 2))
+    with pytest.raises(ValueError, match="shard"):
+        SemiSupervisedBatches(*sets, 4, 4, shard=(2, 2))

@@ -221,3 +221,15 @@ def test_views_are_float32_under_any_policy(policy):
 def test_wrong_arguments_are_named(argument):
     with pytest.raises(ValueError, match=next(iter(argument))):
         WeakStrongViews(**argument)
+
+
+def test_padding_is_not_visible_where_an_area_is_given():
+    views = WeakStrongViews(8, horizontal_flip=True, scale=(1.0, 1.0), shift=0.0, seed=3)
+    areas = np.array([[2, 0, 6, 8], [0, 1, 8, 4], [0, 0, 8, 8]], "int32")
+    mask = np.full((3, 8, 8), 255, "int32")
+    for n, (top, left, bottom, right) in enumerate(areas):
+        mask[n, top:bottom, left:right] = 1
+    geometry = views.draw(3, 8, 8)
+    visible = ops.convert_to_numpy(views.visible(geometry, 8, 8, ops.convert_to_tensor(areas)))
+    np.testing.assert_array_equal(visible, ops.convert_to_numpy(views.mask(mask, geometry)) == 1)
+    assert visible.sum() == 4 * 8 + 8 * 3 + 64
