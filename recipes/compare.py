@@ -12,24 +12,44 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_semimed.evaluation.compare import Difference, paired_bootstrap
-from keras_semimed.evaluation.files import read_table, write_table
-from keras_semimed.evaluation.images import Row, summarize
-from recipes.console import RecipeError, print_table, run_main
+from keras_semimed.evaluation.compare import paired_scores
+from keras_semimed.evaluation.files import whole_file, write_table
+from keras_semimed.evaluation.images import Row, read_rows
+from keras_semimed.evaluation.masks import NSD
+from keras_semimed.evaluation.published_results import PAPERS, published_results
+from keras_semimed.evaluation.summary import summarize
+from keras_semimed.evaluation.tables import titles
+from recipes.comparison_tables import as_latex, as_markdown, comparison_sections
+from recipes.console import RecipeError, run_main
 
-METRICS = {"dice": "Dice", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
-PAIRED = {"dice": "Dice", "accuracy": "accuracy"}
+SHOWN = (
+    "dice",
+    "miou_with_background",
+    "miou_foreground",
+    NSD,
+    "nsd",
+    "missed_rate",
+    "accuracy",
+    "balanced_accuracy",
+    "auroc",
+)
+"""Scores in the printed table; the CSV file has all of them."""
+DATA_SETS = {"polyp": ("kvasir_seg", "cvc_clinicdb")}
+"""What the data sets of a recipe are called in the papers' tables, if otherwise."""
 
 
 class Run(NamedTuple):
-    """What a finished run left: its seed, its split and its rows by kind of weights."""
+    """What a finished run left: its data, its seed, its split and its rows by kind of weights."""
 
     path: Path
+    data: str | None
+    labels: int | float | None
     seed: int
     split_hash: str
     scored: str
@@ -49,13 +69,14 @@ def read_run(path: Path) -> Run:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if "result" not in config:
             raise RecipeError(f"{path} is not finished; go on with --resume, then compare")
-        table = read_table(path / "images.csv")
+        table = read_rows(path / "images.csv")
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} is not the output folder of a run ({error})") from error
     rows: dict[str, list[Row]] = {}
     for line in table:
-        rows.setdefault(line["weights"], []).append(_typed(line))
-    return Run(path, config["configuration"]["seed"], config["split"]["hash"], config["split"]["scored"], rows)
+        rows.setdefault(line["weights"], []).append(line)
+    flags, split = config["configuration"], config["split"]
+    return Run(path, flags.get("data"), flags.get("labeled"), flags["seed"], split["hash"], split["scored"], rows)
 
 
 def read_groups(arguments: Sequence[str]) -> Groups:
@@ -87,8 +108,9 @@ def compare(groups: Groups, baseline: str) -> list[dict[str, Any]]:
         baseline: Name of the group that the others are compared with.
 
     Returns:
-        Dicts with `group`, `weights`, `seeds`, `dice`, `dice_std`, ...; `dice_difference`, `dice_low`, `dice_high`, ...
-        for groups other than the baseline, where that has the same kind of weights.
+        Dicts with `group`, `weights`, `seeds` and the scores of `summarize`, `dice`, `dice_std` (over seeds), ...;
+        `dice_difference`, `dice_low`, `dice_high`, ... for groups other than the baseline, where that has the same kind
+        of weights.
 
     Raises:
         RecipeError: If runs to be paired differ in seed, split or scored part.
@@ -98,7 +120,7 @@ def compare(groups: Groups, baseline: str) -> list[dict[str, Any]]:
         pairs = [] if name == baseline else pair_runs(runs, groups[baseline], name, baseline)
         for weights in sorted(set.intersection(*(set(run.rows) for run in runs))):
             row: dict[str, Any] = {"group": name, "weights": weights, "seeds": len(runs)}
-            row |= _over_seeds([summarize(run.rows[weights]) for run in runs])
+            row |= _over_seeds([summarize(run.rows[weights], samples=0) for run in runs])
             if pairs and all(weights in other.rows for _, other in pairs):
                 row |= _differences([(run.rows[weights], other.rows[weights]) for run, other in pairs])
             table.append(row)
@@ -131,94 +153,47 @@ def pair_runs(runs: Sequence[Run], baseline: Sequence[Run], name: str, baseline_
     return pairs
 
 
+def published_rows(paper: str, runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str]]:
+    """What a paper reports on the data of the runs, with as many labels where it has them, and notes on it.
+
+    On data that it does not have, such as phantoms, all of its rows.
+    """
+    rows = published_results(paper)
+    data = {name for run in runs for name in DATA_SETS.get(run.data or "", (run.data,))}
+    for key, wanted in (("data", data), ("labels", {run.labels for run in runs})):
+        rows = [row for row in rows if row[key] in wanted] or rows
+    table, notes = [], []
+    for row in rows:
+        source = f"{row['method']} ({PAPERS[paper]}, {row['table']}: {row['data']}, {row['labels']:g} labelled)"
+        notes += [f"{source}: {note}." for note in row["notes"]]
+        scores = {key: value for key, value in row.items() if key not in ("table", "data", "labels", "method", "notes")}
+        table.append({"group": source, "weights": "published", **scores, "notes": "; ".join(row["notes"])})
+    return table, list(dict.fromkeys(notes))
+
+
 def _differences(pairs: Sequence[tuple[list[Row], list[Row]]]) -> dict[str, float]:
-    differences: dict[str, float] = {}
-    for metric in PAIRED:
-        names: list[str] = []
-        first: list[float] = []
-        second: list[float] = []
-        for rows, other_rows in pairs:
-            others = {row["name"]: row for row in other_rows}
-            for row in rows:
-                if row["name"] not in others:
-                    raise RecipeError(
-                        f"image {row['name']!r} is not in the baseline's images.csv; run the baseline again"
-                    )
-                score, other = _score(row, metric), _score(others[row["name"]], metric)
-                if score is not None and other is not None:
-                    names.append(row["name"])
-                    first.append(score)
-                    second.append(other)
-        if names:
-            found = paired_bootstrap(first, second, clusters=names)
-            differences |= {f"{metric}_{key}": value for key, value in _named(found).items()}
-    return differences
-
-
-def _named(difference: Difference) -> dict[str, float]:
-    return {"difference": difference.mean, "low": difference.low, "high": difference.high}
-
-
-def _score(row: Row, metric: str) -> float | None:
-    if metric == "accuracy":
-        return float(row["prediction"] == row["label"]) if "label" in row else None
-    return row.get(metric)
+    for pair in pairs:
+        mine, other = ({row["name"] for row in rows} for rows in pair)
+        if mine != other:
+            raise RecipeError(
+                f"image {min(mine ^ other)!r} is in the images.csv of one run only; run the other one again"
+            )
+    return {
+        f"{metric}_{name}": value
+        for metric, found in paired_scores(pairs).items()
+        for name, value in zip(("difference", "low", "high"), found, strict=True)
+    }
 
 
 def _over_seeds(summaries: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean over seeds and, from two seeds on, the standard deviation (n - 1)."""
-    row = {}
-    for metric in METRICS:
+    row: dict[str, float] = {}
+    for metric in titles(dict.fromkeys(key for summary in summaries for key in summary)):
         values = [summary[metric] for summary in summaries if metric in summary]
-        if not values:
-            continue
-        row[metric] = mean = sum(values) / len(values)
+        row[metric] = statistics.fmean(values)
         if len(values) > 1:
-            row[f"{metric}_std"] = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+            row[f"{metric}_std"] = statistics.stdev(values)
     return row
-
-
-def _typed(line: dict[str, str]) -> Row:
-    row: Row = {"name": line["name"]}
-    for key in ("dice", "iou"):
-        if line.get(key):
-            row[key] = float(line[key])
-    for key in ("label", "prediction"):
-        if line.get(key):
-            row[key] = int(line[key])
-    return row
-
-
-def print_comparison(table: Sequence[dict[str, Any]], baseline: str) -> None:
-    """Prints a Markdown table in per cent."""
-    header = [
-        "group",
-        "weights",
-        "seeds",
-        *METRICS.values(),
-        *(f"{title} - {baseline} [95 %]" for title in PAIRED.values()),
-    ]
-    lines = []
-    for row in table:
-        means = [_percent(row.get(metric), row.get(f"{metric}_std")) for metric in METRICS]
-        differences = [
-            _interval(*(row.get(f"{metric}_{key}") for key in ("difference", "low", "high"))) for metric in PAIRED
-        ]
-        lines.append([row["group"], row["weights"], str(row["seeds"]), *means, *differences])
-    print_table(header, lines)
-    print("\nIn per cent: mean ± standard deviation over seeds; paired difference with a 95 % interval over images.")
-
-
-def _percent(mean: float | None, deviation: float | None) -> str:
-    if mean is None:
-        return "-"
-    return f"{100 * mean:.1f}" + (f" ± {100 * deviation:.1f}" if deviation is not None else "")
-
-
-def _interval(mean: float | None, low: float | None, high: float | None) -> str:
-    if mean is None or low is None or high is None:
-        return "-"
-    return f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -230,7 +205,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("groups", nargs="+", metavar="RUN", help="a run's folder, or NAME=RUN,RUN,... (its seeds)")
     parser.add_argument("--baseline", help="name of the group to compare with (default: the first one)")
-    parser.add_argument("--csv", type=Path, help="also write the table, unrounded, to this file")
+    parser.add_argument("--published", choices=PAPERS, help="also show what this paper reports on the same data")
+    parser.add_argument("--csv", type=Path, help="also write all scores, unrounded, to this file")
+    parser.add_argument("--markdown", type=Path, help="also write the printed tables to this file")
+    parser.add_argument("--latex", type=Path, help="also write the printed tables to this file, for booktabs")
     options = parser.parse_args(arguments)
     return run_main(lambda: _run(options))
 
@@ -241,9 +219,20 @@ def _run(options: argparse.Namespace) -> None:
     if baseline not in groups:
         raise RecipeError(f"--baseline {baseline!r} is none of the groups {', '.join(groups)}")
     table = compare(groups, baseline)
-    print_comparison(table, baseline)
+    notes = []
+    if options.published:
+        runs = [run for group in groups.values() for run in group]
+        rows, notes = published_rows(options.published, runs)
+        table += rows
+    sections = comparison_sections(table, baseline, SHOWN, notes)
+    text = as_markdown(sections)
+    print(text)
     if options.csv:
         write_table(options.csv, table)
+    for path, content in ((options.markdown, text), (options.latex, as_latex(sections))):
+        if path:
+            with whole_file(path) as temporary:
+                temporary.write_text(content + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from keras_semimed.evaluation.masks import NSD
+from keras_semimed.evaluation.tables import EXPLANATION, markdown, titles
 
 NOTICE = "Research software, not a medical device: its output must not guide the care of a patient."
-# The result's columns by the key in the summary; that of the surface distance goes on with its tolerance.
-COLUMNS = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "miou_with_background": "mIoU with background",
-    "miou_foreground": "mIoU foreground",
-    NSD: "NSD at {} px",
-    "missed_lesions": "missed lesions",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-}
+# The result's columns.
+COLUMNS = ("dice", "iou", "miou_with_background", "miou_foreground", NSD, "missed_lesions", "accuracy")
+COLUMNS += ("balanced_accuracy", "auroc")
 
 
 class RecipeError(Exception):
@@ -55,14 +48,6 @@ def print_section(title: str, values: Mapping[str, Any]) -> None:
     print(f"{title}\n" + "".join(f"  {name:<{width}}  {_shown(value)}\n" for name, value in values.items()), flush=True)
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a Markdown table with aligned columns."""
-    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    for line in lines:
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
-
-
 def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
     """Prints the scores of each set of weights.
 
@@ -72,17 +57,11 @@ def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
     """
     images = next(iter(result.values()))["images"]
     print(f"\nresult on the {part} part ({images:.0f} images; mean ± standard deviation over images)")
-    found = dict.fromkeys(key for scores in result.values() for key in scores if not key.endswith("_std"))
-    keys = {
-        key: title
-        for begin, title in COLUMNS.items()
-        for key in found
-        if key == begin or (begin == NSD and key.startswith(NSD))
-    }
-    rows = [(name, *(_score(scores, key) for key in keys)) for name, scores in result.items()]
-    print_table(("weights", *(title.format(key.removeprefix(NSD)) for key, title in keys.items())), rows)
-    if "missed_lesions" in keys:
-        print("mIoU: of the pixels of all images. Missed: images with a lesion on which no predicted pixel lies.")
+    columns = titles(dict.fromkeys(key for scores in result.values() for key in scores), COLUMNS)
+    rows = [(name, *(_score(scores, key) for key in columns)) for name, scores in result.items()]
+    print(markdown(("weights", *columns.values()), rows))
+    if "missed_lesions" in columns:
+        print(EXPLANATION)
 
 
 def _score(scores: Mapping[str, float], key: str) -> str:

@@ -13,11 +13,14 @@ import keras_semimed
 # Third-party packages that some part of the package uses beyond Keras and NumPy.
 OPTIONAL = [
     "PIL",
+    "jinja2",
     "keras_cv",
     "keras_hub",
     "matplotlib",
     "safetensors",
     "scipy",
+    "sklearn",
+    "tensorboard",
     "tensorflow",
     "tensorflow_datasets",
     "tqdm",

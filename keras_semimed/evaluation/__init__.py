@@ -1,6 +1,6 @@
 """Evaluation of images and test sets, paired comparisons and figures."""
 
-from keras_semimed.evaluation.compare import Difference, paired_bootstrap
+from keras_semimed.evaluation.compare import Difference, paired_bootstrap, paired_scores
 from keras_semimed.evaluation.contrast import contrast_maps
 from keras_semimed.evaluation.contrast_figures import (
     save_boundary_figure,
@@ -8,7 +8,9 @@ from keras_semimed.evaluation.contrast_figures import (
     save_similarity_curves,
 )
 from keras_semimed.evaluation.figures import overlay, save_overlays
-from keras_semimed.evaluation.images import evaluate_images, summarize
+from keras_semimed.evaluation.images import evaluate_images
+from keras_semimed.evaluation.published_results import published_results
+from keras_semimed.evaluation.summary import summarize
 from keras_semimed.evaluation.threshold_figure import save_threshold_figure
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "evaluate_images",
     "overlay",
     "paired_bootstrap",
+    "paired_scores",
+    "published_results",
     "save_boundary_figure",
     "save_class_similarity",
     "save_overlays",

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_semimed.evaluation.images import Row
+from keras_semimed.evaluation.summary import resampled, statistics
+
 
 class Difference(NamedTuple):
     """Mean paired difference with its 95 % interval."""
@@ -60,6 +63,49 @@ def paired_bootstrap(
     sums, counts = sums[counts > 0], counts[counts > 0]
     low, high = np.percentile(_resampled_means(sums, counts, samples, seed), [2.5, 97.5])
     return Difference(float(differences[kept].mean()), float(low), float(high))
+
+
+def paired_scores(
+    pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]], samples: int = 2000, seed: int = 0
+) -> dict[str, Difference]:
+    """Differences, with 95 % percentile bootstrap intervals, of scores that only a whole set has, such as a pooled IoU.
+
+    Each bootstrap sample draws images; each pair of runs is scored on those of the drawn images that it has, and the
+    differences are averaged over the pairs.
+
+    Args:
+        pairs: Rows of `evaluate_images` of two models on the same images, one pair a seed. Images with one name are
+            drawn together.
+        samples: Number of bootstrap samples.
+        seed: Seed of the resampling.
+
+    Returns:
+        `first - second` by the keys of `summarize`, of those that all runs have.
+
+    Raises:
+        ValueError: If there is no pair, or two models of a pair did not score the same images.
+    """
+    if not pairs:
+        raise ValueError("there is no pair of runs to compare")
+    numbers: dict[str, int] = {}
+    for first, second in pairs:
+        if {row["name"] for row in first} != {row["name"] for row in second}:
+            raise ValueError("two runs scored different images; they cannot be paired")
+        for row in first:
+            numbers.setdefault(row["name"], len(numbers))
+    drawn = np.concatenate([np.ones((1, len(numbers)), int), resampled(len(numbers), samples, seed)])
+    gains: list[dict[str, np.ndarray]] = []
+    for pair in pairs:
+        mine, other = (statistics(rows, drawn[:, [numbers[row["name"]] for row in rows]]) for rows in pair)
+        gains.append({key: mine[key] - other[key] for key in mine if key in other})
+    found = {}
+    for key in gains[0]:
+        if not all(key in gain and not np.isnan(gain[key][0]) for gain in gains):
+            continue
+        means = np.mean([gain[key] for gain in gains], axis=0)
+        low, high = np.nanpercentile(means[1:], [2.5, 97.5])
+        found[key] = Difference(float(means[0]), float(low), float(high))
+    return found
 
 
 def _resampled_means(sums: np.ndarray, counts: np.ndarray, samples: int, seed: int) -> np.ndarray:

@@ -1,14 +1,16 @@
-"""One row of scores for each image, and their summary."""
+"""One row of scores for each image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_semimed.evaluation.masks import score_mask, summarize_masks
+from keras_semimed.evaluation.files import read_table
+from keras_semimed.evaluation.masks import score_mask
 
 Row = dict[str, Any]
 
@@ -46,7 +48,8 @@ def evaluate_images(
 
     Returns:
         One dict an image, in order: `name`. Where there are masks: `dice`, `iou`, `intersection_0`, `union_0`, ...
-        (pixels of each class, for pooling), `missed` (1 or 0, only where there is a lesion), `nsd_at_2` and `hd95`.
+        (pixels of each class, for pooling), `lesion_size` (area of the true foreground in squared units of `spacing`),
+        `missed` (1 or 0, only where there is a lesion), `nsd_at_2` and `hd95`.
         Where there are classes: `label`, `prediction` (class indices) and `probability_0`, `probability_1`, ...
 
     Raises:
@@ -73,26 +76,15 @@ def evaluate_images(
     return [{"name": str(index if names is None else names[index]), **row} for index, row in enumerate(rows)]
 
 
-def summarize(rows: Sequence[Row]) -> dict[str, float]:
-    """Means over images, and what only a whole set has.
+def read_rows(path: str | Path) -> list[Row]:
+    """Reads rows that were written as a table, such as a run's `images.csv`: numbers are numbers again."""
+    return [{key: _value(key, text) for key, text in line.items() if text != ""} for line in read_table(path)]
 
-    Args:
-        rows: What `evaluate_images` returned.
 
-    Returns:
-        `images` (their number). Of masks: `dice`, `iou`, `nsd_at_2`, `hd95`, means over images, and `dice_std`, ...,
-        standard deviations over images (n - 1); `pooled_iou_class_0`, ..., intersection over union of the pixels of
-        all images, without the classes that occur nowhere; their means `miou_with_background` and `miou_foreground`
-        (without class 0); `lesion_images` and, of these, `missed_lesions`. Of classes: `accuracy` and
-        `balanced_accuracy` (mean recall of the classes present).
-    """
-    summary: dict[str, float] = {"images": len(rows), **summarize_masks(rows)}
-    labels = np.array([row["label"] for row in rows if "label" in row])
-    if len(labels):
-        correct = np.array([row["prediction"] == row["label"] for row in rows if "label" in row], "float64")
-        summary["accuracy"] = float(correct.mean())
-        summary["balanced_accuracy"] = float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
-    return summary
+def _value(key: str, text: str) -> str | int | float:
+    if key in ("name", "weights"):
+        return text
+    return int(text) if text.isdigit() else float(text)
 
 
 def _predictions(

@@ -32,7 +32,8 @@ def score_mask(
         spacing: Height and width of a pixel, the unit of `surface_tolerance`.
 
     Returns:
-        `dice`, `iou`, `intersection_0`, `union_0`, ...; `missed` where there is a lesion; `nsd_at_2` and `hd95`.
+        `dice`, `iou`, `intersection_0`, `union_0`, ..., `lesion_size`; `missed` where there is a lesion; `nsd_at_2` and
+        `hd95`.
 
     Raises:
         ValueError: If the truth holds a class that the prediction cannot have.
@@ -50,6 +51,7 @@ def score_mask(
         row["dice"] = row["iou"] = 1.0 if valid.any() else float("nan")
     for index in range(num_classes):
         row |= {f"intersection_{index}": int(common[index]), f"union_{index}": int(sizes[index] - common[index])}
+    row["lesion_size"] = float(counts[1:].sum() * spacing[0] * spacing[1])
     if counts[1:].any():
         row["missed"] = int(not counts[1:, 1:].any())
     if surface_tolerance is not None:
@@ -58,16 +60,36 @@ def score_mask(
     return row
 
 
-def summarize_masks(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Means over images and scores pooled over all pixels, of rows that have them; see `summarize` for the keys."""
-    summary: dict[str, float] = {}
-    surface = [key for key in dict.fromkeys(key for row in rows for key in row) if key.startswith(NSD)]
-    for key in ("dice", "iou", *surface, "hd95"):
-        values = np.array([row[key] for row in rows if key in row and not np.isnan(row[key])], "float64")
-        if len(values):
-            summary[key] = float(values.mean())
-            summary[f"{key}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return summary | _pooled(rows) | _lesions(rows)
+def mask_scores(rows: Sequence[dict[str, Any]], weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Means over images and scores pooled over all pixels, for each row of weights; see `summarize` for the keys.
+
+    Args:
+        rows: One an image, not all with masks.
+        weights: How often each image counts. Shape: `(S, N)`.
+    """
+    scores = {}
+    for key in ("dice", "iou", *surface_keys(rows), "hd95", "missed"):
+        values = np.array([row.get(key, np.nan) for row in rows], "float64")
+        known = ~np.isnan(values)
+        if known.any():
+            with np.errstate(invalid="ignore"):
+                scores[key if key != "missed" else "missed_rate"] = (
+                    weights[:, known] @ values[known] / weights[:, known].sum(axis=1)
+                )
+    return scores | _pooled(rows, weights)
+
+
+def surface_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Keys of normalised surface distances that occur."""
+    return [key for key in dict.fromkeys(key for row in rows for key in row) if key.startswith(NSD)]
+
+
+def lesion_counts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Images with a lesion, and with a missed one; empty where the rows are not of masks."""
+    if not any("union_0" in row for row in rows):
+        return {}
+    missed = [row["missed"] for row in rows if "missed" in row]
+    return {"lesion_images": len(missed), "missed_lesions": sum(missed)}
 
 
 def _confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
@@ -97,25 +119,36 @@ def _surface_scores(
     }
 
 
-def _pooled(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """IoU of each class over the pixels of all images, and the means with and without background."""
-    summary: dict[str, float] = {}
+def _pooled(rows: Sequence[dict[str, Any]], weights: np.ndarray) -> dict[str, np.ndarray]:
+    """IoU and Dice of each class over the pixels of all images, and the means with and without background."""
+    scores: dict[str, np.ndarray] = {}
+    dice: list[np.ndarray] = []
     index = 0
     while any(f"union_{index}" in row for row in rows):
-        common, union = (sum(row.get(f"{what}_{index}", 0) for row in rows) for what in ("intersection", "union"))
-        if union:
-            summary[f"pooled_iou_class_{index}"] = common / union
+        common, union = (
+            weights @ np.array([row.get(f"{what}_{index}", 0) for row in rows], "float64")
+            for what in ("intersection", "union")
+        )
+        if union.any():
+            with np.errstate(invalid="ignore"):
+                scores[f"pooled_iou_class_{index}"] = common / union
+                dice += [2 * common / (union + common)] if index else []
         index += 1
-    classes = list(summary.values())
-    foreground = [value for key, value in summary.items() if key != "pooled_iou_class_0"]
-    for key, values in (("miou_with_background", classes), ("miou_foreground", foreground)):
+    classes = list(scores.values())
+    foreground = [value for key, value in scores.items() if key != "pooled_iou_class_0"]
+    for key, values in (
+        ("miou_with_background", classes),
+        ("miou_foreground", foreground),
+        ("pooled_dice_foreground", dice),
+    ):
         if values:
-            summary[key] = float(np.mean(values))
-    return summary
+            scores[key] = mean_of_known(values)
+    return scores
 
 
-def _lesions(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    if not any("union_0" in row for row in rows):
-        return {}
-    missed = [row["missed"] for row in rows if "missed" in row]
-    return {"lesion_images": len(missed), "missed_lesions": sum(missed)}
+def mean_of_known(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over the first axis without NaN; NaN where all are."""
+    stacked = np.array(values)
+    known = ~np.isnan(stacked)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, stacked, 0).sum(axis=0) / known.sum(axis=0)

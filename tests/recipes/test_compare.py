@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from keras_semimed.evaluation.files import read_table
+from keras_semimed.evaluation.files import read_table, write_table
 from recipes.compare import main
 from tests.recipes.made import run_folder
 
@@ -37,8 +39,9 @@ def test_means_over_seeds_and_paired_differences(groups, tmp_path, capsys):
     # One image of four has an accuracy gain: each of 10,000 draws holds it 0 to 4 times; 0 has probability 0.32.
     assert (float(better["accuracy_low"]), float(better["accuracy_high"])) == (0.0, 0.75)
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("| group") and "Dice - base [95 %]" in printed[0]
-    assert "+15.0 [+15.0, +15.0]" in printed[3] and "23.8 ± 1.8" in printed[2]
+    assert printed[0].startswith("| group") and "23.8 ± 1.8" in printed[2]
+    second = next(place for place, line in enumerate(printed) if "Dice - base" in line)
+    assert [cell.strip() for cell in printed[second + 2].split("|")[1:4]] == ["better", "last", "+15.0 [+15.0, +15.0]"]
 
 
 def test_the_baseline_can_be_any_group(groups, capsys):
@@ -56,7 +59,8 @@ def test_other_weights_than_the_baseline_s_are_not_compared(tmp_path, capsys):
     run_folder(tmp_path / "last", dice, ALL_RIGHT)
     run_folder(tmp_path / "teacher", dice, ALL_RIGHT, weights="teacher")
     assert main([str(tmp_path / "last"), str(tmp_path / "teacher")]) == 0
-    assert capsys.readouterr().out.splitlines()[3].rstrip(" |").endswith("-")
+    printed = capsys.readouterr().out
+    assert "| teacher | teacher |" in printed and "teacher - last" not in printed and "95 %" not in printed
 
 
 @pytest.mark.parametrize(
@@ -83,3 +87,47 @@ def test_one_seed_twice_an_unknown_baseline_and_no_run_are_refused(groups, tmp_p
     assert "best" in capsys.readouterr().err
     assert main([str(tmp_path / "nothing")]) == 2
     assert "nothing is not the output folder of a run" in capsys.readouterr().err
+
+
+def test_scores_of_pixels_surfaces_and_missed_lesions_are_compared_too(tmp_path, capsys):
+    scores = {"base": (0, 4, 0.25, 1), "better": (2, 4, 0.75, 0)}
+    for name, (common, union, nsd, missed) in scores.items():
+        folder = run_folder(tmp_path / name, dict.fromkeys("abcd", 0.5), ALL_RIGHT)
+        pixels = {"intersection_0": 10, "union_0": 12, "intersection_1": common, "union_1": union}
+        rows = [
+            {**row, **pixels, "nsd_at_2": nsd, "hd95": 3.0, "missed": missed}
+            for row in read_table(folder / "images.csv")
+        ]
+        write_table(folder / "images.csv", rows)
+    files = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "markdown", "latex")}
+    flags = [word for kind, path in files.items() for word in (f"--{kind}", str(path))]
+    assert main([str(tmp_path / "base"), str(tmp_path / "better"), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert files["markdown"].read_text() == printed
+    _, better = read_table(files["csv"])
+    assert float(better["miou_foreground_difference"]) == 0.5
+    assert float(better["nsd_at_2_low"]) == 0.5 and float(better["missed_rate_difference"]) == -1
+    for cell in ("mIoU foreground - base", "NSD at 2 px - base", "missed lesions - base", "-100.0 [-100.0, -100.0]"):
+        assert cell in printed
+    latex = files["latex"].read_text()
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") == 2 and r"95 \%" in latex
+    assert all(line.count("&") == 9 for line in latex.splitlines() if line.startswith(("base &", "better & last & 1")))
+
+
+def test_published_rows_stand_beside_with_their_contradictions(groups, tmp_path, capsys):
+    path = tmp_path / "base0" / "config.json"
+    config = json.loads(path.read_text())
+    config["configuration"] |= {"data": "busi", "labeled": 72}
+    path.write_text(json.dumps(config))
+    assert main([str(tmp_path / "base0"), "--published", "hermes", "--csv", str(tmp_path / "table.csv")]) == 0
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if "Hermes (Hermes, Table 1: busi, 72 labelled)" in line)
+    assert "75.7 ± 0.2" in row and "published" in row
+    assert "udiat" not in printed and "144 labelled" not in printed
+    assert "Table 3 has 84.77 and Table 4 83.19" in printed
+    rows = read_table(tmp_path / "table.csv")
+    assert {row["accuracy"] for row in rows if "84.77" in row["notes"]} == {"0.8477", "0.8319"}
+    # On other data: everything.
+    assert main([str(tmp_path / "base1"), "--published", "loco"]) == 0
+    printed = capsys.readouterr().out
+    assert "LoCo (LoCo, Table II: kvasir_seg, 0.1 labelled)" in printed and "Table IV" in printed

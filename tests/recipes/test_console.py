@@ -23,7 +23,7 @@ def test_result_shows_the_columns_that_are_there(capsys):
     assert split[0] == ["weights", "Dice", "mIoU with background", "NSD at 2 px", "missed lesions"]
     assert split[1] == ["last", "0.700", "-", "-", "-"]
     assert split[2] == ["teacher", "0.800 ± 0.100", "0.877", "0.500 ± 0.250", "3 of 97"]
-    assert note.startswith("mIoU: of the pixels of all images")
+    assert "mIoU and pooled Dice: of the pixels of all images" in note
 
 
 def test_a_classifier_s_result_has_no_word_of_masks(capsys):

@@ -1,0 +1,84 @@
+"""What a whole test set makes of the rows of its images: means, pooled scores, and 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_semimed.evaluation.classes import class_scores, classified
+from keras_semimed.evaluation.images import Row
+from keras_semimed.evaluation.masks import lesion_counts, mask_scores, surface_keys
+
+
+def summarize(rows: Sequence[Row], samples: int = 1000, seed: int = 0) -> dict[str, float]:
+    """Means over images, and what only a whole set has.
+
+    Two ways lead from images to one number, and they differ: per image (`dice`, `iou`, ...: score each image, then take
+    the mean, so that a small lesion weighs as much as a large one) and pooled (`pooled_...` and `miou_...`: add up the
+    pixels of all images, then score, so that each pixel weighs the same).
+
+    Args:
+        rows: What `evaluate_images` returned.
+        samples: Bootstrap samples of the intervals; 0 leaves them out.
+        seed: Seed of the resampling.
+
+    Returns:
+        `images` (their number). Of masks: `dice`, `iou`, `nsd_at_2`, `hd95`, means over images, and `dice_std`, ...,
+        standard deviations over images (n - 1); `pooled_iou_class_0`, ..., intersection over union of the pixels of
+        all images, without the classes that occur nowhere; their means `miou_with_background` and `miou_foreground`
+        (without class 0), and the same for Dice, `pooled_dice_foreground`; `lesion_images` and, of these,
+        `missed_lesions` and their share `missed_rate`.
+
+        Of classes: `accuracy`; `balanced_accuracy` (mean recall of the classes present); `sensitivity` and
+        `specificity` (recall of class 1 and of class 0) and `auroc` (area under the ROC curve of the probability of
+        class 1), which with more than two classes are means over the classes, each against the others;
+        `expected_calibration_error` (15 bins of the most probable class' probability). What cannot be computed because
+        a class is missing is left out.
+
+        `..._low` and `..._high` of each but the counts: 95 % percentile bootstrap interval over images.
+    """
+    scores = statistics(rows, np.ones((1, len(rows))))
+    summary: dict[str, float] = {"images": len(rows)}
+    for key, value in scores.items():
+        if np.isnan(value[0]):
+            continue
+        summary[key] = float(value[0])
+        if key in ("dice", "iou", "hd95", *surface_keys(rows)):
+            values = np.array([row.get(key, np.nan) for row in rows], "float64")
+            values = values[~np.isnan(values)]
+            summary[f"{key}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    intervals = _intervals(rows, samples, seed) if samples and rows else {}
+    return summary | lesion_counts(rows) | intervals
+
+
+def statistics(rows: Sequence[Row], weights: np.ndarray) -> dict[str, np.ndarray]:
+    """The scores of `summarize` for sets in which images occur several times or not at all.
+
+    Args:
+        rows: What `evaluate_images` returned.
+        weights: How often each image occurs in each set. Shape: `(S, N)`.
+
+    Returns:
+        Arrays `(S,)`, NaN where a set has none of the images that a score needs.
+    """
+    scores = mask_scores(rows, weights)
+    images = classified(rows)
+    return scores if images is None else scores | class_scores(images, weights[:, images.positions])
+
+
+def _intervals(rows: Sequence[Row], samples: int, seed: int) -> dict[str, float]:
+    """95 % intervals of sets of as many images, drawn with replacement."""
+    weights = resampled(len(rows), samples, seed)
+    found = {}
+    for key, values in statistics(rows, weights).items():
+        values = values[~np.isnan(values)]
+        if len(values):
+            low, high = np.percentile(values, [2.5, 97.5])
+            found |= {f"{key}_low": float(low), f"{key}_high": float(high)}
+    return found
+
+
+def resampled(count: int, samples: int, seed: int) -> np.ndarray:
+    """How often each of `count` images is drawn in `samples` draws of as many: `(samples, count)`."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)

@@ -1,0 +1,88 @@
+"""How scores are called and written, and tables of them as Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from keras_semimed.evaluation.masks import NSD
+
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "pooled_dice_foreground": "pooled Dice",
+    "miou_with_background": "mIoU with background",
+    "miou_foreground": "mIoU foreground",
+    "iou_malignant": "IoU malignant",
+    "iou_benign": "IoU benign",
+    NSD: "NSD at {} px",
+    "nsd": "NSD, tolerance not given",
+    "hd95": "HD95, px",
+    "missed_lesions": "missed lesions",
+    "missed_rate": "missed lesions",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "auroc": "AUROC",
+    "expected_calibration_error": "calibration error",
+}
+"""Titles by the keys of `summarize`, in the order of columns; the key of the surface distance ends in its tolerance."""
+
+EXPLANATION = (
+    "Dice, IoU, NSD and HD95: means over images. mIoU and pooled Dice: of the pixels of all images. Missed: images "
+    "with a lesion on which no predicted pixel lies."
+)
+
+
+def titles(keys: Iterable[str], wanted: Iterable[str] = tuple(TITLES)) -> dict[str, str]:
+    """Of `keys`, those of the `wanted` scores, in their order and with their titles."""
+    keys = list(keys)
+    found = {}
+    for begin in wanted:
+        for key in keys:
+            tolerance = key.removeprefix(NSD)
+            if key == begin:
+                found[key] = TITLES[begin]
+            elif begin == NSD and key != tolerance and tolerance.replace(".", "").isdigit():
+                found[key] = TITLES[begin].format(tolerance)
+    return found
+
+
+def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns."""
+    widths = [max(len(line[column]) for line in (header, *lines)) for column in range(len(header))]
+    rows = [header, ["-" * width for width in widths], *lines]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    )
+
+
+def latex(header: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> str:
+    """A LaTeX table for the package booktabs; the first column is left-aligned, the others centred."""
+    rows = [" & ".join(map(_escape, line)) + r" \\" for line in (header, *lines)]
+    return "\n".join(
+        (
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escape(caption)}}}",
+            rf"\begin{{tabular}}{{l{'c' * (len(header) - 1)}}}",
+            r"\toprule",
+            rows[0],
+            r"\midrule",
+            *rows[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        )
+    )
+
+
+def _escape(text: str) -> str:
+    special: Mapping[str, str] = {
+        "\\": r"\textbackslash{}",
+        "±": r"$\pm$",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{character: "\\" + character for character in "&%$#_{}"},
+    }
+    return "".join(special.get(character, character) for character in text)
