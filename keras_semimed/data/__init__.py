@@ -8,6 +8,7 @@ from keras_semimed.data.folder import from_folder
 from keras_semimed.data.joining import concatenate, separate
 from keras_semimed.data.loading import load, load_image_set
 from keras_semimed.data.named_splits import split_image_set
+from keras_semimed.data.pipeline import as_tf_data
 from keras_semimed.data.published_splits import official_split, pranet_split
 from keras_semimed.data.splits import Split, leak_safe_split, paper_split, random_split
 
@@ -16,6 +17,7 @@ __all__ = [
     "ImageSet",
     "SemiSupervisedBatches",
     "Split",
+    "as_tf_data",
     "concatenate",
     "describe",
     "from_arrays",

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_semimed.data import array_checks as checks
+from keras_semimed.data.cache import DiskRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,7 @@ class ImageSet:
 
     Args:
         names: One unique name an image, e.g. the file stem.
-        images: `(N, H, W, C)` uint8 in 0..255, C = 1 (grey) or 3.
+        images: `(N, H, W, C)` uint8 in 0..255, C = 1 (grey) or 3; an array, or rows on disk.
         masks: `(N, H, W)` uint8 class indices, 255 = ignore; or None.
         labels: `(N,)` int32 image classes; or None.
         groups: One group name an image (patient, sequence, near-duplicates) or None.
@@ -32,7 +33,7 @@ class ImageSet:
     """
 
     names: Sequence[str]
-    images: np.ndarray
+    images: np.ndarray | DiskRows
     masks: np.ndarray | None = None
     labels: np.ndarray | None = None
     groups: Sequence[str] | None = None
@@ -69,7 +70,7 @@ class ImageSet:
         index = np.array([position[name] for name in names], "int64")
         return ImageSet(
             names=names,
-            images=self.images[index],
+            images=_select(self.images, index),
             masks=None if self.masks is None else self.masks[index],
             labels=None if self.labels is None else self.labels[index],
             groups=None if self.groups is None else [self.groups[i] for i in index],
@@ -184,13 +185,17 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         index, count = self.shard
         return labeled[index::count], unlabeled[index::count]
 
-    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        labeled, unlabeled = self.indices(self.epoch * self.steps_per_epoch + index)
-        self._complete |= self._begun and index == len(self) - 1
+    def at(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Returns the batch of a global step, whatever the epoch."""
+        labeled, unlabeled = self.indices(step)
         inputs = {"labeled": self.labeled.images[labeled], "unlabeled": self.unlabeled.images[unlabeled]}
         if self.unlabeled.areas is not None:
             inputs["unlabeled_area"] = self.unlabeled.areas[unlabeled]
         return inputs, _targets(self.labeled, labeled)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        self._complete |= self._begun and index == len(self) - 1
+        return self.at(self.epoch * self.steps_per_epoch + index)
 
 
 class EvaluationBatches(keras.utils.PyDataset):
@@ -264,6 +269,10 @@ def from_arrays(
         unlabeled = checks.to_uint8(unlabeled, "unlabeled")
         rest = ImageSet([f"unlabeled[{i}]" for i in range(len(unlabeled))], unlabeled)
     return SemiSupervisedBatches(labeled, rest, batch_size, unlabeled_batch_size, steps_per_epoch, seed)
+
+
+def _select(images: np.ndarray | DiskRows, index: np.ndarray) -> np.ndarray | DiskRows:
+    return images.select(index) if isinstance(images, DiskRows) else images[index]
 
 
 def _targets(images: ImageSet, rows: np.ndarray | slice) -> dict[str, np.ndarray]:

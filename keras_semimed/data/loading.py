@@ -9,9 +9,11 @@ import numpy as np
 
 from keras_semimed.data import tfds
 from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches
+from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.cards import Card, card
 from keras_semimed.data.examples import Example, read_examples
 from keras_semimed.data.images import resize_image, resize_mask
+from keras_semimed.data.letterbox import letterbox
 from keras_semimed.data.named_splits import check_split, split_image_set
 from keras_semimed.data.splits import Split
 
@@ -22,18 +24,25 @@ def load_image_set(
     manual_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    keep_aspect: bool = False,
+    cache: str = "auto",
 ) -> ImageSet:
-    """Reads a whole data set into memory, each image resized once.
+    """Reads a whole data set, each image decoded and resized once.
 
     It is read through its TFDS builder, which prepares it once under `data_dir`; where TensorFlow is missing, the
     same images are read directly from `manual_dir` (or made, for phantoms).
 
     Args:
-        name: `"busi"`, `"kvasir_seg"`, `"cvc_clinicdb"`, `"phantom_ultrasound"` or `"phantom_endoscopy"`.
+        name: `"busi"`, `"bus_bra"`, `"udiat"`, `"kvasir_seg"`, `"cvc_clinicdb"`, `"phantom_ultrasound"` or
+            `"phantom_endoscopy"`.
         image_size: Height and width of the images, in pixels.
         manual_dir: Folder or zip that was downloaded by hand; see `describe(name)`. With TFDS needed only once.
         data_dir: Where TFDS keeps prepared data; its default when None.
         classes: Image classes to keep; a label is the position in `classes`. None keeps all.
+        keep_aspect: Keep the aspect ratio and pad, instead of stretching to a square; masks are 255 in the padding, and
+            the set's `areas` say where the images are.
+        cache: Where the images are kept: `"memory"`, `"disk"` (a temporary file) or `"auto"`: in memory unless they
+            take more than a quarter of it. A line says which.
 
     Returns:
         The images sorted by name, 3 channels, with masks, groups and, where the set has image classes, labels.
@@ -51,8 +60,9 @@ def load_image_set(
         raise ValueError(f"classes={classes}: {name} has the classes {facts.class_names}; choose among them")
     if image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
+    limit = memory_limit(cache)
     examples = tfds.tfds_examples(name, manual_dir, data_dir) if tfds.available() else read_examples(name, manual_dir)
-    return _collect(examples, image_size, facts, classes)
+    return _collect(examples, image_size, facts, classes, keep_aspect, limit)
 
 
 def load(
@@ -70,6 +80,8 @@ def load(
     classes: Sequence[str] | None = None,
     test: int | float | None = None,
     intersect: bool = False,
+    keep_aspect: bool = False,
+    cache: str = "auto",
 ) -> tuple[SemiSupervisedBatches, EvaluationBatches, Split]:
     """Reads a data set, splits it and returns batches for `fit` and for evaluation.
 
@@ -88,6 +100,8 @@ def load(
         classes: As in `load_image_set`, but None keeps the classes that papers use (benign and malignant of BUSI).
         test: As in `split_image_set`.
         intersect: As in `split_image_set`.
+        keep_aspect: As in `load_image_set`.
+        cache: As in `load_image_set`.
 
     Returns:
         Training batches, evaluation batches (test, or validation with `validate`) and the split.
@@ -100,7 +114,7 @@ def load(
     if not isinstance(split, Split):
         check_split(name, split, test, intersect)
     classes = (facts.study_classes or None) if classes is None else classes
-    images = load_image_set(name, image_size, manual_dir, data_dir, classes)
+    images = load_image_set(name, image_size, manual_dir, data_dir, classes, keep_aspect, cache)
     parts = split
     if not isinstance(parts, Split):
         parts = split_image_set(images, name, parts, seed, labeled, test, intersect)
@@ -116,26 +130,37 @@ def load(
     return train, EvaluationBatches(held_out, batch_size), parts
 
 
-def _collect(examples: Iterable[Example], size: int, facts: Card, classes: Sequence[str]) -> ImageSet:
-    """Resizes the examples of the wanted classes and stacks them, sorted by name."""
-    rows = []
+def _collect(
+    examples: Iterable[Example], size: int, facts: Card, classes: Sequence[str], keep_aspect: bool, limit: float
+) -> ImageSet:
+    """Resizes the examples of the wanted classes and keeps them, sorted by name."""
+    rows, stack, areas = [], Stack(limit), []
     for example in examples:
         label = example.label
         if label is not None:
             if facts.class_names[label] not in classes:
                 continue
             label = classes.index(facts.class_names[label])
-        image, mask = resize_image(example.image, size), resize_mask(example.mask, size)
-        rows.append(example._replace(image=image, mask=mask, label=label))
+        if keep_aspect:
+            image, mask, area = letterbox(example.image, example.mask, size)
+            areas.append(area)
+        else:
+            image, mask = resize_image(example.image, size), resize_mask(example.mask, size)
+        stack.append(image)
+        rows.append(example._replace(image=None, mask=mask, label=label))
     if not rows:
         raise ValueError(f"the data hold no image of the classes {tuple(classes)}")
-    rows.sort(key=lambda row: row.name)
+    order = sorted(range(len(rows)), key=lambda index: rows[index].name)
+    rows = [rows[index] for index in order]
+    images = stack.rows(order)
+    print(f"{len(rows)} images of {size} x {size} kept {stack.place} ({stack.nbytes / 2**20:.0f} MiB)")
     return ImageSet(
         names=[row.name for row in rows],
-        images=np.stack([row.image for row in rows]),
+        images=images,
         masks=np.stack([row.mask for row in rows]),
         labels=np.array([row.label for row in rows], "int32") if facts.class_names else None,
         groups=[row.group for row in rows],
         class_names=tuple(classes),
         num_classes=facts.num_classes,
+        areas=np.stack(areas)[order] if keep_aspect else None,
     )

@@ -230,8 +230,8 @@ class Hermes(SemiSupervisedModel):
     def training_outputs(self, images: dict[str, Any]) -> dict[str, Any]:
         """One forward pass over the labelled weak, unlabelled weak and unlabelled strong views."""
         labeled, labeled_geometry, _ = self._weak_view(images["labeled"])
-        weak, _, inside = self._weak_view(images["unlabeled"], images.get("unlabeled_area"))
-        strong = self.views.strong(weak)
+        weak, geometry, inside = self._weak_view(images["unlabeled"], images.get("unlabeled_area"))
+        strong = self._strong_view(weak, images, geometry)
         count, unlabeled_count = ops.shape(labeled)[0], ops.shape(weak)[0]
         attended = None
         if self.attention_on == "labeled":

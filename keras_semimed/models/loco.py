@@ -209,8 +209,8 @@ class LoCo(SemiSupervisedModel):
         if self.supervised_only:
             logits = self.network(labeled, training=True)["mask_logits"]
             return {"labeled": {"mask_logits": logits}, "geometry": labeled_geometry}
-        weak, _, inside = self._weak_view(images["unlabeled"], images.get("unlabeled_area"))
-        strong = self.views.strong(weak)
+        weak, geometry, inside = self._weak_view(images["unlabeled"], images.get("unlabeled_area"))
+        strong = self._strong_view(weak, images, geometry)
         first, count = ops.shape(labeled)[0], ops.shape(weak)[0]
         boxes = self.cutmix.boxes(count, *size)
         strong = self.cutmix.mix(strong, self._partners(labeled, strong), boxes)

@@ -22,8 +22,9 @@ class SemiSupervisedModel(keras.Model):
 
     `fit` takes batches `({"labeled": (B, H, W, C), "unlabeled": (U, H, W, C)}, {"mask": (B, H, W), "label": (B,)})`
     of images in 0..255; the views are made inside the compiled step. The inputs may also hold `"unlabeled_area"`
-    `(U, 4)`: top, left, bottom, right of what is no padding, in pixels. `predict`, `evaluate` and `validation_data`
-    take plain images `(N, H, W, C)` and see the supervised loss and metrics only.
+    `(U, 4)`, top, left, bottom, right of what is no padding, in pixels, and `"unlabeled_strong"` `(U, H, W, C)`, a
+    strong view made on the host. `predict`, `evaluate` and `validation_data` take plain images `(N, H, W, C)` and see
+    the supervised loss and metrics only.
 
     A method subclasses it, calls `_attach` at the end of its `__init__` and implements `training_outputs`,
     `loss_terms` and `infer`. It declares `term_names` (what `loss_terms` returns; the weights are
@@ -186,6 +187,12 @@ class SemiSupervisedModel(keras.Model):
         outputs = self.teacher(images, training=self.teacher_statistics == "own", **arguments)
         return keras.tree.map_structure(ops.stop_gradient, outputs)
 
+    def _strong_view(self, weak: Any, images: dict[str, Any], geometry: dict[str, Any]) -> Any:
+        """The strong view of the unlabelled images: one made on the host where there is one, moved like the weak."""
+        if "unlabeled_strong" in images:
+            return self.views.weak(images["unlabeled_strong"], geometry)
+        return self.views.strong(weak)
+
     def training_outputs(self, images: dict[str, Any]) -> dict[str, Any]:
         """Makes the views and runs the networks on them; what `loss_terms` needs."""
         raise NotImplementedError
@@ -345,6 +352,7 @@ class SemiSupervisedModel(keras.Model):
         """
         kwargs.setdefault("shuffle", False)
         data = args[0] if args else kwargs.get("x")
+        data = getattr(data, "batches", data)  # behind a tf.data pipeline of ours
         self._check_classes(getattr(data, "labeled", None))
         own = [_EpochOfData(data), _SelectionWarning()]
         return super().fit(*args, callbacks=[*(callbacks or []), *own], **kwargs)

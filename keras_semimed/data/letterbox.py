@@ -1,0 +1,51 @@
+"""Resizing that keeps the aspect ratio: the image in the middle, padding around it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_semimed.data.images import resize_image, resize_mask
+
+IGNORE = 255
+
+
+class Letterboxed(NamedTuple):
+    """An image in a square, and where it lies there."""
+
+    image: np.ndarray
+    """`(S, S, C)` uint8, 0 in the padding."""
+    mask: np.ndarray | None
+    """`(S, S)` uint8, 255 in the padding."""
+    area: np.ndarray
+    """`(4,)` int32: top, left, bottom, right of the image in the square, in pixels."""
+
+
+def letterbox(image: np.ndarray, mask: np.ndarray | None, size: int) -> Letterboxed:
+    """Resizes an image and its mask into a square so that the longer side fills it.
+
+    Args:
+        image: `(H, W, 1 or 3)` uint8.
+        mask: `(H, W)` uint8 class indices, or None.
+        size: Side of the square S, in pixels.
+    """
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    inner = (max(1, round(height * size / longer)), max(1, round(width * size / longer)))
+    top, left = (size - inner[0]) // 2, (size - inner[1]) // 2
+    area = np.array([top, left, top + inner[0], left + inner[1]], "int32")
+    inside = slice(top, top + inner[0]), slice(left, left + inner[1])
+    square = np.zeros((size, size, image.shape[-1]), "uint8")
+    square[inside] = resize_image(image, inner)
+    if mask is None:
+        return Letterboxed(square, None, area)
+    classes = np.full((size, size), IGNORE, "uint8")
+    classes[inside] = resize_mask(mask, inner)
+    return Letterboxed(square, classes, area)
+
+
+def unletterbox(image: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Cuts the padding of `letterbox` off `(S, S)` or `(S, S, C)`; resizing to the first size is left to the caller."""
+    top, left, bottom, right = (int(edge) for edge in area)
+    return image[top:bottom, left:right]

@@ -1,0 +1,63 @@
+"""Batches as a tf.data pipeline, where augmentation policies that need TensorFlow can run; for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_semimed.data.arrays import SemiSupervisedBatches
+
+
+def as_tf_data(batches: SemiSupervisedBatches, strong_policy: Callable[[Any], Any] | None = None) -> Any:
+    """Turns batches into a `tf.data.Dataset` with the same order, prefetched, for `fit` on any backend.
+
+    A `strong_policy` changes the intensities of the unlabelled images on the host, and `fit` takes its result,
+    moved like the weak view, instead of the strong view that the model would make:
+
+    ```python
+    policy = keras_cv.layers.RandAugment(value_range=(0, 255), geometric=False)
+    model.fit(as_tf_data(batches, policy), epochs=epochs)
+    ```
+
+    The policy must not move anything (`geometric=False`): the pseudo-labels of the weak view stay where they are. Its
+    random numbers are its own: with keras-cv a run is not repeated to the bit by the same seed.
+
+    Args:
+        batches: Labelled and unlabelled images. `fit` sets its epoch, so that a run that resumes goes on in the order.
+        strong_policy: From float32 images `(U, H, W, C)` in 0..255 to such images, in TensorFlow; for example a layer
+            of keras-cv. None leaves the strong view to the model.
+
+    Returns:
+        A dataset of `len(batches)` elements as `SemiSupervisedBatches` gives them, with `"unlabeled_strong"`
+        `(U, H, W, C)` uint8 among the inputs where there is a policy. Its attribute `batches` is the argument.
+
+    Raises:
+        ImportError: If TensorFlow is not installed.
+    """
+    import tensorflow as tf
+
+    inputs, targets = batches.at(0)
+    specification = {
+        group: {name: tf.TensorSpec(array.shape, array.dtype) for name, array in arrays.items()}
+        for group, arrays in (("inputs", inputs), ("targets", targets))
+    }
+
+    def epoch() -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        first = batches.epoch * len(batches)
+        for step in range(len(batches)):
+            yield batches.at(first + step)
+
+    def with_strong(inputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        images = tf.cast(inputs["unlabeled"], "float32")
+        strong = tf.saturate_cast(tf.round(strong_policy(images)), "uint8")
+        return {**inputs, "unlabeled_strong": tf.ensure_shape(strong, inputs["unlabeled"].shape)}, targets
+
+    dataset = tf.data.Dataset.from_generator(epoch, output_signature=tuple(specification.values()))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    if strong_policy is not None:
+        dataset = dataset.map(with_strong, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+    dataset.batches = batches
+    return dataset
