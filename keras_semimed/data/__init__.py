@@ -4,7 +4,7 @@ from keras_semimed.data import splits
 from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches, from_arrays
 from keras_semimed.data.cards import describe
 from keras_semimed.data.duplicates import near_duplicate_groups
-from keras_semimed.data.folder import from_folder
+from keras_semimed.data.folder import Folder, from_folder, read_folder
 from keras_semimed.data.joining import concatenate, separate
 from keras_semimed.data.loading import load, load_image_set
 from keras_semimed.data.named_splits import split_image_set
@@ -14,6 +14,7 @@ from keras_semimed.data.splits import Split, leak_safe_split, paper_split, rando
 
 __all__ = [
     "EvaluationBatches",
+    "Folder",
     "ImageSet",
     "SemiSupervisedBatches",
     "Split",
@@ -30,6 +31,7 @@ __all__ = [
     "paper_split",
     "pranet_split",
     "random_split",
+    "read_folder",
     "separate",
     "split_image_set",
     "splits",

@@ -1,122 +1,226 @@
-"""Reads images and masks from a plain folder with Pillow; works without TensorFlow."""
+"""Reads images and masks from a plain folder; works without TensorFlow."""
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from keras_semimed.data.array_checks import check_mask_values
 from keras_semimed.data.arrays import ImageSet, SemiSupervisedBatches
-from keras_semimed.data.images import read_grey, read_image, resize_image, resize_mask
-from keras_semimed.data.progress import progress
+from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_files
+from keras_semimed.data.images import (
+    kept_area,
+    read_image,
+    read_pair,
+    read_values,
+    resize_image,
+    resize_mask,
+    with_channels,
+)
+from keras_semimed.data.mask_values import FoundValues, Key, MaskValues, found_values, settled
+from keras_semimed.data.parallel import in_parallel
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+
+@dataclass(frozen=True)
+class Folder:
+    """What a folder holds."""
+
+    labeled: ImageSet
+    """Images with masks, labels (with `class_names`) or both, and groups where `labels.csv` has them."""
+    unlabeled: ImageSet
+    """Images without targets."""
+    test: ImageSet | None
+    """Images that are only evaluated on; None where the folder has no `test`."""
+    mask_values: MaskValues | None
+    """How mask files were turned into classes; None where there are none."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the image classes; label `i` is `class_names[i]`."""
+        return tuple(self.labeled.class_names)
+
+
+def read_folder(
+    path: str | Path,
+    image_size: int = 224,
+    channels: int = 3,
+    num_classes: int | None = None,
+    mask_values: Mapping[Key, int] | None = None,
+    class_names: Sequence[str] | None = None,
+    intensity_range: tuple[float, float] | None = None,
+    keep_aspect: bool = False,
+) -> Folder:
+    """Reads a folder of PNG, JPEG, TIFF, BMP and single-frame DICOM files into memory and prints what it found.
+
+    The layout is
+
+        labeled/images/NAME.png    labeled/masks/NAME.png     (same stem; any of the formats)
+        unlabeled/NAME.jpg                                    (images only)
+        test/images/NAME.png       test/masks/NAME.png        (if there is a test part)
+        labels.csv                                            (file,class and, if known, group or patient)
+
+    Without `labeled/masks` a `labels.csv` is needed. Its `file` is a name or, where parts share names, a path such as
+    `test/images/NAME.png`; it has a row for every labelled image, for all test images or none, and may have rows for
+    unlabelled ones. Hidden files and what operating systems leave behind are skipped; links out of the folder and
+    folders in folders are refused.
+
+    A mask holds class indices and 255 = ignore; with two classes it may also hold only 0 and 255, or two colours, one
+    of them black. Anything else is declared by `mask_values`. `python -m keras_semimed.data.check PATH` tells what is
+    wrong with a folder, all at once.
+
+    Args:
+        path: The folder.
+        image_size: Height and width that every image is resized to, in pixels.
+        channels: 3 for colour (grey is repeated), 1 for grey.
+        num_classes: Number of mask classes, background included. None means as many as `mask_values` has, and two
+            without.
+        mask_values: Class, or 255 = ignore, by grey value, `range` of grey values or colour, such as
+            `{0: 0, 255: 1}`, `{range(128): 0, range(128, 256): 1}` or `{(0, 0, 0): 0, (255, 0, 0): 1}`. In a lossy
+            mask, a JPEG, the nearest one counts. None finds out.
+        class_names: The image classes in the order of their labels. None sorts those of `labels.csv`.
+        intensity_range: The values of black and white in images of more than 8 bits that do not say it themselves,
+            such as `(0, 4095)`.
+        keep_aspect: Whether to keep the aspect ratio. What is left over is black, 255 in the masks and outside the
+            `areas` of the image sets.
+
+    Raises:
+        FileNotFoundError: If a folder, an image or a mask is missing.
+        ValueError: If a file is damaged or not what is read, a mask has another size than its image or values without
+            a class, or `labels.csv` does not fit the images. The message names the file.
+        ImportError: If there is DICOM and pydicom is missing.
+    """
+    if image_size < 1:
+        raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
+    files = find_files(path)
+    if files.problems:
+        raise files.problems[0]
+    values = _settle(files, mask_values, num_classes)
+    names = _class_names(files, class_names)
+
+    def read(part: str) -> ImageSet:
+        images = files.parts()[part]
+
+        def one(file: ImageFile) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int, int, int]]:
+            return _read(file, values, image_size, channels, intensity_range, keep_aspect)
+
+        rows = list(in_parallel(one, images, f"reading {part}"))
+        masks = [mask for _, mask, _ in rows if mask is not None]
+        labels = [names.index(image.label) for image in images if part != "unlabeled" and image.label is not None]
+        groups = [image.group for image in images if image.group is not None]
+        return ImageSet(
+            names=[image.name for image in images],
+            images=np.stack([image for image, _, _ in rows]),
+            masks=np.stack(masks) if masks else None,
+            labels=np.array(labels, "int32") if labels else None,
+            groups=groups if len(groups) == len(images) else None,
+            class_names=names if labels else (),
+            num_classes=values.num_classes if masks and values else num_classes or 2,
+            areas=np.array([area for _, _, area in rows], "int32") if keep_aspect else None,
+        )
+
+    test = read("test") if files.test else None
+    folder = Folder(read("labeled"), read("unlabeled"), test, values)
+    print(_summary(files, folder))
+    return folder
 
 
 def from_folder(
     path: str | Path,
     image_size: int = 224,
     channels: int = 3,
-    num_classes: int = 2,
+    num_classes: int | None = None,
     batch_size: int = 8,
     unlabeled_batch_size: int | None = None,
     steps_per_epoch: int | None = None,
     seed: int = 0,
+    mask_values: Mapping[Key, int] | None = None,
+    class_names: Sequence[str] | None = None,
+    intensity_range: tuple[float, float] | None = None,
+    keep_aspect: bool = False,
 ) -> SemiSupervisedBatches:
-    """Reads a folder into batches for `fit`.
+    """Reads a folder into batches for `fit`; its layout and the errors are those of `read_folder`.
 
-    The layout is `labeled/images/NAME.png`, `labeled/masks/NAME.png` (same stem), optionally `labels.csv` with the
-    columns `file,class` (one row an image of `labeled/images`), and `unlabeled/NAME.png`. Without `labeled/masks` a
-    `labels.csv` is needed. A mask holds class indices and 255 = ignore; with two classes it may also hold only 0
-    and 255, and 255 is the lesion then.
+    A test part is reached with `read_folder(path).test`.
 
     Args:
         path: The folder.
-        image_size: Height and width that every image is resized to, in pixels.
-        channels: 3 for colour (grey is repeated), 1 for grey.
-        num_classes: Number of mask classes, background included.
+        image_size: As in `read_folder`.
+        channels: As in `read_folder`.
+        num_classes: As in `read_folder`.
         batch_size: Labelled images a batch.
         unlabeled_batch_size: Unlabelled images a batch. None means `batch_size`.
         steps_per_epoch: Batches an epoch. None means one pass over the unlabelled images.
         seed: Seed of the order.
-
-    Raises:
-        FileNotFoundError: If a folder or a mask is missing.
-        ValueError: If a file is damaged, a mask has another size than its image or values that are not classes, or
-            `labels.csv` does not fit the images. The message names the file.
+        mask_values: As in `read_folder`.
+        class_names: As in `read_folder`.
+        intensity_range: As in `read_folder`.
+        keep_aspect: As in `read_folder`.
     """
-    path = Path(path)
-    files = _image_files(path / "labeled" / "images")
-    labels, class_names = _read_labels(path / "labels.csv", files)
-    masks_folder = path / "labeled" / "masks"
-    masks = _read_masks(files, masks_folder, image_size, num_classes) if masks_folder.is_dir() else None
-    if masks is None and labels is None:
-        raise FileNotFoundError(f"{path} has neither labeled/masks nor labels.csv; give at least one of them")
-    labeled = ImageSet(
-        names=[file.stem for file in files],
-        images=_read_images(files, image_size, channels),
-        masks=masks,
-        labels=labels,
-        class_names=class_names,
-        num_classes=num_classes,
+    folder = read_folder(
+        path, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect
     )
-    others = _image_files(path / "unlabeled")
-    unlabeled = ImageSet([file.stem for file in others], _read_images(others, image_size, channels))
-    return SemiSupervisedBatches(labeled, unlabeled, batch_size, unlabeled_batch_size, steps_per_epoch, seed)
+    return SemiSupervisedBatches(
+        folder.labeled, folder.unlabeled, batch_size, unlabeled_batch_size, steps_per_epoch, seed
+    )
 
 
-def _image_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing; put the images there")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise FileNotFoundError(f"{folder} holds no image ({', '.join(SUFFIXES)}); put the images there")
-    return files
+def _settle(files: FolderFiles, declared: Mapping[Key, int] | None, num_classes: int | None) -> MaskValues | None:
+    """The rule for the masks of the folder; looks through them unless it is declared."""
+    masks = [image.mask for image in (*files.labeled, *files.test) if image.mask is not None]
+    if not masks:
+        return None
+    found = [] if declared is not None else list(in_parallel(_look, masks, "looking at masks"))
+    return settled(declared, num_classes, found)
 
 
-def _read_images(files: list[Path], size: int, channels: int) -> np.ndarray:
-    images = (read_image(file, channels=channels) for file in progress(files, "reading images"))
-    return np.stack([resize_image(image, size) for image in images])
+def _look(mask: Path) -> FoundValues:
+    return found_values(read_values(mask), str(mask))
 
 
-def _read_masks(files: list[Path], folder: Path, size: int, num_classes: int) -> np.ndarray:
-    by_stem = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES}
-    masks = []
-    for file in progress(files, "reading masks"):
-        if file.stem not in by_stem:
-            raise FileNotFoundError(f"{file}: the image has no mask; expected {folder / file.stem}.png")
-        masks.append(resize_mask(_read_mask(by_stem[file.stem], file, num_classes), size))
-    return np.stack(masks)
+def _read(
+    file: ImageFile,
+    values: MaskValues | None,
+    size: int,
+    channels: int,
+    intensity_range: tuple[float, float] | None,
+    keep_aspect: bool,
+) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int, int, int]]:
+    """The resized image, its resized mask if it has one, and the area that is no padding."""
+    mask = None
+    if file.mask is None or values is None:
+        image = read_image(file.image, channels=channels, intensity_range=intensity_range)
+    else:
+        picture, stored = read_pair(file.image, file.mask, intensity_range, values.palette_colours)
+        image = with_channels(picture.pixels, channels)
+        mask = resize_mask(values.classes(stored, str(file.mask)), size, keep_aspect)
+    return resize_image(image, size, keep_aspect), mask, kept_area(image.shape[:2], size)
 
 
-def _read_mask(file: Path, image_file: Path, num_classes: int) -> np.ndarray:
-    mask = read_grey(file)
-    expected = read_image(image_file, channels=1).shape[:2]
-    if mask.shape != expected:
-        raise ValueError(
-            f"{file}: the mask is {mask.shape} (height, width) and {image_file} {expected}; make them equal"
+def _class_names(files: FolderFiles, declared: Sequence[str] | None) -> tuple[str, ...]:
+    """The image classes; every label is one of them."""
+    labels = {image.label: image.image for image in (*files.labeled, *files.test) if image.label is not None}
+    if declared is None:
+        return tuple(sorted(labels))
+    for label, file in labels.items():
+        if label not in declared:
+            raise ValueError(f"{file}: its class in labels.csv is {label!r}; expected one of {tuple(declared)}")
+    return tuple(declared)
+
+
+def _summary(files: FolderFiles, folder: Folder) -> str:
+    counts = ", ".join(f"{len(images)} {part}" for part, images in files.parts().items() if images)
+    lines = [f"{files.path}: {counts}"]
+    if folder.mask_values is not None:
+        lines.append(f"mask values: {folder.mask_values}")
+    if folder.labeled.labels is not None:
+        numbers = np.bincount(folder.labeled.labels, minlength=len(folder.class_names))
+        each = ", ".join(
+            f"{index} = {name} ({number})"
+            for index, (name, number) in enumerate(zip(folder.class_names, numbers, strict=True))
         )
-    if num_classes == 2 and set(np.unique(mask)) <= {0, 255}:
-        return (mask > 0).astype("uint8")
-    check_mask_values(mask, str(file), num_classes)
-    return mask
-
-
-def _read_labels(file: Path, images: list[Path]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Label of each image and the sorted class names; None where there is no file."""
-    if not file.is_file():
-        return None, ()
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or not {"file", "class"} <= rows[0].keys():
-        raise ValueError(f"{file}: expected a header 'file,class' and one row an image")
-    classes = {row["file"]: row["class"] for row in rows}
-    missing = [image.name for image in images if image.name not in classes]
-    extra = sorted(classes.keys() - {image.name for image in images})
-    if missing or extra:
-        problem = f"no row for {missing[0]!r}" if missing else f"a row for {extra[0]!r}, which is not an image"
-        raise ValueError(f"{file}: {problem}; give exactly one row an image of labeled/images")
-    names = tuple(sorted(set(classes.values())))
-    return np.array([names.index(classes[image.name]) for image in images], "int32"), names
+        lines.append(f"image classes: {each} of the labeled images")
+    return "\n".join(lines)

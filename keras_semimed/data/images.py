@@ -1,73 +1,181 @@
-"""Reading and resizing single images and masks with Pillow; everything that reads image files goes through here."""
+"""Reading and resizing single images and masks; everything that reads image files goes through here."""
 
 from __future__ import annotations
 
+import contextlib
 import io
-import zipfile
-import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from keras_semimed.data import tiff
+from keras_semimed.data import decoding
+from keras_semimed.data.pixels import Picture, Refusal, to_uint8, upright
 
-_TooLarge = Image.DecompressionBombError
+IGNORE = 255
 
 
-def read_image(file: str | Path | IO[bytes], name: str | None = None, channels: int = 3) -> np.ndarray:
-    """Decodes an image file to `(H, W, channels)` uint8.
+def read_image(
+    file: str | Path | IO[bytes],
+    name: str | None = None,
+    channels: int = 3,
+    intensity_range: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Decodes a PNG, JPEG, TIFF, BMP or single-frame DICOM file to `(H, W, channels)` uint8.
+
+    What the file is decides, not its suffix. Palettes, CMYK and alpha (on black) become plain colours, an EXIF
+    orientation is undone, 16 bits are scaled by the range that the file declares, and DICOM is windowed.
 
     Args:
         file: Path or open binary file.
         name: What to call the file in errors; its path by default.
         channels: 3 for colour (grey is repeated), 1 for grey.
+        intensity_range: The values of black and white where an image has more than 8 bits (and, in DICOM, no window).
+            None takes the range that the file declares.
 
     Raises:
-        ValueError: If the file is damaged or no image.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, no image, one of several frames, larger than 50 million pixels or 512 MiB,
+            or does not say how its values are to be shown. The message begins with `name`.
+        ImportError: If it is DICOM and pydicom is missing.
     """
-    return np.atleast_3d(np.asarray(_decode(file, name, "RGB" if channels == 3 else "L")))
+    with named_errors(file, name):
+        pixels = to_uint8(decoding.decode_image(decoding.read_content(file)), intensity_range)
+        return with_channels(pixels, channels)
 
 
 def read_grey(file: str | Path | IO[bytes], name: str | None = None) -> np.ndarray:
-    """Decodes a mask file of any Pillow mode (1-bit, grey, palette, RGB, RGBA) to `(H, W)` uint8 grey values.
+    """Decodes a two-valued mask of any kind (1-bit, grey, palette, RGB, RGBA) to `(H, W)` uint8 grey values.
 
-    1-bit masks come out as 0 and 255, and an alpha channel is dropped.
+    1-bit masks come out as 0 and 255, and values of more than 8 bits end at 255.
 
     Raises:
-        ValueError: If the file is damaged or no image.
+        FileNotFoundError: If there is no such file.
+        ValueError: As in `read_image`.
     """
-    return np.asarray(_decode(file, name, "L"))
+    with named_errors(file, name):
+        picture = decoding.decode_image(decoding.read_content(file))
+        if picture.pixels.dtype != np.uint8:
+            return np.clip(picture.pixels, 0, IGNORE).astype("uint8")
+        return with_channels(picture.pixels, 1)[..., 0]
 
 
-def resize_image(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Resizes an image, bilinear and antialiased when it shrinks; the aspect ratio is not kept.
+def read_values(file: str | Path, palette_colours: bool = False) -> Picture:
+    """Decodes a mask to the values or colours that it holds, whatever they stand for.
+
+    Args:
+        file: Path of the mask.
+        palette_colours: Whether a coloured palette stands for its colours rather than its indices.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As in `read_image`, or if a value is no whole number from 0.
+    """
+    with named_errors(file):
+        return decoding.decode_values(decoding.read_content(file), palette_colours)
+
+
+def read_pair(
+    image: str | Path,
+    mask: str | Path,
+    intensity_range: tuple[float, float] | None = None,
+    palette_colours: bool = False,
+) -> tuple[Picture, Picture]:
+    """Decodes an image and its mask, both upright.
+
+    A mask without an EXIF orientation is turned with its image if its size says that it was drawn on the stored,
+    unturned pixels.
+
+    Args:
+        image: Path of the image.
+        mask: Path of the mask.
+        intensity_range: As in `read_image`.
+        palette_colours: Whether a mask's coloured palette stands for its colours rather than its indices.
+
+    Returns:
+        The image, uint8, and the mask with its stored values, of equal height and width.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As in `read_image`, or if the sizes differ or nothing tells whether the mask is upright.
+    """
+    with named_errors(image):
+        picture = decoding.decode_image(decoding.read_content(image))
+        picture = picture._replace(pixels=to_uint8(picture, intensity_range))
+    with named_errors(mask):
+        values = decoding.decode_values(decoding.read_content(mask), palette_colours)
+        return picture, _turned_like(values, picture, image)
+
+
+def _turned_like(mask: Picture, image: Picture, image_name: str | Path) -> Picture:
+    size, expected = mask.pixels.shape[:2], image.pixels.shape[:2]
+    if image.orientation > 1 and mask.orientation == 1:
+        sideways = image.orientation >= 5
+        if sideways and size != expected and size == expected[::-1]:
+            return mask._replace(pixels=upright(mask.pixels, image.orientation))
+        if size == expected and (not sideways or size == size[::-1]):
+            raise Refusal(
+                f"{image_name} has EXIF orientation {image.orientation}, and nothing tells whether this mask was drawn "
+                "before or after turning it; save the image upright, without that entry"
+            )
+    if size != expected:
+        raise Refusal(f"the mask is {size} (height, width) and {image_name} {expected}; make them equal")
+    return mask
+
+
+def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Turns `(H, W)` or `(H, W, 3)` uint8 into `(H, W, channels)`, with 1 or 3 channels."""
+    if channels == 1:
+        grey = pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
+        return grey[..., None]
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
+
+
+def resize_image(image: np.ndarray, size: int | tuple[int, int], keep_aspect: bool = False) -> np.ndarray:
+    """Resizes an image, bilinear and antialiased when it shrinks.
 
     Args:
         image: `(H, W, 1 or 3)` uint8.
         size: Side of the square result, or `(height, width)`.
+        keep_aspect: Whether to keep the aspect ratio and fill what is left over on both sides with black.
 
     Returns:
         `(height, width, C)` uint8.
     """
     height, width = _height_width(size)
+    if keep_aspect:
+        return _framed(image, size, 0, resize_image)
     pixels = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     resized = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
     return resized.reshape(height, width, image.shape[-1])
 
 
-def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+def kept_area(shape: tuple[int, ...], size: int | tuple[int, int]) -> tuple[int, int, int, int]:
+    """Returns where `keep_aspect` puts an image of `(height, width)` in `size`: top, left, bottom, right in pixels."""
+    outer = _height_width(size)
+    scale = min(outer[0] / shape[0], outer[1] / shape[1])
+    height, width = max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+    top, left = (outer[0] - height) // 2, (outer[1] - width) // 2
+    return top, left, top + height, left + width
+
+
+def resize_mask(mask: np.ndarray, size: int | tuple[int, int], keep_aspect: bool = False) -> np.ndarray:
     """Resizes a mask of class indices; each new pixel takes the class that covers most of it.
 
     Args:
         mask: `(H, W)` uint8 class indices; 255 = ignore counts as a class of its own.
         size: Side of the square result, or `(height, width)`.
+        keep_aspect: Whether to keep the aspect ratio and fill what is left over on both sides with 255.
 
     Returns:
-        `(height, width)` uint8 that holds no value that `mask` does not hold. A tie goes to the smaller value.
+        `(height, width)` uint8 that holds no value that `mask` does not hold, but for the 255 of `keep_aspect`. A tie
+        goes to the smaller value.
     """
     height, width = _height_width(size)
+    if keep_aspect:
+        return _framed(mask, size, IGNORE, resize_mask)
     values = np.unique(mask)
     covered = [
         np.asarray(Image.fromarray((mask == value).astype("float32")).resize((width, height), Image.Resampling.BOX))
@@ -88,21 +196,30 @@ def encode_png(image: np.ndarray) -> io.BytesIO:
     return file
 
 
-def _decode(file: str | Path | IO[bytes], name: str | None, mode: str) -> Image.Image:
+@contextlib.contextmanager
+def named_errors(file: str | Path | IO[bytes], name: str | None = None) -> Iterator[None]:
+    """Makes every failure to decode a ValueError that names the file; a missing file or package stays what it is."""
     name = str(file) if name is None else name
     try:
-        content = Path(file).read_bytes() if isinstance(file, str | Path) else file.read()
-        if content.startswith(tiff.HEADERS) and (pixels := tiff.read_mistagged_colour(content)) is not None:
-            return Image.fromarray(pixels).convert(mode)
-        with Image.open(io.BytesIO(content)) as image:
-            return image.convert(mode)
-    except FileNotFoundError:
+        yield
+    except (FileNotFoundError, ImportError):
         raise
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name}: cannot be decoded as an image (no known format); replace the file") from error
-    except (OSError, SyntaxError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, _TooLarge) as error:
-        raise ValueError(f"{name}: cannot be decoded as an image ({error}); replace the file") from error
+    except Refusal as error:
+        raise ValueError(f"{name}: {error}") from error
+    except Exception as error:  # damaged bytes make the libraries raise anything
+        reason = str(error) or repr(error)
+        raise ValueError(f"{name}: cannot be decoded as an image ({reason}); replace the file") from error
 
 
 def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
+
+
+def _framed(
+    pixels: np.ndarray, size: int | tuple[int, int], value: int, resize: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """Resizes `(H, W, …)` to its area in `size` and fills the rest with `value`."""
+    top, left, bottom, right = kept_area(pixels.shape[:2], size)
+    result = np.full((*_height_width(size), *pixels.shape[2:]), value, pixels.dtype)
+    result[top:bottom, left:right] = resize(pixels, (bottom - top, right - left))
+    return result

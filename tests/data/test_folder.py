@@ -55,7 +55,7 @@ def test_errors_name_the_file(folder):
     with pytest.raises(ValueError, match=r"case 1.png: the mask is \(20, 31\).*\(20, 30\)"):
         from_folder(folder, 8)
     Image.fromarray(np.full((20, 30), 7, "uint8")).save(mask)
-    with pytest.raises(ValueError, match=r"case 1.png' holds \[7\]; expected classes 0..1"):
+    with pytest.raises(ValueError, match=r"case 1.png: holds \[7\]; expected classes 0..1"):
         from_folder(folder, 8)
     mask.write_bytes(good[:60])
     with pytest.raises(ValueError, match="case 1.png: cannot be decoded"):

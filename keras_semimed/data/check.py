@@ -1,0 +1,189 @@
+"""Reads everything in a folder of images and says whether training can start.
+
+    python -m keras_semimed.data.check my_images
+    python -m keras_semimed.data.check my_images --mask-value 0=0 --mask-value 128..255=1 --intensity-range 0 4095
+
+prints one table with what each part holds and every file that has something wrong with it. The exit status is 0 if
+training can start, 1 if it cannot, 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_files, printable
+from keras_semimed.data.images import read_image, read_pair
+from keras_semimed.data.mask_values import FoundValues, Key, MaskValues, code_name, found_values, parse_key, settled
+from keras_semimed.data.parallel import in_parallel
+
+
+@dataclass(frozen=True)
+class Declarations:
+    """What is said about the files rather than found in them; as in `read_folder`."""
+
+    num_classes: int | None = None
+    mask_values: dict[Key, int] | None = None
+    class_names: tuple[str, ...] | None = None
+    intensity_range: tuple[float, float] | None = None
+
+
+class Look(NamedTuple):
+    """What one image with its mask turned out to be."""
+
+    size: tuple[int, int] | None
+    """Height and width; None where it could not be read."""
+    mask: FoundValues | None
+    problem: str | None
+
+
+class Report(NamedTuple):
+    """The table, and what keeps training from starting."""
+
+    table: str
+    problems: list[str]
+
+
+def check_folder(path: str | Path, declared: Declarations | None = None) -> Report:
+    """Reads every file of a folder, in parallel, and collects all problems instead of raising the first.
+
+    Args:
+        path: The folder, as in `read_folder`.
+        declared: What is known about the files.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If the declarations make no sense.
+    """
+    declared = declared or Declarations()
+    files = find_files(path)
+    rule = settled(declared.mask_values, declared.num_classes, [])
+
+    def look(file: ImageFile) -> Look:
+        return _look(file, rule.palette_colours, declared.intensity_range)
+
+    looks = {part: list(in_parallel(look, images, f"reading {part}")) for part, images in files.parts().items()}
+    problems = [str(problem) for problem in files.problems]
+    problems += [look.problem for part in looks.values() for look in part if look.problem is not None]
+    values, mask_problems = _check_masks([look.mask for part in looks.values() for look in part if look.mask], declared)
+    problems += mask_problems + _check_classes(files, declared.class_names)
+    problems = [printable(Path(problem)) for problem in problems]
+    return Report(_table(files, looks, values, problems), problems)
+
+
+def _look(file: ImageFile, palette_colours: bool, intensity_range: tuple[float, float] | None) -> Look:
+    try:
+        if file.mask is None:
+            return Look(read_image(file.image, intensity_range=intensity_range).shape[:2], None, None)
+        image, mask = read_pair(file.image, file.mask, intensity_range, palette_colours)
+        return Look(image.pixels.shape[:2], found_values(mask, str(file.mask)), None)
+    except (OSError, ValueError, ImportError) as error:
+        message = str(error)
+        return Look(None, None, message if str(file.image.parent.parent) in message else f"{file.image}: {message}")
+
+
+def _check_masks(found: Sequence[FoundValues], declared: Declarations) -> tuple[MaskValues | None, list[str]]:
+    """The rule for the masks, if there is one, and every mask that does not follow it."""
+    if not found:
+        return None, []
+    try:
+        rule = settled(declared.mask_values, declared.num_classes, found)
+    except ValueError as error:
+        return None, [str(error)]
+    problems = []
+    for mask in found:
+        try:
+            rule.classes_of(np.array(sorted(mask.codes)), mask.lossy, mask.file)
+        except ValueError as error:
+            problems.append(str(error))
+    return rule, problems
+
+
+def _check_classes(files: FolderFiles, declared: tuple[str, ...] | None) -> list[str]:
+    images = [image for image in (*files.labeled, *files.test) if image.label is not None]
+    wrong = [image for image in images if declared is not None and image.label not in declared]
+    return [f"{image.image}: its class in labels.csv is {image.label!r}; expected one of {declared}" for image in wrong]
+
+
+def _table(files: FolderFiles, looks: dict[str, list[Look]], values: MaskValues | None, problems: Sequence[str]) -> str:
+    rows = [("part", "images", "read", "masks", "groups", "width x height: least / median / largest")]
+    for part, images in files.parts().items():
+        sizes = [look.size for look in looks[part] if look.size is not None]
+        groups = {image.group for image in images if image.group is not None}
+        masks = sum(look.mask is not None for look in looks[part])
+        rows.append((part, str(len(images)), str(len(sizes)), str(masks), str(len(groups) or "-"), _sizes(sizes)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "-" * max(len(line) for line in lines))
+    counted = Counter(code for part in looks.values() for look in part if look.mask for code in look.mask.codes)
+    if counted:
+        most = ", ".join(f"{code_name(code)} in {number}" for code, number in sorted(counted.items())[:8])
+        lines.append(f"mask values: {most}{', …' if len(counted) > 8 else ''} masks; read as {values or 'nothing yet'}")
+    for part, images in files.parts().items():
+        classes = Counter(image.label for image in images if image.label is not None)
+        if classes and part != "unlabeled":
+            each = ", ".join(f"{name} {number}" for name, number in sorted(classes.items()))
+            lines.append(f"image classes, {part}: {each}")
+    if files.skipped:
+        lines.append(f"skipped, no images: {len(files.skipped)} files, such as {printable(files.skipped[0])}")
+    lines.append(f"problems: {len(problems) or 'none'}")
+    return "\n".join([*lines, *(f"  {problem}" for problem in problems)])
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    if not sizes:
+        return "-"
+    by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    chosen = (by_area[0], by_area[len(by_area) // 2], by_area[-1])
+    return " / ".join(f"{width}x{height}" for height, width in chosen)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_semimed.data.check",
+        description="Reads everything in a folder of images and says whether training can start.",
+        epilog="Exit status: 0 if training can start, 1 if not, 2 for wrong usage.",
+    )
+    parser.add_argument("path", type=Path, help="folder with labeled/, unlabeled/ and perhaps test/ and labels.csv")
+    parser.add_argument("--num-classes", type=int, help="number of mask classes, background included")
+    parser.add_argument(
+        "--mask-value",
+        action="append",
+        metavar="VALUE=CLASS",
+        help="class of a grey value, range or colour in masks, such as 255=1, 128..255=1 or 255,0,0=1; once for each",
+    )
+    parser.add_argument("--class-names", nargs="+", help="all image classes, in the order of their labels")
+    parser.add_argument("--intensity-range", nargs=2, type=float, metavar=("BLACK", "WHITE"))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    parser = _arguments()
+    given = parser.parse_args(arguments)
+    try:
+        values = dict(parse_key(text) for text in given.mask_value) if given.mask_value else None
+        names = tuple(given.class_names) if given.class_names else None
+        limits = tuple(given.intensity_range) if given.intensity_range else None
+        report = check_folder(given.path, Declarations(given.num_classes, values, names, limits))
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    print(report.table)
+    print("training can start" if not report.problems else "training cannot start before these are mended")
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", module=r"PIL|pydicom|tifffile")  # the table says what matters
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names that the terminal's encoding lacks
+    sys.exit(main())

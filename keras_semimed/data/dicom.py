@@ -1,0 +1,133 @@
+"""DICOM files of one frame, as ultrasound and endoscopy make them, to pixels; reads with pydicom."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from keras_semimed.data.pixels import Picture, Refusal, check_size
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+# pydicom's decoders turn the last two, which belong to JPEG 2000, into RGB.
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+PALETTE = "PALETTE COLOR"
+# Their data unpack without a bound, before the header can be looked at.
+_DEFLATED = (b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.8.1")
+_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.91")
+
+
+def is_dicom(content: bytes) -> bool:
+    """Tells by the mark after the preamble whether this is the beginning of a DICOM file."""
+    return content[128:132] == b"DICM"
+
+
+def read_image(content: bytes) -> Picture:
+    """Decodes the frame as it is meant to be shown.
+
+    Rescale slope and intercept, modality and VOI lookup tables, the first window and the photometric interpretation
+    are applied. Without a window, black and white are the ends of the stored bits.
+
+    Raises:
+        Refusal: If the file holds no picture, several frames or a kind of pixels that is not read.
+        ImportError: If pydicom is missing.
+    """
+    from pydicom.pixels import apply_color_lut
+
+    header, pixels = _read(content)
+    lossy = str(header.file_meta.TransferSyntaxUID) in _LOSSY
+    if pixels.ndim == 3:
+        if pixels.dtype != np.uint8:
+            return Picture(pixels, (0, 2**header.BitsStored - 1), lossy=lossy)
+        return Picture(pixels, lossy=lossy)
+    if header.PhotometricInterpretation == PALETTE:
+        colours = apply_color_lut(pixels, header)
+        return Picture((colours >> 8).astype("uint8") if colours.dtype == np.uint16 else colours[..., :3], lossy=lossy)
+    return _shown(pixels, header)._replace(lossy=lossy)
+
+
+def read_values(content: bytes) -> Picture:
+    """Decodes the frame to the values that are stored, `(H, W)`, or to RGB: what a mask is read as.
+
+    Raises:
+        Refusal: As in `read_image`.
+        ImportError: If pydicom is missing.
+    """
+    header, pixels = _read(content)
+    return Picture(pixels, lossy=str(header.file_meta.TransferSyntaxUID) in _LOSSY)
+
+
+def _read(content: bytes) -> tuple[Any, np.ndarray]:
+    """The data set and its single frame, colour as RGB."""
+    try:
+        import pydicom
+    except ImportError as error:
+        raise ImportError("reading DICOM needs pydicom: pip install 'keras-semimed[dicom]'") from error
+    if any(uid in content[:4096] for uid in _DEFLATED):
+        raise Refusal("it is a deflated DICOM file, which is not read; save it without that compression")
+    header = pydicom.dcmread(io.BytesIO(content))
+    if "PixelData" not in header:
+        raise Refusal(f"this DICOM file (modality {header.get('Modality', 'unknown')}) holds no pixel data")
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames != 1:
+        raise Refusal(f"this DICOM file holds {frames} frames; only single frames are read: export the frame to use")
+    if header.PhotometricInterpretation not in (*GREY, *COLOUR, PALETTE):
+        raise Refusal(
+            f"the photometric interpretation {header.PhotometricInterpretation!r} is not read; "
+            f"save it as {GREY[1]} or {COLOUR[0]}"
+        )
+    check_size(int(header.Columns), int(header.Rows))
+    pixels = np.squeeze(pydicom.pixels.pixel_array(header))
+    if pixels.shape[:2] != (header.Rows, header.Columns):
+        pixels = pixels.reshape(header.Rows, header.Columns, *((3,) if header.SamplesPerPixel == 3 else ()))
+    return header, pixels
+
+
+def _shown(pixels: np.ndarray, header: Any) -> Picture:
+    """Grey values as a screen shows them."""
+    from pydicom.pixels import apply_modality_lut, apply_voi
+
+    values = np.asarray(apply_modality_lut(pixels, header), "float32")
+    if "VOILUTSequence" in header:
+        table = header.VOILUTSequence[0]
+        limits = (0.0, float(2 ** int(table.LUTDescriptor[2]) - 1))
+        values = np.asarray(apply_voi(apply_modality_lut(pixels, header), header), "float32")
+    elif header.get("WindowWidth") is not None:
+        values, limits = _windowed(values, header), (0.0, 1.0)
+    else:
+        limits = _stored_limits(header)
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        values = limits[0] + limits[1] - values
+    if "VOILUTSequence" in header or header.get("WindowWidth") is not None or header.BitsStored <= 8:
+        # The scale is certain, so that a dark image is simply dark.
+        scaled = np.clip((values - limits[0]) / (limits[1] - limits[0]), 0, 1)
+        return Picture(np.rint(scaled * 255).astype("uint8"))
+    return Picture(values, limits)
+
+
+def _windowed(values: np.ndarray, header: Any) -> np.ndarray:
+    """The first window, to 0..1, by the functions of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3."""
+    centre, width = (float(np.atleast_1d(header[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
+    function = header.get("VOILUTFunction") or "LINEAR"
+    if width < 1 and function == "LINEAR" or width <= 0:
+        raise Refusal(f"its window is {width:g} wide, which means nothing; correct the header")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(-4 * (values - centre) / width))
+    if function == "LINEAR_EXACT":
+        return np.clip((values - centre) / width + 0.5, 0, 1)
+    if width == 1:
+        return (values > centre - 0.5).astype("float32")
+    return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
+
+
+def _stored_limits(header: Any) -> tuple[float, float]:
+    """What the least and the greatest value that the stored bits can hold stand for."""
+    from pydicom.pixels import apply_modality_lut
+
+    if "ModalityLUTSequence" in header:
+        return 0.0, float(2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
+    bits = int(header.BitsStored)
+    ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.PixelRepresentation else (0, 2**bits - 1)
+    low, high = sorted(float(value) for value in apply_modality_lut(np.array(ends), header))
+    return low, high

@@ -1,0 +1,196 @@
+"""Which files of a folder are images and which belong together, and what is wrong before any is decoded."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from keras_semimed.data.dicom import is_dicom
+from keras_semimed.data.folder_labels import Row, read_labels
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+_LITTER = ("thumbs.db", "desktop.ini", "__macosx")
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image and what the folder says about it."""
+
+    name: str
+    """The stem of the file, in the composed form of Unicode."""
+    image: Path
+    mask: Path | None = None
+    label: str | None = None
+    group: str | None = None
+
+
+@dataclass
+class FolderFiles:
+    """The images of a folder by part, and every problem that keeps it from being read.
+
+    A problem is the exception that says it; its message begins with the file.
+    """
+
+    path: Path
+    labeled: list[ImageFile] = field(default_factory=list)
+    unlabeled: list[ImageFile] = field(default_factory=list)
+    test: list[ImageFile] = field(default_factory=list)
+    problems: list[Exception] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    """Files that are neither images nor what an operating system leaves behind."""
+
+    def parts(self) -> dict[str, list[ImageFile]]:
+        """Returns the images by the name of their part."""
+        return {"labeled": self.labeled, "unlabeled": self.unlabeled, "test": self.test}
+
+
+def find_files(path: str | Path) -> FolderFiles:
+    """Looks through `labeled/`, `unlabeled/`, `test/` and `labels.csv` of a folder.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} is no folder; give the one that holds labeled/ and unlabeled/")
+    files = FolderFiles(path)
+    files.labeled = _pairs(files, "labeled", required=True)
+    files.unlabeled = [ImageFile(_stem(file), file) for file in _images(files, "unlabeled", required=True)]
+    files.test = _pairs(files, "test", required=False)
+    _add_labels(files)
+    return files
+
+
+def _pairs(files: FolderFiles, part: str, required: bool) -> list[ImageFile]:
+    """The images of `part/images`, each with its mask where `part/masks` exists."""
+    if not required and not os.path.lexists(files.path / part):
+        return []
+    images = _images(files, f"{part}/images", required=True)
+    if not os.path.lexists(files.path / part / "masks"):
+        return [ImageFile(_stem(file), file) for file in images]
+    folder = files.path / part / "masks"
+    masks = {_stem(file): file for file in _images(files, f"{part}/masks", required=False)}
+    pairs = [ImageFile(_stem(file), file, masks.pop(_stem(file), None)) for file in images]
+    for pair in pairs:
+        if pair.mask is None:
+            problem = f"{pair.image}: the image has no mask; expected {folder / pair.name}.png"
+            files.problems.append(FileNotFoundError(problem))
+    for mask in masks.values():
+        files.problems.append(FileNotFoundError(f"{mask}: the mask has no image in {files.path / part / 'images'}"))
+    return [pair for pair in pairs if pair.mask is not None]
+
+
+def _images(files: FolderFiles, part: str, required: bool) -> list[Path]:
+    """The image files directly in a folder, sorted; of two with one stem only the first."""
+    folder = files.path / part
+    if not folder.is_dir():
+        files.problems.append(FileNotFoundError(f"{folder} is missing; put the images there"))
+        return []
+    if not _inside(folder, files.path):
+        files.problems.append(ValueError(f"{folder}: is a link out of {files.path}; put the files there themselves"))
+        return []
+    found: dict[str, Path] = {}
+    problems = len(files.problems)
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith(".") or file.name.lower() in _LITTER:
+            continue
+        if (problem := _unfit(file, files.path)) is not None:
+            files.problems.append(ValueError(f"{printable(file)}: {problem}"))
+        elif not _is_image(file):
+            files.skipped.append(file)
+        elif _stem(file) in found:
+            problem = f"{file}: {found[_stem(file)].name} beside it has the same name but for the suffix; rename one"
+            files.problems.append(ValueError(problem))
+        else:
+            found[_stem(file)] = file
+    if required and not found and len(files.problems) == problems:
+        problem = f"{folder} holds no image (PNG, JPEG, TIFF, BMP or DICOM); put the images there"
+        files.problems.append(FileNotFoundError(problem))
+    return list(found.values())
+
+
+def _unfit(file: Path, root: Path) -> str | None:
+    """Why something in an image folder cannot be an image file of it; None if it may be one."""
+    if printable(file) != str(file):
+        return "its name is not valid UTF-8; rename it"
+    if file.is_symlink() and not file.exists():
+        return "is a link to nothing; remove it"
+    if not _inside(file, root):
+        return f"is a link out of {root}; put the file there itself"
+    if file.is_dir():
+        return "is a folder; put its images into the folder above"
+    return None if file.is_file() else "is no ordinary file; remove it"
+
+
+def _inside(file: Path, root: Path) -> bool:
+    try:
+        return file.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        return False
+
+
+def _is_image(file: Path) -> bool:
+    """By the suffix, or, as DICOM files often have none, by the mark of DICOM."""
+    if file.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with file.open("rb") as stream:
+            return is_dicom(stream.read(132))
+    except OSError:
+        return False
+
+
+def _stem(file: Path) -> str:
+    # The last number of a DICOM identifier is no suffix.
+    stem = file.stem if file.suffix.lower() in SUFFIXES else file.name
+    return unicodedata.normalize("NFC", stem)
+
+
+def printable(file: Path) -> str:
+    """Returns a path as text that any terminal takes, bytes that are no UTF-8 escaped."""
+    return str(file).encode("utf-8", "backslashreplace").decode()
+
+
+def _add_labels(files: FolderFiles) -> None:
+    """Adds the rows of `labels.csv` to the images, or what is wrong with them to the problems."""
+    file = files.path / "labels.csv"
+    if os.path.lexists(file):
+        try:
+            if not _inside(file, files.path):
+                raise ValueError(f"{file}: is a link out of {files.path}; put the file there itself")
+            rows = read_labels(file)
+        except (ValueError, OSError) as error:
+            files.problems.append(error)
+            return
+        _assign(files, file, rows)
+        return
+    for part, images in (("labeled", files.labeled), ("test", files.test)):
+        if images and images[0].mask is None and not os.path.lexists(files.path / part / "masks"):
+            files.problems.append(
+                FileNotFoundError(f"{files.path} has neither {part}/masks nor labels.csv; give at least one of them")
+            )
+
+
+def _assign(files: FolderFiles, file: Path, rows: dict[str, Row]) -> None:
+    """Gives every image its row, found by its path in the folder or by its bare name; a labelled one goes first."""
+    taken: set[str] = set()
+    for part, images in (("labeled", files.labeled), ("test", files.test), ("unlabeled", files.unlabeled)):
+        for index, image in enumerate(images):
+            inner = unicodedata.normalize("NFC", image.image.relative_to(files.path).as_posix())
+            key = inner if inner in rows else inner.rpartition("/")[2]
+            if key in taken and part == "test":
+                problem = f"{file}: {key!r} is in labeled and in test; write paths, such as {inner!r}"
+                files.problems.append(ValueError(problem))
+            elif key in rows and key not in taken:
+                taken.add(key)
+                images[index] = replace(image, label=rows[key].label or None, group=rows[key].group)
+        wanted = part == "labeled" or (part == "test" and any(image.label is not None for image in images))
+        missing = [image.image.name for image in images if image.label is None]
+        if wanted and missing:
+            problem = f"no row for {missing[0]!r}" + (f" and {len(missing) - 1} others" if len(missing) > 1 else "")
+            files.problems.append(ValueError(f"{file}: {problem}; give every image of {part}/images one row"))
+    extra = sorted(rows.keys() - taken)
+    if extra:
+        files.problems.append(ValueError(f"{file}: a row for {extra[0]!r}, which is not an image; remove it"))
