@@ -14,13 +14,20 @@ from recipes.experiment import Data, Experiment, load_one
 from recipes.hermes_arguments import HERMES_ARGUMENTS, SHARED_ARGUMENTS, HermesSettings
 from recipes.resolve import batch_and_epoch
 
-DATA_SETS = {"busi": "busi", "phantom": "phantom_ultrasound"}
+PHANTOM = "phantom_ultrasound"
 
 
 class HermesExperiment(Experiment[HermesSettings]):
-    """Hermes, its control and the supervised baseline on one ultrasound data set."""
+    """Hermes, its control and the supervised baseline on one ultrasound data set.
 
-    name = "hermes_busi"
+    Args:
+        settings: The flags.
+        name: Name of the recipe.
+    """
+
+    def __init__(self, settings: HermesSettings, name: str = "hermes_busi"):
+        super().__init__(settings)
+        self.name = name
 
     def check(self) -> None:
         """Refuses an image size that the networks cannot take."""
@@ -31,7 +38,7 @@ class HermesExperiment(Experiment[HermesSettings]):
 
     def load(self) -> Data:
         """Reads and splits the images."""
-        return load_one(self.settings, DATA_SETS[self.settings.data])
+        return load_one(self.settings, PHANTOM if self.settings.data == "phantom" else self.settings.data)
 
     def resolve(self, unlabeled_images: int) -> HermesSettings:
         """Fills in what the preset and the method decide."""

@@ -67,12 +67,12 @@ HERMES_ARGUMENTS = (
 class HermesSettings(Settings):
     """Everything a run of Hermes or of its baselines depends on."""
 
-    data: str = flag("data", "busi", "data set", choices=("busi", "phantom"))
+    data: str = flag("data", "busi", "data set", choices=("busi", "udiat", "bus_bra", "phantom"))
     labeled: int = flag("data", 72, "number of labelled training images", int)
     split: str = flag(
         "data",
         "paper",
-        "7:3 at random within each class, or with near-duplicates never on two sides",
+        "7:3 at random within each class, or with near-duplicates (bus_bra: patients) never on two sides",
         choices=("paper", "leak_safe"),
     )
     method: str = flag(

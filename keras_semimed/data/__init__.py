@@ -5,6 +5,7 @@ from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervise
 from keras_semimed.data.cards import describe
 from keras_semimed.data.duplicates import near_duplicate_groups
 from keras_semimed.data.folder import Folder, from_folder, read_folder
+from keras_semimed.data.folds import fold_split, k_fold_splits
 from keras_semimed.data.joining import concatenate, separate
 from keras_semimed.data.loading import load, load_image_set
 from keras_semimed.data.named_splits import split_image_set
@@ -21,8 +22,10 @@ __all__ = [
     "as_tf_data",
     "concatenate",
     "describe",
+    "fold_split",
     "from_arrays",
     "from_folder",
+    "k_fold_splits",
     "leak_safe_split",
     "load",
     "load_image_set",

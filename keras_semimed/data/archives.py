@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -34,6 +35,39 @@ class FileTree:
             return
         with zipfile.ZipFile(self.path) as archive:
             yield lambda member: archive.open(self.root + member)
+
+    def has(self, member: str) -> bool:
+        """Returns whether there is such a file."""
+        if self.path.is_dir():
+            return (self.path / member).is_file()
+        with zipfile.ZipFile(self.path) as archive:
+            return self.root + member in archive.namelist()
+
+    def read(self, member: str, how_to_get: str) -> bytes:
+        """Returns the content of a file.
+
+        Raises:
+            FileNotFoundError: If there is no such file; the message ends in `how_to_get`.
+            ValueError: If the zip is damaged there.
+        """
+        if not self.has(member):
+            raise FileNotFoundError(f"{self.name(member)} is missing; {how_to_get}")
+        try:
+            with self.opened() as open_member, open_member(member) as file:
+                return file.read()
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{self.name(member)}: cannot be unpacked ({error}); download it again") from error
+
+    def read_text(self, member: str, how_to_get: str) -> str:
+        """Returns the content of a text file in UTF-8; errors as `read`.
+
+        Raises:
+            ValueError: If it is no such text.
+        """
+        try:
+            return self.read(member, how_to_get).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.name(member)}: not a text file in UTF-8 ({error}); replace the file") from error
 
     def fingerprint(self, members: Sequence[str]) -> str:
         """Returns a hash of the names and sizes of `members`, the same for a folder and its zip."""

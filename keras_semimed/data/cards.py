@@ -29,6 +29,16 @@ class Card(NamedTuple):
         return len(self.mask_names)
 
 
+SPLIT_MEANINGS = {
+    "paper": "7:3 at random within each class, as in the Hermes paper; images of one group lie on both sides",
+    "leak_safe": "the same sizes with every group (patient or near-duplicates) on one side",
+    "random": "at random, 7:3 unless `test` says otherwise; images of one group lie on both sides",
+    "pranet": "PraNet's lists, with the labelled images of the LoCo experiments at 10, 30 and 50 %",
+    "official": "the authors' 880 training and 120 test images",
+    "sequence_safe": "at random with every sequence on one side",
+}
+"""What the named splits of `load` are."""
+
 CARDS = {
     "busi": Card(
         title="BUSI: breast ultrasound images",
@@ -41,10 +51,45 @@ CARDS = {
         licence="CC BY 4.0 (article), CC0 (Kaggle copy); check at the source",
         source="download Dataset_BUSI_with_GT (Kaggle: aryashah2k/breast-ultrasound-images-dataset) and give the zip "
         "or the extracted folder as manual_dir",
-        caution="no patient ids and many near-duplicates, some of them across classes: use split='leak_safe'; "
-        "calipers and text are burnt in",
+        caution="no patient ids and many near-duplicates, some of them across classes (benign (433) and malignant "
+        "(145) are one file): use split='leak_safe', which misses some; 17 images have two or three masks, here "
+        "joined; calipers and text are burnt in",
         citation="Al-Dhabyani W, Gomaa M, Khaled H, Fahmy A. Dataset of breast ultrasound images. Data in Brief 28 "
         "(2020) 104863. doi:10.1016/j.dib.2019.104863",
+    ),
+    "bus_bra": Card(
+        title="BUS-BRA: breast ultrasound images with BI-RADS categories",
+        class_names=("benign", "malignant"),
+        study_classes=("benign", "malignant"),
+        mask_names=("background", "lesion"),
+        splits=("paper", "leak_safe", "random"),
+        content="1,875 images of 1,064 patients (National Institute of Cancer, Rio de Janeiro): 1,268 benign, 607 "
+        "malignant, proven by biopsy; BI-RADS 2: 562, 3: 463, 4: 693, 5: 157; four scanners",
+        licence="its own, permissive (LICENSE.txt in the archive); citing the article is a condition",
+        source="download BUSBRA.zip (doi.org/10.5281/zenodo.8231412) and give the zip or the extracted folder as "
+        "manual_dir; a part of the images will do",
+        caution="two views of one lesion are two images: use split='leak_safe', whose groups are patients, or the "
+        "published folds (BusBraSource.folds with fold_split); the fold files' own validation columns part the views "
+        "of 642 patients; widths and heights in the table are wrong for four images; side, age and logo are burnt in",
+        citation="Gomez-Flores W, Gregorio-Calas MJ, de Albuquerque Pereira WC. BUS-BRA: A breast ultrasound dataset "
+        "for assessing computer-aided diagnosis systems. Medical Physics 51(4) (2024) 3110-3123. doi:10.1002/mp.16812",
+    ),
+    "udiat": Card(
+        title="UDIAT: breast ultrasound images, Dataset B",
+        class_names=("benign", "malignant"),
+        study_classes=("benign", "malignant"),
+        mask_names=("background", "lesion"),
+        splits=("paper", "leak_safe", "random"),
+        content="163 images (UDIAT Diagnostic Centre, Sabadell): 109 benign and 54 malignant as papers on "
+        "semi-supervised learning count, 110 and 53 as others do; the list beside the images decides",
+        licence="an agreement signed with the authors: research only",
+        source="the authors send it on request (helward.mmu.ac.uk/STAFF/M.Yap/dataset.php: sign the agreement for "
+        "Breast Ultrasound Dataset B); give the zip or the folder with original, GT and DatasetB.xlsx as manual_dir",
+        caution="no patient ids: groups are near-duplicates; a test part of about 49 images gives wide intervals; the "
+        "reader was tested on made files in this layout, not on the images",
+        citation="Yap MH, Pons G, Marti J, Ganau S, Sentis M, Zwiggelaar R, Davison AK, Marti R. Automated breast "
+        "ultrasound lesions detection using convolutional neural networks. IEEE Journal of Biomedical and Health "
+        "Informatics 22(4) (2018) 1218-1226. doi:10.1109/JBHI.2017.2731873",
     ),
     "phantom_ultrasound": Card(
         title="Ultrasound phantoms: made images for tests and demonstrations",
@@ -118,7 +163,7 @@ def card(name: str) -> Card:
 
 
 def describe(name: str) -> None:
-    """Prints a short data card: classes, splits, content, licence, source, cautions and citation.
+    """Prints a short data card: classes, what its splits mean, counts, licence, source, known flaws and citation.
 
     Args:
         name: Name of a data set, e.g. `"busi"`.
@@ -130,6 +175,7 @@ def describe(name: str) -> None:
     print(f"{facts.title} ({name})")
     print(f"  classes   {', '.join(facts.class_names) or 'none, masks only'}")
     print(f"  masks     {', '.join(f'{value} {name}' for value, name in enumerate(facts.mask_names))}")
-    print(f"  splits    {', '.join(facts.splits)}")
+    for split in facts.splits:
+        print(f"  split     {split}: {SPLIT_MEANINGS[split]}")
     for key in ("content", "licence", "source", "caution", "citation"):
         print(f"  {key:<9} {getattr(facts, key)}")

@@ -8,13 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_semimed.data.bus_bra import BusBraSource
 from keras_semimed.data.busi import BusiSource
 from keras_semimed.data.cvc_clinicdb import CvcClinicDbSource
 from keras_semimed.data.kvasir_seg import KvasirSegSource
 from keras_semimed.data.pairs import PairSource
 from keras_semimed.data.progress import progress
+from keras_semimed.data.udiat import UdiatSource
 
-PAIR_SOURCES: dict[str, type[PairSource]] = {"kvasir_seg": KvasirSegSource, "cvc_clinicdb": CvcClinicDbSource}
+PAIR_SOURCES: dict[str, type[PairSource]] = {
+    "bus_bra": BusBraSource,
+    "cvc_clinicdb": CvcClinicDbSource,
+    "kvasir_seg": KvasirSegSource,
+    "udiat": UdiatSource,
+}
 PHANTOMS = 400
 ENDOSCOPY_PHANTOMS = 300
 PHANTOM_SIZE = 128
@@ -58,13 +65,13 @@ def fingerprint(name: str, manual_dir: str | Path) -> str | None:
 
 
 def pair_examples(source: PairSource) -> Iterator[Example]:
-    """Yields the images of a set of images and masks without image classes.
+    """Yields the images of a set of images with one mask each.
 
     Raises:
         ValueError: If a file is damaged or an image and its mask do not fit together.
     """
     for item in source:
-        yield Example(item.name, item.image, item.mask, None, source.group(item.name))
+        yield Example(item.name, item.image, item.mask, source.label(item.name), source.group(item.name))
 
 
 def phantom_examples() -> Iterator[Example]:

@@ -19,7 +19,22 @@ class Layout(NamedTuple):
     images: str
     masks: str
     file: re.Pattern[str]
-    """Matches the names of the files that belong to the set; group 1 is the name of the image."""
+    """Matches the names of the files that belong to the set, behind their prefix; group 1 names the image."""
+    prefixes: tuple[str, str] = ("", "")
+    """What the file names of images and of masks begin with."""
+
+    def name(self, folder: str, file: str) -> str | None:
+        """Returns the name of the image that a file of a folder belongs to; None if it belongs to none."""
+        prefix = self.prefixes[folder == self.masks]
+        match = self.file.fullmatch(file.removeprefix(prefix)) if file.startswith(prefix) else None
+        return None if match is None else self.prefixes[0] + match[1]
+
+    def other(self, folder: str, file: str) -> str:
+        """Returns the path of the mask that belongs to an image file, or of the image that belongs to a mask file."""
+        image, mask = self.prefixes
+        if folder == self.images:
+            return f"{self.masks}/{mask}{file.removeprefix(image)}"
+        return f"{self.images}/{image}{file.removeprefix(mask)}"
 
 
 class Pair(NamedTuple):
@@ -64,6 +79,8 @@ class PairSource:
     TITLE: ClassVar[str]
     HOW_TO_GET: ClassVar[str]
     LAYOUTS: ClassVar[tuple[Layout, ...]]
+    TABLES: ClassVar[tuple[str, ...]] = ()
+    """Further files, beside the folders, that the set is read from."""
 
     def __init__(self, path: str | Path):
         path = Path(path)
@@ -83,11 +100,16 @@ class PairSource:
 
     def fingerprint(self) -> str:
         """Returns a hash of the names and sizes of all files, the same for a folder and its zip."""
-        return self._tree.fingerprint([member for files in self.files for member in (files.image, files.mask)])
+        members = [member for files in self.files for member in (files.image, files.mask)]
+        return self._tree.fingerprint([*members, *self.TABLES])
 
     def group(self, name: str) -> str:
         """Returns the group of an image: what must stay on one side of a split."""
         return name
+
+    def label(self, name: str) -> int | None:
+        """Returns the class of an image; None where the set has masks only."""
+        return None
 
     def _read(self, files: PairFiles, open_member: Callable[[str], IO[bytes]]) -> Pair:
         with open_member(files.image) as file:
@@ -124,7 +146,7 @@ class PairSource:
         members: dict[_Place, list[str]] = {}
         for name in names:
             for order, layout in enumerate(self.LAYOUTS):
-                if len(name.parts) > 1 and name.parts[-2] in layout[:2] and layout.file.fullmatch(name.name):
+                if len(name.parts) > 1 and name.parts[-2] in layout[:2] and layout.name(*name.parts[-2:]):
                     place = _Place(len(name.parts), order, "/".join((*name.parts[:-2], "")))
                     members.setdefault(place, []).append("/".join(name.parts[-2:]))
         return members
@@ -157,20 +179,20 @@ def _pair(members: list[str], layout: Layout, tree: FileTree) -> list[PairFiles]
     masks: dict[str, str] = {}
     for member in sorted(members):
         folder, _, file = member.partition("/")
-        match = layout.file.fullmatch(file)
-        assert match is not None  # chosen by it
-        paths, name = images if folder == layout.images else masks, match[1]
+        name = layout.name(folder, file)
+        assert name is not None  # chosen by it
+        paths = images if folder == layout.images else masks
         if name in paths:
             raise ValueError(f"{tree.name(member)} and {tree.name(paths[name])} have one name; keep one of them")
         paths[name] = member
-    for found, others, kind, folder in ((images, masks, "mask", layout.masks), (masks, images, "image", layout.images)):
+    for found, others, kind in ((images, masks, "mask"), (masks, images, "image")):
         alone = sorted(found.keys() - others.keys())
         if alone:
             other = "image" if kind == "mask" else "mask"
             more = f" ({len(alone)} such files)" if len(alone) > 1 else ""
             raise ValueError(
                 f"{tree.name(found[alone[0]])}: the {other} has no {kind}{more}; "
-                f"expected {folder}/{PurePosixPath(found[alone[0]]).name}"
+                f"expected {layout.other(*found[alone[0]].split('/'))}"
             )
     names = sorted(images, key=lambda name: (len(name), name))  # 2 before 10
     return [PairFiles(name, images[name], masks[name]) for name in names]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,14 +133,24 @@ def leak_safe_split(
     Raises:
         ValueError: As `paper_split`.
     """
-    _check_arguments(names, labels, groups, test_fraction, validation_fraction)
+    check_arguments(names, labels, groups, test_fraction, validation_fraction)
     classes = dict(zip(names, labels, strict=True))
-    members: dict[str, list[str]] = {}
-    for name, group in sorted(zip(names, groups, strict=True)):
-        members.setdefault(group, []).append(name)
-
+    members = members_of(names, groups)
     test = _take_groups(members.values(), classes, seed, "test", test_fraction)
-    train = [group for group in members.values() if group[0] not in test]
+    return split_rest(members.values(), classes, test, seed, labeled, validation_fraction, balanced)
+
+
+def split_rest(
+    groups: Iterable[list[str]],
+    classes: Mapping[str, int],
+    test: set[str],
+    seed: int,
+    labeled: int | float,
+    validation_fraction: float,
+    balanced: bool,
+) -> Split:
+    """The split of `groups` of names, each with its class, whose test part is `test`; other arguments as above."""
+    train = [group for group in groups if group[0] not in test]
     validation = _take_groups(train, classes, seed, "validation", validation_fraction)
     rest = [name for group in train for name in group if name not in validation]
     wanted = count_of(labeled, sum(len(group) for group in train), "labeled")
@@ -201,9 +211,17 @@ def count_of(value: int | float, whole: int, argument: str) -> int:
     return count
 
 
+def members_of(names: Sequence[str], groups: Sequence[str]) -> dict[str, list[str]]:
+    """The names of each group, sorted."""
+    members: dict[str, list[str]] = {}
+    for name, group in sorted(zip(names, groups, strict=True)):
+        members.setdefault(group, []).append(name)
+    return members
+
+
 def cut_validation(names: Sequence[str], seed: int, count: int) -> set[str]:
     """The first `count` of `names` in the order of a seed."""
-    return set(sorted(names, key=lambda name: _hash(seed, "validation", name))[:count])
+    return set(sorted(names, key=lambda name: hashed(seed, "validation", name))[:count])
 
 
 def take_labeled(names: Sequence[str], seed: int, labeled: int | float, train: int) -> set[str]:
@@ -211,9 +229,9 @@ def take_labeled(names: Sequence[str], seed: int, labeled: int | float, train: i
     return _choose_labeled(list(names), dict.fromkeys(names, 0), seed, count_of(labeled, train, "labeled"), False)
 
 
-def _take_groups(groups, classes: dict[str, int], seed: int, purpose: str, fraction: float) -> set[str]:
+def _take_groups(groups, classes: Mapping[str, int], seed: int, purpose: str, fraction: float) -> set[str]:
     """Names of the groups, in hashed order, that still fit into the rounded fraction of each class."""
-    groups = sorted(groups, key=lambda group: _hash(seed, purpose, group[0]))
+    groups = sorted(groups, key=lambda group: hashed(seed, purpose, group[0]))
     counts = Counter(classes[name] for group in groups for name in group)
     room = {label: int(fraction * count + 0.5) for label, count in counts.items()}
     taken: set[str] = set()
@@ -226,13 +244,13 @@ def _take_groups(groups, classes: dict[str, int], seed: int, purpose: str, fract
     return taken
 
 
-def _choose_labeled(names: list[str], classes: dict[str, int], seed: int, count: int, balanced: bool) -> set[str]:
+def _choose_labeled(names: list[str], classes: Mapping[str, int], seed: int, count: int, balanced: bool) -> set[str]:
     """The first `count` of one fixed order of `names`, so that smaller labelled parts lie in larger ones.
 
     The order starts with one image a class and then keeps the classes in proportion (or balanced).
     """
     by_class: dict[int, list[str]] = {}
-    for name in sorted(names, key=lambda name: _hash(seed, "labeled", name)):
+    for name in sorted(names, key=lambda name: hashed(seed, "labeled", name)):
         by_class.setdefault(classes[name], []).append(name)
     if count > len(names):
         raise ValueError(f"labeled={count}, but only {len(names)} training images can be labelled; ask for fewer")
@@ -247,11 +265,13 @@ def _choose_labeled(names: list[str], classes: dict[str, int], seed: int, count:
     return {name for *_, name in sorted(order)[:count]}
 
 
-def _hash(seed: int, purpose: str, name: str) -> str:
+def hashed(seed: int, purpose: str, name: str) -> str:
+    """What puts names into the order of a seed, the same everywhere; another purpose gives another order."""
     return hashlib.sha256(f"{seed}/{purpose}/{name}".encode()).hexdigest()
 
 
-def _check_arguments(names, labels, groups, test_fraction: float, validation_fraction: float) -> None:
+def check_arguments(names, labels, groups, test_fraction: float, validation_fraction: float) -> None:
+    """Raises ValueError unless each name is there once, with a label and a group, and fractions are fractions."""
     if not len(names) == len(labels) == len(groups):
         raise ValueError(f"names, labels and groups differ in length: {len(names)}, {len(labels)}, {len(groups)}")
     if len(set(names)) != len(names):

@@ -1,6 +1,8 @@
 """From a name to batches, with and without TensorFlow."""
 
 import ast
+import importlib.util
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from keras_semimed.data.cards import CARDS
 BUILDERS = Path(__file__).resolve().parents[2] / "datasets"
 DUMMY = BUILDERS / "busi" / "dummy_data"
 POLYPS = {name: BUILDERS / name / "dummy_data" for name in ("kvasir_seg", "cvc_clinicdb")}
+SETS = {**POLYPS, "udiat": BUILDERS / "udiat" / "dummy_data", "bus_bra": BUILDERS / "bus_bra" / "dummy_data"}
 
 
 @pytest.fixture
@@ -43,10 +46,10 @@ def assert_equal_sets(a, b):
         np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
 
 
-@pytest.mark.parametrize("name, count", [("kvasir_seg", 3), ("cvc_clinicdb", 4)])
-def test_polyps_are_read_alike_with_and_without_tensorflow(needs_tensorflow, monkeypatch, tmp_path, name, count):
-    through_tfds = data.load_image_set(name, 16, manual_dir=POLYPS[name], data_dir=tmp_path / "prepared")
-    archive = shutil.make_archive(str(tmp_path / name), "zip", POLYPS[name])
+@pytest.mark.parametrize("name, count", [("kvasir_seg", 3), ("cvc_clinicdb", 4), ("udiat", 4), ("bus_bra", 5)])
+def test_sets_are_read_alike_with_and_without_tensorflow(needs_tensorflow, monkeypatch, tmp_path, name, count):
+    through_tfds = data.load_image_set(name, 16, manual_dir=SETS[name], data_dir=tmp_path / "prepared")
+    archive = shutil.make_archive(str(tmp_path / name), "zip", SETS[name])
     again = data.load_image_set(name, 16, manual_dir=archive, data_dir=tmp_path / "prepared")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     direct = data.load_image_set(name, 16, manual_dir=archive)
@@ -222,7 +225,10 @@ def test_phantoms_are_those_of_the_builder(needs_tensorflow):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"name": "bus"}, "no data set is called 'bus'; known are busi, cvc_clinicdb, kvasir_seg, phantom_endoscopy"),
+        (
+            {"name": "bus"},
+            "no data set is called 'bus'; known are bus_bra, busi, cvc_clinicdb, kvasir_seg, phantom_endoscopy",
+        ),
         ({"split": "official"}, "split must be 'paper', 'leak_safe', 'random' or a Split for phantom_ultrasound"),
         ({"name": "phantom_endoscopy"}, "split must be 'random' or a Split for phantom_endoscopy, got 'paper'"),
         ({"name": "kvasir_seg"}, "split must be 'pranet', 'official', 'random' or a Split"),
@@ -246,10 +252,28 @@ def test_describe_prints_a_card(capsys):
         assert word in text
     data.describe("cvc_clinicdb")
     text = capsys.readouterr().out
-    for word in ("none, masks only", "0 background, 1 polyp", "pranet, sequence_safe", "29 sequences", "no commercial"):
+    for word in (
+        "none, masks only",
+        "0 background, 1 polyp",
+        "sequence_safe: at random with every sequence on one side",
+        "29 sequences",
+        "no commercial",
+    ):
         assert word in text
     with pytest.raises(ValueError, match="no data set is called 'none'"):
         data.describe("none")
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_every_card_says_what_its_splits_are_and_what_is_wrong(name, capsys):
+    data.describe(name)
+    text = capsys.readouterr().out
+    for split in CARDS[name].splits:
+        assert re.search(rf"^  split     {split}: \w+", text, re.M)
+    for key in ("content", "licence", "source", "caution", "citation"):
+        assert re.search(rf"^  {key} +\S+", text, re.M)
+    builder = importlib.util.find_spec(f"keras_semimed.data.builders.{name}") is not None
+    assert builder and (BUILDERS / name / "CITATIONS.bib").is_file()
 
 
 def test_importing_the_package_does_not_import_tensorflow():
