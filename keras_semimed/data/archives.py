@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from keras_semimed.data.pixels import MAX_BYTES
+
+MAX_UNPACKED = 2**30  # bytes that are fine from a zip of any size
+MAX_RATIO = 100
 
 
 class FileTree:
@@ -29,12 +36,26 @@ class FileTree:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Callable[[str], IO[bytes]]]:
-        """Gives a function that opens a member; a zip stays open meanwhile."""
+        """Gives a function that opens a member; a zip stays open meanwhile.
+
+        That function raises ValueError, naming the member, where a zip does not let it be read.
+        """
         if self.path.is_dir():
             yield lambda member: (self.path / member).open("rb")
             return
         with zipfile.ZipFile(self.path) as archive:
-            yield lambda member: archive.open(self.root + member)
+            yield lambda member: self._open(archive, member)
+
+    def _open(self, archive: zipfile.ZipFile, member: str) -> IO[bytes]:
+        try:
+            size = archive.getinfo(self.root + member).file_size
+            if size > MAX_BYTES:
+                raise ValueError(
+                    f"{self.name(member)}: unpacks to {size / 2**20:.0f} MiB, more than any image; remove it"
+                )
+            return archive.open(self.root + member)
+        except (KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:  # encrypted ones among them
+            raise ValueError(f"{self.name(member)}: cannot be unpacked ({error}); make the zip anew") from error
 
     def has(self, member: str) -> bool:
         """Returns whether there is such a file."""
@@ -55,7 +76,7 @@ class FileTree:
         try:
             with self.opened() as open_member, open_member(member) as file:
                 return file.read()
-        except (zipfile.BadZipFile, zlib.error) as error:
+        except (EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{self.name(member)}: cannot be unpacked ({error}); download it again") from error
 
     def read_text(self, member: str, how_to_get: str) -> str:
@@ -80,29 +101,41 @@ class FileTree:
 
 
 def zip_names(path: Path) -> list[PurePosixPath]:
-    """Returns the members of a zip without what macOS adds.
+    """Returns the members of a zip without what macOS adds; nothing is unpacked to disk.
 
     Raises:
-        ValueError: If the zip is damaged.
+        ValueError: If the zip is damaged, a member's name leads out of it, or it unpacks to far more than its size.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return [PurePosixPath(name) for name in archive.namelist() if "__MACOSX" not in name]
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: not a readable zip ({error}); download it again") from error
+            members = archive.infolist()
+    except (ArithmeticError, NotImplementedError, OSError, ValueError, struct.error, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a readable zip; download it again ({error})") from error
+    for member in members:
+        parts = member.filename.replace("\\", "/").split("/")
+        if ".." in parts or parts[0] == "" or parts[0].endswith(":"):
+            raise ValueError(f"{path}: the member {member.filename!r} leads out of the zip; remove it or the zip")
+    total, size = sum(member.file_size for member in members), path.stat().st_size
+    if total > max(MAX_UNPACKED, MAX_RATIO * size):
+        raise ValueError(
+            f"{path}: {size / 2**20:.1f} MiB unpack to {total / 2**30:.1f} GiB, which images never do; remove the zip"
+        )
+    return [PurePosixPath(member.filename) for member in members if "__MACOSX" not in member.filename]
 
 
 def find_zip(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
     """Returns the first zip of a folder for which `holds` is true, or None.
 
     Raises:
-        ValueError: If there is none and a zip of the folder is damaged.
+        ValueError: If there is none and a zip of the folder cannot be read.
     """
-    archives = sorted(folder.glob("*.zip"))
-    for archive in archives:
-        if zipfile.is_zipfile(archive) and holds(archive):
-            return archive
-    damaged = [archive for archive in archives if not zipfile.is_zipfile(archive)]
-    if damaged:
-        raise ValueError(f"{damaged[0]}: not a readable zip; download it again")
+    damaged = None
+    for archive in sorted(folder.glob("*.zip")):
+        try:
+            if holds(archive):
+                return archive
+        except ValueError as error:
+            damaged = damaged or error
+    if damaged is not None:
+        raise damaged
     return None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from keras_semimed.data.arrays import ImageSet, SemiSupervisedBatches
+from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_files
 from keras_semimed.data.images import (
-    kept_area,
     read_image,
     read_pair,
     read_values,
@@ -19,6 +19,7 @@ from keras_semimed.data.images import (
     resize_mask,
     with_channels,
 )
+from keras_semimed.data.letterbox import Letterboxed, letterbox
 from keras_semimed.data.mask_values import FoundValues, Key, MaskValues, found_values, settled
 from keras_semimed.data.parallel import in_parallel
 
@@ -52,7 +53,9 @@ def read_folder(
     intensity_range: tuple[float, float] | None = None,
     keep_aspect: bool = False,
 ) -> Folder:
-    """Reads a folder of PNG, JPEG, TIFF, BMP and single-frame DICOM files into memory and prints what it found.
+    """Reads a folder of PNG, JPEG, TIFF, BMP and single-frame DICOM files and prints what it found.
+
+    The images are kept in memory or, where they are too many, in a temporary file.
 
     The layout is
 
@@ -99,31 +102,14 @@ def read_folder(
     if files.problems:
         raise files.problems[0]
     values = _settle(files, mask_values, num_classes)
-    names = _class_names(files, class_names)
-
-    def read(part: str) -> ImageSet:
-        images = files.parts()[part]
-
-        def one(file: ImageFile) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int, int, int]]:
-            return _read(file, values, image_size, channels, intensity_range, keep_aspect)
-
-        rows = list(in_parallel(one, images, f"reading {part}"))
-        masks = [mask for _, mask, _ in rows if mask is not None]
-        labels = [names.index(image.label) for image in images if part != "unlabeled" and image.label is not None]
-        groups = [image.group for image in images if image.group is not None]
-        return ImageSet(
-            names=[image.name for image in images],
-            images=np.stack([image for image, _, _ in rows]),
-            masks=np.stack(masks) if masks else None,
-            labels=np.array(labels, "int32") if labels else None,
-            groups=groups if len(groups) == len(images) else None,
-            class_names=names if labels else (),
-            num_classes=values.num_classes if masks and values else num_classes or 2,
-            areas=np.array([area for _, _, area in rows], "int32") if keep_aspect else None,
-        )
-
-    test = read("test") if files.test else None
-    folder = Folder(read("labeled"), read("unlabeled"), test, values)
+    reading = _Reading(image_size, channels, intensity_range, keep_aspect, values, _class_names(files, class_names))
+    test = reading.image_set(files.test, "test") if files.test else None
+    folder = Folder(
+        labeled=reading.image_set(files.labeled, "labeled"),
+        unlabeled=reading.image_set([replace(file, label=None) for file in files.unlabeled], "unlabeled"),
+        test=test,
+        mask_values=values,
+    )
     print(_summary(files, folder))
     return folder
 
@@ -168,6 +154,54 @@ def from_folder(
     )
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How the files of a folder are read; the arguments of `read_folder`."""
+
+    image_size: int
+    channels: int
+    intensity_range: tuple[float, float] | None
+    keep_aspect: bool
+    values: MaskValues | None
+    class_names: tuple[str, ...]
+
+    def image_set(self, files: list[ImageFile], part: str) -> ImageSet:
+        """Reads the files of a part and joins them with what is known about them."""
+        stack, masks, areas = Stack(memory_limit("auto")), [], []
+        for image, mask, area in in_parallel(self._one, files, f"reading {part}"):
+            stack.append(image)
+            masks += [] if mask is None else [mask]
+            areas.append(area)
+        labels = [self.class_names.index(file.label) for file in files if file.label is not None]
+        groups = [file.group for file in files if file.group is not None]
+        return ImageSet(
+            names=[file.name for file in files],
+            images=stack.rows(range(len(files))),
+            masks=np.stack(masks) if masks else None,
+            labels=np.array(labels, "int32") if labels else None,
+            groups=groups if len(groups) == len(files) else None,
+            class_names=self.class_names if labels else (),
+            num_classes=self.values.num_classes if self.values is not None else 2,
+            areas=np.stack(areas) if self.keep_aspect else None,
+        )
+
+    def _one(self, file: ImageFile) -> Letterboxed:
+        """The resized image, its resized mask if it has one, and the area that is no padding."""
+        mask = None
+        if file.mask is None or self.values is None:
+            image = read_image(file.image, channels=self.channels, intensity_range=self.intensity_range)
+        else:
+            picture, stored = read_pair(file.image, file.mask, self.intensity_range, self.values.palette_colours)
+            image = with_channels(picture.pixels, self.channels)
+            mask = self.values.classes(stored, str(file.mask))
+        if self.keep_aspect:
+            return letterbox(image, mask, self.image_size)
+        area = np.array([0, 0, self.image_size, self.image_size], "int32")
+        return Letterboxed(
+            resize_image(image, self.image_size), None if mask is None else resize_mask(mask, self.image_size), area
+        )
+
+
 def _settle(files: FolderFiles, declared: Mapping[Key, int] | None, num_classes: int | None) -> MaskValues | None:
     """The rule for the masks of the folder; looks through them unless it is declared."""
     masks = [image.mask for image in (*files.labeled, *files.test) if image.mask is not None]
@@ -179,25 +213,6 @@ def _settle(files: FolderFiles, declared: Mapping[Key, int] | None, num_classes:
 
 def _look(mask: Path) -> FoundValues:
     return found_values(read_values(mask), str(mask))
-
-
-def _read(
-    file: ImageFile,
-    values: MaskValues | None,
-    size: int,
-    channels: int,
-    intensity_range: tuple[float, float] | None,
-    keep_aspect: bool,
-) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int, int, int]]:
-    """The resized image, its resized mask if it has one, and the area that is no padding."""
-    mask = None
-    if file.mask is None or values is None:
-        image = read_image(file.image, channels=channels, intensity_range=intensity_range)
-    else:
-        picture, stored = read_pair(file.image, file.mask, intensity_range, values.palette_colours)
-        image = with_channels(picture.pixels, channels)
-        mask = resize_mask(values.classes(stored, str(file.mask)), size, keep_aspect)
-    return resize_image(image, size, keep_aspect), mask, kept_area(image.shape[:2], size)
 
 
 def _class_names(files: FolderFiles, declared: Sequence[str] | None) -> tuple[str, ...]:

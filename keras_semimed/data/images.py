@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -13,8 +13,6 @@ from PIL import Image
 
 from keras_semimed.data import decoding
 from keras_semimed.data.pixels import Picture, Refusal, to_uint8, upright
-
-IGNORE = 255
 
 
 def read_image(
@@ -58,7 +56,7 @@ def read_grey(file: str | Path | IO[bytes], name: str | None = None) -> np.ndarr
     with named_errors(file, name):
         picture = decoding.decode_image(decoding.read_content(file))
         if picture.pixels.dtype != np.uint8:
-            return np.clip(picture.pixels, 0, IGNORE).astype("uint8")
+            return np.clip(picture.pixels, 0, 255).astype("uint8")
         return with_channels(picture.pixels, 1)[..., 0]
 
 
@@ -133,49 +131,33 @@ def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
 
 
-def resize_image(image: np.ndarray, size: int | tuple[int, int], keep_aspect: bool = False) -> np.ndarray:
-    """Resizes an image, bilinear and antialiased when it shrinks.
+def resize_image(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Resizes an image, bilinear and antialiased when it shrinks; the aspect ratio is not kept.
 
     Args:
         image: `(H, W, 1 or 3)` uint8.
         size: Side of the square result, or `(height, width)`.
-        keep_aspect: Whether to keep the aspect ratio and fill what is left over on both sides with black.
 
     Returns:
         `(height, width, C)` uint8.
     """
     height, width = _height_width(size)
-    if keep_aspect:
-        return _framed(image, size, 0, resize_image)
     pixels = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     resized = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
     return resized.reshape(height, width, image.shape[-1])
 
 
-def kept_area(shape: tuple[int, ...], size: int | tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns where `keep_aspect` puts an image of `(height, width)` in `size`: top, left, bottom, right in pixels."""
-    outer = _height_width(size)
-    scale = min(outer[0] / shape[0], outer[1] / shape[1])
-    height, width = max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
-    top, left = (outer[0] - height) // 2, (outer[1] - width) // 2
-    return top, left, top + height, left + width
-
-
-def resize_mask(mask: np.ndarray, size: int | tuple[int, int], keep_aspect: bool = False) -> np.ndarray:
+def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """Resizes a mask of class indices; each new pixel takes the class that covers most of it.
 
     Args:
         mask: `(H, W)` uint8 class indices; 255 = ignore counts as a class of its own.
         size: Side of the square result, or `(height, width)`.
-        keep_aspect: Whether to keep the aspect ratio and fill what is left over on both sides with 255.
 
     Returns:
-        `(height, width)` uint8 that holds no value that `mask` does not hold, but for the 255 of `keep_aspect`. A tie
-        goes to the smaller value.
+        `(height, width)` uint8 that holds no value that `mask` does not hold. A tie goes to the smaller value.
     """
     height, width = _height_width(size)
-    if keep_aspect:
-        return _framed(mask, size, IGNORE, resize_mask)
     values = np.unique(mask)
     covered = [
         np.asarray(Image.fromarray((mask == value).astype("float32")).resize((width, height), Image.Resampling.BOX))
@@ -213,13 +195,3 @@ def named_errors(file: str | Path | IO[bytes], name: str | None = None) -> Itera
 
 def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
-
-
-def _framed(
-    pixels: np.ndarray, size: int | tuple[int, int], value: int, resize: Callable[..., np.ndarray]
-) -> np.ndarray:
-    """Resizes `(H, W, …)` to its area in `size` and fills the rest with `value`."""
-    top, left, bottom, right = kept_area(pixels.shape[:2], size)
-    result = np.full((*_height_width(size), *pixels.shape[2:]), value, pixels.dtype)
-    result[top:bottom, left:right] = resize(pixels, (bottom - top, right - left))
-    return result
