@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_semimed.data.cache import DiskRows
+
 IGNORE = 255
 
 
@@ -18,7 +20,7 @@ def check_names(names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def check_images(images: np.ndarray, names: Sequence[str], argument: str = "images") -> None:
+def check_images(images: np.ndarray | DiskRows, names: Sequence[str], argument: str = "images") -> None:
     """Raises ValueError unless `images` is a clean `(N, H, W, 1 or 3)` uint8 array with one image a name."""
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(f"{argument} must be (N, H, W, 1 or 3), got shape {images.shape}")
@@ -29,7 +31,7 @@ def check_images(images: np.ndarray, names: Sequence[str], argument: str = "imag
         raise ValueError(f"{argument} must be uint8 in 0..255, got {images.dtype}; convert, or use from_arrays")
 
 
-def check_masks(masks: np.ndarray, images: np.ndarray, names: Sequence[str], num_classes: int) -> None:
+def check_masks(masks: np.ndarray, images: np.ndarray | DiskRows, names: Sequence[str], num_classes: int) -> None:
     """Raises ValueError unless `masks` is `(N, H, W)` uint8, as large as `images`, classes or 255 only."""
     if masks.shape != images.shape[:3]:
         raise ValueError(f"masks must be {images.shape[:3]} as the images are (N, H, W), got shape {masks.shape}")
@@ -63,7 +65,7 @@ def check_labels(labels: np.ndarray, names: Sequence[str], class_names: Sequence
         raise ValueError(f"label of {names[first]!r} is {labels[first]}; expected {known}")
 
 
-def check_areas(areas: np.ndarray, images: np.ndarray, names: Sequence[str]) -> None:
+def check_areas(areas: np.ndarray, images: np.ndarray | DiskRows, names: Sequence[str]) -> None:
     """Raises ValueError unless `areas` is `(N, 4)` int32 with 0 <= top < bottom <= H and 0 <= left < right <= W."""
     if areas.shape != (len(names), 4) or areas.dtype != np.int32:
         raise ValueError(f"areas must be ({len(names)}, 4) int32, got {areas.shape} {areas.dtype}")
@@ -78,7 +80,7 @@ def check_areas(areas: np.ndarray, images: np.ndarray, names: Sequence[str]) -> 
         )
 
 
-def check_finite(images: np.ndarray, names: Sequence[str], argument: str = "images") -> None:
+def check_finite(images: np.ndarray | DiskRows, names: Sequence[str], argument: str = "images") -> None:
     """Raises ValueError naming the first image with NaN or infinity."""
     if np.issubdtype(images.dtype, np.floating):
         for name, image in zip(names, images, strict=True):

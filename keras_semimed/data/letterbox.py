@@ -1,4 +1,4 @@
-"""Resizing that keeps the aspect ratio: the image in the middle, padding around it."""
+"""Fitting an image into a square: stretched, or with its aspect ratio kept and padding around it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_semimed.data.images import resize_image, resize_mask
 IGNORE = 255
 
 
-class Letterboxed(NamedTuple):
+class Fitted(NamedTuple):
     """An image in a square, and where it lies there."""
 
     image: np.ndarray
@@ -22,7 +22,7 @@ class Letterboxed(NamedTuple):
     """`(4,)` int32: top, left, bottom, right of the image in the square, in pixels."""
 
 
-def letterbox(image: np.ndarray, mask: np.ndarray | None, size: int) -> Letterboxed:
+def letterbox(image: np.ndarray, mask: np.ndarray | None, size: int) -> Fitted:
     """Resizes an image and its mask into a square so that the longer side fills it.
 
     Args:
@@ -39,10 +39,16 @@ def letterbox(image: np.ndarray, mask: np.ndarray | None, size: int) -> Letterbo
     square = np.zeros((size, size, image.shape[-1]), "uint8")
     square[inside] = resize_image(image, inner)
     if mask is None:
-        return Letterboxed(square, None, area)
+        return Fitted(square, None, area)
     classes = np.full((size, size), IGNORE, "uint8")
     classes[inside] = resize_mask(mask, inner)
-    return Letterboxed(square, classes, area)
+    return Fitted(square, classes, area)
+
+
+def stretch(image: np.ndarray, mask: np.ndarray | None, size: int) -> Fitted:
+    """Resizes an image and its mask to a square, whatever their aspect ratio; arguments as `letterbox`."""
+    classes = None if mask is None else resize_mask(mask, size)
+    return Fitted(resize_image(image, size), classes, np.array([0, 0, size, size], "int32"))
 
 
 def unletterbox(image: np.ndarray, area: np.ndarray) -> np.ndarray:

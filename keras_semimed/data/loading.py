@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,7 @@ from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervise
 from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.cards import Card, card
 from keras_semimed.data.examples import Example, read_examples
-from keras_semimed.data.images import resize_image, resize_mask
-from keras_semimed.data.letterbox import letterbox
+from keras_semimed.data.letterbox import letterbox, stretch
 from keras_semimed.data.named_splits import check_split, split_image_set
 from keras_semimed.data.splits import Split
 
@@ -130,24 +130,31 @@ def load(
     return train, EvaluationBatches(held_out, batch_size), parts
 
 
+class _Row(NamedTuple):
+    """What is kept of an example beside its pixels."""
+
+    name: str
+    mask: np.ndarray
+    label: int | None
+    group: str
+    area: np.ndarray
+
+
 def _collect(
     examples: Iterable[Example], size: int, facts: Card, classes: Sequence[str], keep_aspect: bool, limit: float
 ) -> ImageSet:
     """Resizes the examples of the wanted classes and keeps them, sorted by name."""
-    rows, stack, areas = [], Stack(limit), []
+    rows, stack = [], Stack(limit)
     for example in examples:
         label = example.label
         if label is not None:
             if facts.class_names[label] not in classes:
                 continue
             label = classes.index(facts.class_names[label])
-        if keep_aspect:
-            image, mask, area = letterbox(example.image, example.mask, size)
-            areas.append(area)
-        else:
-            image, mask = resize_image(example.image, size), resize_mask(example.mask, size)
-        stack.append(image)
-        rows.append(example._replace(image=None, mask=mask, label=label))
+        fitted = (letterbox if keep_aspect else stretch)(example.image, example.mask, size)
+        assert fitted.mask is not None
+        stack.append(fitted.image)
+        rows.append(_Row(example.name, fitted.mask, label, example.group, fitted.area))
     if not rows:
         raise ValueError(f"the data hold no image of the classes {tuple(classes)}")
     order = sorted(range(len(rows)), key=lambda index: rows[index].name)
@@ -162,5 +169,5 @@ def _collect(
         groups=[row.group for row in rows],
         class_names=tuple(classes),
         num_classes=facts.num_classes,
-        areas=np.stack(areas)[order] if keep_aspect else None,
+        areas=np.stack([row.area for row in rows]) if keep_aspect else None,
     )

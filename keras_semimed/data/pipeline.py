@@ -49,14 +49,15 @@ def as_tf_data(batches: SemiSupervisedBatches, strong_policy: Callable[[Any], An
         for step in range(len(batches)):
             yield batches.at(first + step)
 
-    def with_strong(inputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        images = tf.cast(inputs["unlabeled"], "float32")
-        strong = tf.saturate_cast(tf.round(strong_policy(images)), "uint8")
-        return {**inputs, "unlabeled_strong": tf.ensure_shape(strong, inputs["unlabeled"].shape)}, targets
-
     dataset = tf.data.Dataset.from_generator(epoch, output_signature=tuple(specification.values()))
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
     if strong_policy is not None:
+
+        def with_strong(inputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+            strong = tf.round(strong_policy(tf.cast(inputs["unlabeled"], "float32")))
+            strong = tf.ensure_shape(tf.saturate_cast(strong, "uint8"), inputs["unlabeled"].shape)
+            return {**inputs, "unlabeled_strong": strong}, targets
+
         dataset = dataset.map(with_strong, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.prefetch(tf.data.AUTOTUNE)
     dataset.batches = batches

@@ -1,0 +1,121 @@
+"""What near-duplicates on both sides of a split do to BUSI's scores.
+
+    python -m recipes.leakage --manual-dir Dataset_BUSI_with_GT --weights resnet18.npz
+
+Trains supervised classification and segmentation on several draws of the paper-like and of the leak-safe split, with
+one budget, and prints two tables: the scores of both splits, and, on the paper-like draws, those of the test images
+with and without a near-duplicate among the labelled or other training images. Runs that are finished are not repeated.
+Flags that are not listed here go to `recipes.hermes_busi`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_semimed.data import Split, load_image_set
+from keras_semimed.evaluation.files import read_table
+from recipes.console import print_table
+
+SPLITS = ("paper", "leak_safe")
+FIXED = ("--method", "supervised")
+
+
+def run_draws(folder: Path, draws: int, flags: Sequence[str]) -> dict[str, list[Path]]:
+    """Trains what is not finished yet; the run folders of each split."""
+    runs: dict[str, list[Path]] = {}
+    for split in SPLITS:
+        for seed in range(draws):
+            path = folder / f"{split}_{seed}"
+            runs.setdefault(split, []).append(path)
+            if not _finished(path):
+                own = ("--split", split, "--seed", str(seed), "--output", str(path), "--resume")
+                command = [sys.executable, "-m", "recipes.hermes_busi", *FIXED, *flags, *own]
+                subprocess.run(command, check=True)
+    return runs
+
+
+def _finished(path: Path) -> bool:
+    config = path / "config.json"
+    return config.exists() and json.loads(config.read_text(encoding="utf-8")).get("result") is not None
+
+
+def scored_images(path: Path, groups: dict[str, str]) -> list[dict[str, Any]]:
+    """A row a test image: Dice, whether the class is right, and where its near-duplicates are."""
+    split = Split.load(path / "split.txt")
+    labeled = {groups[name] for name in split.labeled}
+    training = labeled | {groups[name] for name in split.train_unlabeled()}
+    rows = []
+    for line in read_table(path / "images.csv"):
+        if line["weights"] != "last":
+            continue
+        group = groups[line["name"]]
+        twin = "labelled" if group in labeled else "unlabelled" if group in training else "none"
+        right = float(line["label"] == line["prediction"])
+        rows.append({"name": line["name"], "dice": float(line["dice"]), "right": right, "twin": twin})
+    return rows
+
+
+def mean_and_interval(rows: Sequence[dict[str, Any]], key: str, samples: int = 2000) -> str:
+    """Mean in per cent with a 95 % bootstrap interval; the rows of one image stay together."""
+    if not rows:
+        return "-"
+    names = {name: index for index, name in enumerate(dict.fromkeys(row["name"] for row in rows))}
+    index = np.array([names[row["name"]] for row in rows])
+    sums = np.bincount(index, [row[key] for row in rows])
+    counts = np.bincount(index)
+    drawn = np.random.default_rng(0).integers(0, len(names), (samples, len(names)))
+    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), [2.5, 97.5])
+    return f"{100 * sums.sum() / counts.sum():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the recipe; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=5, help="draws of each split (default: 5)")
+    parser.add_argument("--output", type=Path, default=Path("runs/leakage"), help="folder (default: runs/leakage)")
+    parser.add_argument("--manual-dir", type=Path, required=True, help="BUSI's folder or zip")
+    parser.add_argument("--data-dir", type=Path, default=None, help="where TFDS keeps prepared data")
+    options, flags = parser.parse_known_args(arguments)
+    places = ["--manual-dir", str(options.manual_dir)]
+    places += [] if options.data_dir is None else ["--data-dir", str(options.data_dir)]
+    try:
+        runs = run_draws(options.output, options.draws, [*places, *flags])
+    except subprocess.CalledProcessError as error:
+        print(f"a training ended with exit code {error.returncode}; see its message above", file=sys.stderr)
+        return 2
+    images = load_image_set("busi", 32, options.manual_dir, options.data_dir, ("benign", "malignant"))
+    groups = dict(zip(images.names, images.groups or images.names, strict=True))
+    scores = {split: [scored_images(path, groups) for path in paths] for split, paths in runs.items()}
+    by_split = []
+    for split, draws in scores.items():
+        means = {key: [100 * np.mean([row[key] for row in rows]) for rows in draws] for key in ("dice", "right")}
+        spread = [f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" for values in means.values()]
+        single = [" ".join(f"{value:.1f}" for value in values) for values in means.values()]
+        by_split.append((split, *spread, *single))
+    print_table(("split", "Dice", "accuracy", "Dice of each draw", "accuracy of each draw"), by_split)
+    rows = [row for draw in scores["paper"] for row in draw]
+    by_twin = [("paper", "all", rows)]
+    for twin in ("labelled", "unlabelled", "none"):
+        by_twin.append(("paper", twin, [row for row in rows if row["twin"] == twin]))
+    by_twin.append(("leak_safe", "all (none has one)", [row for draw in scores["leak_safe"] for row in draw]))
+    print()
+    print_table(
+        ("split", "near-duplicate in training", "test images", "Dice", "accuracy"),
+        [
+            (split, twin, str(len(part)), mean_and_interval(part, "dice"), mean_and_interval(part, "right"))
+            for split, twin, part in by_twin
+        ],
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
