@@ -120,11 +120,11 @@ def _identified(content: bytes) -> Image.Image:
 
 
 def _header(image: Image.Image) -> _Header:
-    orientation = image.getexif().get(_ORIENTATION, 1)
     lossy = image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
     tiles = getattr(image, "tile", [])
     arguments = tiles[0].args if tiles else ""
     rawmode = arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
+    orientation = image.getexif().get(_ORIENTATION, 1)  # last, as it loads a PNG
     return _Header(orientation if orientation in range(2, 9) else 1, lossy, rawmode)
 
 

@@ -33,8 +33,6 @@ def read_image(content: bytes) -> Picture:
         Refusal: If the file holds no picture, several frames or a kind of pixels that is not read.
         ImportError: If pydicom is missing.
     """
-    from pydicom.pixels import apply_color_lut
-
     header, pixels = _read(content)
     lossy = str(header.file_meta.TransferSyntaxUID) in _LOSSY
     if pixels.ndim == 3:
@@ -42,6 +40,8 @@ def read_image(content: bytes) -> Picture:
             return Picture(pixels, (0, 2**header.BitsStored - 1), lossy=lossy)
         return Picture(pixels, lossy=lossy)
     if header.PhotometricInterpretation == PALETTE:
+        from pydicom.pixels import apply_color_lut
+
         colours = apply_color_lut(pixels, header)
         return Picture((colours >> 8).astype("uint8") if colours.dtype == np.uint16 else colours[..., :3], lossy=lossy)
     return _shown(pixels, header)._replace(lossy=lossy)

@@ -15,11 +15,9 @@ from keras_semimed.data.images import (
     read_image,
     read_pair,
     read_values,
-    resize_image,
-    resize_mask,
     with_channels,
 )
-from keras_semimed.data.letterbox import Letterboxed, letterbox
+from keras_semimed.data.letterbox import Fitted, letterbox, stretch
 from keras_semimed.data.mask_values import FoundValues, Key, MaskValues, found_values, settled
 from keras_semimed.data.parallel import in_parallel
 
@@ -185,7 +183,7 @@ class _Reading:
             areas=np.stack(areas) if self.keep_aspect else None,
         )
 
-    def _one(self, file: ImageFile) -> Letterboxed:
+    def _one(self, file: ImageFile) -> Fitted:
         """The resized image, its resized mask if it has one, and the area that is no padding."""
         mask = None
         if file.mask is None or self.values is None:
@@ -194,12 +192,7 @@ class _Reading:
             picture, stored = read_pair(file.image, file.mask, self.intensity_range, self.values.palette_colours)
             image = with_channels(picture.pixels, self.channels)
             mask = self.values.classes(stored, str(file.mask))
-        if self.keep_aspect:
-            return letterbox(image, mask, self.image_size)
-        area = np.array([0, 0, self.image_size, self.image_size], "int32")
-        return Letterboxed(
-            resize_image(image, self.image_size), None if mask is None else resize_mask(mask, self.image_size), area
-        )
+        return (letterbox if self.keep_aspect else stretch)(image, mask, self.image_size)
 
 
 def _settle(files: FolderFiles, declared: Mapping[Key, int] | None, num_classes: int | None) -> MaskValues | None:

@@ -60,18 +60,19 @@ def read_grey(file: str | Path | IO[bytes], name: str | None = None) -> np.ndarr
         return with_channels(picture.pixels, 1)[..., 0]
 
 
-def read_values(file: str | Path, palette_colours: bool = False) -> Picture:
+def read_values(file: str | Path | IO[bytes], name: str | None = None, palette_colours: bool = False) -> Picture:
     """Decodes a mask to the values or colours that it holds, whatever they stand for.
 
     Args:
-        file: Path of the mask.
+        file: Path or open binary file.
+        name: What to call the file in errors; its path by default.
         palette_colours: Whether a coloured palette stands for its colours rather than its indices.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: As in `read_image`, or if a value is no whole number from 0.
     """
-    with named_errors(file):
+    with named_errors(file, name):
         return decoding.decode_values(decoding.read_content(file), palette_colours)
 
 

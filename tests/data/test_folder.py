@@ -1,12 +1,14 @@
 """Reading a plain folder."""
 
+import os
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data import from_folder
+from keras_semimed.data import from_folder, read_folder
+from tests.data.dicom_files import dicom
 
 
 @pytest.fixture
@@ -76,3 +78,126 @@ def test_errors_name_the_file(folder):
     (folder / "unlabeled").mkdir()
     with pytest.raises(FileNotFoundError, match="unlabeled holds no image"):
         from_folder(folder, 8)
+
+
+def save(array, file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array, "uint8")).save(file)
+
+
+def test_a_test_part_groups_and_classes(folder, capsys):
+    save(np.zeros((20, 30)), folder / "test/images/case 0.bmp")
+    save(np.full((20, 30), 255), folder / "test/masks/case 0.png")
+    (folder / "labels.csv").write_text(
+        "file;class;patient\ncase 0.png;healthy;a\ncase 2.png;ill;b\ncase 1.png;ill;a\n"
+        "test/images/case 0.bmp;ill;c\nunlabeled/case 3.png;;d\n",
+        encoding="utf-8-sig",
+    )
+    read = read_folder(folder, 8, class_names=("ill", "healthy"))
+    assert read.class_names == ("ill", "healthy") and list(read.labeled.labels) == [1, 0, 0]
+    assert list(read.labeled.groups) == ["a", "a", "b"] and read.unlabeled.groups is None
+    assert list(read.test.labels) == [0] and list(read.test.groups) == ["c"] and (read.test.masks == 1).all()
+    assert read.unlabeled.labels is None
+    printed = capsys.readouterr().out
+    assert "3 labeled, 4 unlabeled, 1 test" in printed
+    assert "mask values: class indices 0..1" in printed and "0 = ill (2), 1 = healthy (1)" in printed
+    assert from_folder(folder, 8).labeled.class_names == ("healthy", "ill")
+
+    with pytest.raises(ValueError, match=r"case 0.png: its class in labels.csv is 'healthy'; expected .*'ill'"):
+        read_folder(folder, 8, class_names=("ill", "well"))
+
+
+def test_masks_are_read_as_declared(folder):
+    colours = np.zeros((20, 30, 3))
+    colours[:, 15:] = (255, 0, 0)
+    for index in range(3):
+        save(colours, folder / f"labeled/masks/case {index}.png")
+    found = read_folder(folder, 6)
+    np.testing.assert_array_equal(found.labeled.masks[0][0], [0, 0, 0, 1, 1, 1])
+    declared = read_folder(folder, 6, mask_values={(0, 0, 0): 0, (255, 0, 0): 2})
+    assert declared.labeled.num_classes == 3 and set(np.unique(declared.labeled.masks)) == {0, 2}
+    assert str(declared.mask_values) == "(0, 0, 0) -> 0, (255, 0, 0) -> 2"
+
+
+def test_the_aspect_ratio_may_be_kept(folder):
+    read = read_folder(folder, 12, keep_aspect=True)
+    assert (read.labeled.masks[:, :2] == 255).all() and (read.labeled.masks[:, 2:10] < 2).all()
+    assert not read.labeled.images[:, :2].any() and read.labeled.images[:, 2:10].any()
+    np.testing.assert_array_equal(read.unlabeled.areas, [[2, 0, 10, 12]] * 4)
+
+
+def test_all_formats_may_lie_side_by_side(folder):
+    picture = np.random.default_rng(1).integers(0, 256, (20, 30), "uint8")
+    (folder / "unlabeled/1.2.840.7").write_bytes(dicom(picture))  # a DICOM name: no suffix
+    (folder / "unlabeled/1.2.840.8").write_bytes(dicom(255 - picture, "MONOCHROME1"))
+    save(picture, folder / "unlabeled/a.tif")
+    save(picture, folder / "unlabeled/ä.BMP")
+    unlabeled = read_folder(folder, 20).unlabeled
+    index = [list(unlabeled.names).index(name) for name in ("1.2.840.7", "1.2.840.8", "a", "ä")]
+    for other in index[1:]:
+        np.testing.assert_array_equal(unlabeled.images[index[0]], unlabeled.images[other])
+
+
+def test_what_operating_systems_leave_behind_is_skipped(folder):
+    for name in ("._case 0.png", ".DS_Store", "Thumbs.db", "notes.txt"):
+        (folder / "labeled/images" / name).write_bytes(b"\0\1\2")
+    (folder / "unlabeled/__MACOSX").mkdir()
+    assert len(read_folder(folder, 8).labeled) == 3
+
+
+def test_links_folders_and_odd_names_are_refused(folder, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "secret.png"
+    save(np.zeros((4, 4)), outside)
+    strange = folder / "unlabeled/strange.png"
+    (folder / "inside.png").symlink_to(folder / "unlabeled/case 0.png")
+    strange.symlink_to("../inside.png")
+    assert "strange" in read_folder(folder, 8).unlabeled.names
+    for make, message in (
+        (lambda: strange.symlink_to(outside), "strange.png: is a link out of"),
+        (lambda: strange.symlink_to("nowhere.png"), "strange.png: is a link to nothing"),
+        (lambda: strange.symlink_to(strange), "strange.png: is a link to nothing"),
+        (lambda: strange.mkdir(), "strange.png: is a folder"),
+        (lambda: os.mkfifo(strange), "strange.png: is no ordinary file"),
+    ):
+        strange.rmdir() if strange.is_dir() else strange.unlink()
+        make()
+        with pytest.raises(ValueError, match=message):
+            read_folder(folder, 8)
+    strange.unlink()
+    shutil.rmtree(folder / "unlabeled")
+    (folder / "unlabeled").symlink_to(outside.parent)
+    with pytest.raises(ValueError, match="unlabeled: is a link out of"):
+        read_folder(folder, 8)
+
+
+def test_pairs_must_be_unambiguous(folder):
+    save(np.zeros((20, 30)), folder / "labeled/images/case 0.bmp")
+    with pytest.raises(ValueError, match="case 0.png: case 0.bmp beside it has the same name"):
+        read_folder(folder, 8)
+    (folder / "labeled/images/case 0.bmp").unlink()
+    save(np.zeros((20, 30)), folder / "labeled/masks/case 7.png")
+    with pytest.raises(FileNotFoundError, match="case 7.png: the mask has no image"):
+        read_folder(folder, 8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("case 0.png,ill\ncase 0.png,ill\n", "line 3 is a second row for 'case 0.png'"),
+        ("../case 0.png,ill\n", "line 2 names '../case 0.png', which lies outside"),
+        ("case 0.png,ill,extra\n", "line 2 has not as many columns"),
+        ("case 0.png,a\ncase 1.png,a\ncase 2.png,a\nother.png,b\n", "a row for 'other.png', which is not an image"),
+        ("case 0.png,\ncase 1.png,a\ncase 2.png,a\n", "no row for 'case 0.png'"),
+        ('"case 0.png,a\n', "cannot be read as CSV"),
+    ],
+)
+def test_a_wrong_table_is_named(folder, rows, message):
+    (folder / "labels.csv").write_text("file,class\n" + rows)
+    with pytest.raises(ValueError, match=f"labels.csv: {message}"):
+        read_folder(folder, 8)
+
+
+def test_a_table_in_another_encoding_is_named(folder):
+    (folder / "labels.csv").write_bytes("file,class\ncase 0.png,gutartig (groß)\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="labels.csv: not a text file in UTF-8"):
+        read_folder(folder, 8)
