@@ -7,6 +7,7 @@ from keras_semimed.data.duplicates import near_duplicate_groups
 from keras_semimed.data.folder import Folder, from_folder, read_folder
 from keras_semimed.data.folds import fold_split, k_fold_splits
 from keras_semimed.data.joining import concatenate, separate
+from keras_semimed.data.leaks import leak_report
 from keras_semimed.data.loading import load, load_image_set
 from keras_semimed.data.named_splits import split_image_set
 from keras_semimed.data.pipeline import as_tf_data
@@ -26,6 +27,7 @@ __all__ = [
     "from_arrays",
     "from_folder",
     "k_fold_splits",
+    "leak_report",
     "leak_safe_split",
     "load",
     "load_image_set",
