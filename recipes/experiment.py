@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_semimed import backend
 from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, Split, load
+from keras_semimed.data.leaks import leak_report
 from keras_semimed.data.splits import PARTS
 from keras_semimed.evaluation import evaluate_images, save_overlays, summarize
 from keras_semimed.evaluation.files import whole_file, write_table
@@ -118,7 +119,8 @@ def run(experiment: Experiment) -> None:
     description = describe(experiment, data, runtime)
     folder = RunFolder(settings.output, description, settings.resume)
     print_section("configuration", description["configuration"])
-    print_section("split", {**description["split"]["sizes"], "hash": data.split.hash, "scored": data.scored})
+    sizes, hashed = description["split"]["sizes"], data.split.hash
+    print_section("split", {**sizes, "hash": hashed, "scored": data.scored, "leaks": count_leaks(data)})
     if folder.result is None:
         with input_errors():
             model = experiment.build(data.labeled)
@@ -147,6 +149,17 @@ def describe(experiment: Experiment, data: Data, runtime: dict) -> dict:
         "runtime": runtime,
         "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.scored},
     }
+
+
+def count_leaks(data: Data) -> str:
+    """How many pairs of one group (patient, sequence or near-duplicates) lie in training and in the scored part."""
+    parts = (data.labeled, data.unlabeled, data.held_out)
+    if any(part.groups is None for part in parts):
+        return "unknown, the images have no groups"
+    trained_and_scored = Split(tuple(data.labeled.names), tuple(data.unlabeled.names), (), tuple(data.held_out.names))
+    groups = {name: group for part in parts for name, group in zip(part.names, part.groups or (), strict=True)}
+    report = leak_report(trained_and_scored, groups)
+    return f"{len(report.leaks)} pairs, {len(report.twins())} of {len(data.held_out)} scored images"
 
 
 def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
