@@ -1,0 +1,64 @@
+"""Predicts image files, folders of them and DICOM files with a saved model.
+
+    python -m keras_semimed.predict MODEL PATH... --output DIR
+
+MODEL is the `model.keras` of a run or an exported model. DIR gets masks/ (PNG in the image's own size, a palette image
+whose values are the classes), overlays/, predictions.csv (class probabilities, lesion areas and uncertainty) and
+predict.json. A run that was interrupted goes on; files that cannot be read are listed at the end and do not stop the
+others. The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
+
+Research software, not a medical device: its output must not guide the care of a patient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 0, 1 where files could not be read, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(
+        "keras_semimed.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a saved model, *.keras")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of images")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where masks and table go")
+    parser.add_argument("--batch-size", type=int, default=8, help="images a batch (default: %(default)s)")
+    parser.add_argument("--flip", action="store_true", help="average each prediction with that of the mirror image")
+    parser.add_argument("--keep-aspect", action="store_true", help="pad instead of stretching, if training did so")
+    parser.add_argument("--no-overlays", action="store_true", help="write masks and table only")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew where there are predictions already")
+    options = parser.parse_args(arguments)
+    if options.batch_size < 1:
+        parser.error(f"--batch-size must be at least 1, got {options.batch_size}")
+    # Imported late: Keras starts its backend, for which `--help` should not wait.
+    from keras_semimed.prediction import Options, find_images, predict_files
+    from keras_semimed.saved import load_model
+
+    try:
+        images = find_images(options.paths)
+        model = load_model(options.model)
+        start = time.perf_counter()
+        how = Options(options.batch_size, options.flip, options.keep_aspect, not options.no_overlays)
+        report = predict_files(model, images, options.output, how, options.overwrite)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    seconds = time.perf_counter() - start
+    before = f", {report.done_before} were there before" if report.done_before else ""
+    rate = f" ({report.predicted / seconds:.1f} images/s)" if report.predicted else ""
+    print(f"{report.predicted} images predicted in {seconds:.0f} s{rate}{before}; see {options.output}")
+    if report.problems:
+        print(f"{len(report.problems)} files could not be read:")
+        for name, problem in report.problems.items():
+            print(f"  {name}: {problem}")
+    print("Research software, not a medical device.")
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

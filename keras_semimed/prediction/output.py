@@ -1,0 +1,100 @@
+"""The folder that predictions go to: what is there already, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from keras_semimed.evaluation.files import whole_file, write_json
+
+TABLE = "predictions.csv"
+DESCRIPTION = "predict.json"
+# Colours of the classes 0, 1, 2, ... in mask files and overlays: black, then easily told apart.
+COLOURS = ((0, 0, 0), (255, 255, 255), (230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167))
+
+
+class OutputFolder:
+    """Holds masks, overlays and the table of one model; goes on with what an interrupted run left.
+
+    Args:
+        path: The folder.
+        description: What the predictions depend on: model and settings.
+        columns: Columns of the table, `file` first.
+        overwrite: Begin anew where there are predictions already.
+
+    Raises:
+        FileExistsError: If the folder holds predictions of another model or other settings, or files that are not
+            predictions, and `overwrite` is not given.
+    """
+
+    def __init__(self, path: Path, description: Mapping[str, Any], columns: Sequence[str], overwrite: bool = False):
+        self.path = path
+        self.columns = list(columns)
+        record = path / DESCRIPTION
+        if overwrite:
+            (path / TABLE).unlink(missing_ok=True)
+        elif record.exists():
+            _check_same(record, description)
+        elif path.exists() and any(path.iterdir()):
+            raise FileExistsError(
+                f"{path} is not empty and holds no predictions of this command; give another --output or --overwrite"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(record, description)
+        self.done = self._read_table()
+
+    def _read_table(self) -> dict[str, dict[str, str]]:
+        """Rows whose files are there; a line that was cut off when the process died is dropped."""
+        table = self.path / TABLE
+        rows: dict[str, dict[str, str]] = {}
+        if table.exists():
+            text = table.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1].splitlines()
+            has_masks = "mask_uncertainty" in self.columns
+            rows = {r["file"]: r for r in csv.DictReader(whole) if not has_masks or self.mask(r["file"]).exists()}
+        with whole_file(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows.values())
+        return rows
+
+    def mask(self, name: str) -> Path:
+        """Where the mask of an image is."""
+        return self.path / "masks" / f"{name}.png"
+
+    def overlay(self, name: str) -> Path:
+        """Where the overlay of an image is."""
+        return self.path / "overlays" / f"{name}.png"
+
+    def save(self, name: str, mask: np.ndarray | None, overlay: np.ndarray | None, row: Mapping[str, Any]) -> None:
+        """Writes the files of one image, and its row last, so that a row means whole files."""
+        if overlay is not None:
+            _write(Image.fromarray(overlay), self.overlay(name))
+        if mask is not None:
+            picture = Image.fromarray(mask)
+            picture.putpalette([value for colour in COLOURS for value in colour])
+            _write(picture, self.mask(name))
+        with (self.path / TABLE).open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
+
+
+def _write(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        picture.save(temporary, "PNG")
+
+
+def _check_same(record: Path, description: Mapping[str, Any]) -> None:
+    found = json.loads(record.read_text(encoding="utf-8"))
+    for key, value in description.items():
+        if found.get(key) != value:
+            raise FileExistsError(
+                f"{record.parent} holds predictions with {key}={found.get(key)!r}, now it is {value!r}; give another "
+                "--output, or --overwrite"
+            )

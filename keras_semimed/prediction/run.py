@@ -1,0 +1,188 @@
+"""Predicts image files in batches: reads ahead, writes masks, overlays and rows, and goes on after bad files."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_semimed.data.images import read_image
+from keras_semimed.data.letterbox import Fitted, letterbox, stretch, unletterbox
+from keras_semimed.data.progress import progress
+from keras_semimed.prediction.output import COLOURS, OutputFolder
+from keras_semimed.prediction.scores import score_columns, score_prediction
+
+OPACITY = 0.45
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How files are predicted.
+
+    Args:
+        batch_size: Images a batch.
+        flip: Average the predictions of each image and of its mirror image.
+        keep_aspect: Pad instead of stretching to the model's square, for models that were trained so.
+        overlays: Also write each image with its mask painted on.
+    """
+
+    batch_size: int = 8
+    flip: bool = False
+    keep_aspect: bool = False
+    overlays: bool = True
+
+
+class Report(NamedTuple):
+    """What a run did."""
+
+    predicted: int
+    done_before: int
+    problems: dict[str, str]
+    """What is wrong with each file that could not be read."""
+
+
+class _Read(NamedTuple):
+    name: str
+    image: np.ndarray | None
+    fitted: Fitted | None
+    problem: str | None
+
+
+def predict_files(
+    model: keras.Model,
+    images: Mapping[str, Path],
+    output: str | Path,
+    options: Options = Options(),
+    overwrite: bool = False,
+) -> Report:
+    """Predicts image files; a run that was interrupted goes on where it stopped.
+
+    Leaves in `output`: `masks/NAME.png` in the image's own size (a palette image whose values are the classes),
+    `overlays/NAME.png`, `predictions.csv` with a row an image, and `predict.json`, what they were made with.
+
+    Args:
+        model: A model of this package, an exported one, or any Keras model from `(N, S, S, 3)` images in 0..255 to
+            `{"mask": (N, S, S, K), "label": (N, C)}` probabilities, either of them or both.
+        images: Path of each image by its name, see `find_images`.
+        output: Folder; made where it is missing.
+        options: How to predict.
+        overwrite: Begin anew where there are predictions already.
+
+    Returns:
+        How many images were predicted, and what is wrong with those that were not.
+
+    Raises:
+        FileExistsError: If `output` holds something else.
+        ValueError: If the model's input is no square of known size.
+    """
+    size = _input_size(model)
+    shapes = {head: value.shape for head, value in _run(model, np.zeros((1, size, size, 3), "uint8")).items()}
+    classes, labels = (shapes[head][-1] if head in shapes else 0 for head in ("mask", "label"))
+    if classes > len(COLOURS):
+        raise ValueError(f"the model has {classes} mask classes, masks can be written with up to {len(COLOURS)}")
+    settings = {name: value for name, value in dataclasses.asdict(options).items() if name != "batch_size"}
+    description = {"model": _digest(model), "image_size": size, **settings}
+    folder = OutputFolder(Path(output), description, ["file", *score_columns(classes, labels)], overwrite)
+    waiting = {name: file for name, file in images.items() if name not in folder.done}
+    problems: dict[str, str] = {}
+    bar = iter(progress(range(len(waiting)), "predicting", len(waiting)))
+    for batch in _read_ahead(waiting, size, options):
+        problems |= {item.name: item.problem for item in batch if item.problem is not None}
+        good = [item for item in batch if item.problem is None]
+        if good:
+            _predict_batch(model, good, folder, options, size)
+        for _ in batch:
+            next(bar, None)
+    next(bar, None)
+    return Report(len(waiting) - len(problems), len(images) - len(waiting), problems)
+
+
+def _input_size(model: keras.Model) -> int:
+    size = getattr(model, "image_size", None)
+    if size is None:
+        shape = getattr(model, "input_shape", None)
+        size = shape[1] if isinstance(shape, tuple) and len(shape) == 4 and shape[1] == shape[2] else None
+    if size is None:
+        raise ValueError("the model does not take square images of a known size (N, S, S, 3)")
+    return int(size)
+
+
+def _digest(model: keras.Model) -> str:
+    """Tells models apart by their weights."""
+    digest = hashlib.sha256()
+    for variable in getattr(model, "predictor", model).variables:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _run(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    outputs = model.predict_on_batch(images)
+    if not isinstance(outputs, dict) or not outputs.keys() & {"mask", "label"}:
+        raise ValueError("the model gives no dict with 'mask' or 'label' probabilities")
+    return {head: np.asarray(outputs[head], "float32") for head in ("mask", "label") if head in outputs}
+
+
+def _read_ahead(files: Mapping[str, Path], size: int, options: Options) -> Iterator[list[_Read]]:
+    """Batches of read files; the next one is read while the present one is predicted."""
+    names = list(files)
+    batches = [names[start : start + options.batch_size] for start in range(0, len(names), options.batch_size)]
+    fit = letterbox if options.keep_aspect else stretch
+
+    def read(name: str) -> _Read:
+        try:
+            image = read_image(files[name])
+            return _Read(name, image, fit(image, None, size), None)
+        except (ValueError, OSError, ImportError, MemoryError) as error:
+            return _Read(name, None, None, str(error) or type(error).__name__)
+
+    with ThreadPoolExecutor() as pool:
+        ahead: list[list[Future]] = []
+        for batch in batches:
+            ahead.append([pool.submit(read, name) for name in batch])
+            if len(ahead) == 2:
+                yield [future.result() for future in ahead.pop(0)]
+        for futures in ahead:
+            yield [future.result() for future in futures]
+
+
+def _predict_batch(model: keras.Model, batch: list[_Read], folder: OutputFolder, options: Options, size: int) -> None:
+    images = np.zeros((options.batch_size, size, size, 3), "uint8")  # always full: one shape, compiled once
+    for row, item in enumerate(batch):
+        assert item.fitted is not None
+        images[row] = item.fitted.image
+    outputs = _run(model, images)
+    if options.flip:
+        mirrored = _run(model, images[:, :, ::-1])
+        if "mask" in mirrored:
+            mirrored["mask"] = mirrored["mask"][:, :, ::-1]
+        outputs = {head: (value + mirrored[head]) / 2 for head, value in outputs.items()}
+    for row, item in enumerate(batch):
+        assert item.image is not None and item.fitted is not None
+        probabilities = outputs["label"][row] if "label" in outputs else None
+        small = unletterbox(outputs["mask"][row], item.fitted.area) if "mask" in outputs else None
+        mask = None if small is None else _enlarged(small, item.image.shape[:2]).argmax(-1).astype("uint8")
+        scores = score_prediction(small, mask, probabilities)
+        overlay = _painted(item.image, mask) if options.overlays and mask is not None else None
+        folder.save(item.name, mask, overlay, {"file": item.name, **scores})
+
+
+def _enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear resizing of each class' map to `(height, width)`."""
+    maps = [Image.fromarray(np.ascontiguousarray(values)) for values in np.moveaxis(probabilities, -1, 0)]
+    return np.stack([np.asarray(map_.resize(size[::-1], Image.Resampling.BILINEAR)) for map_ in maps], axis=-1)
+
+
+def _painted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image with the classes painted on; two classes in green, as in this package's other pictures."""
+    colours = np.array(COLOURS if mask.max() > 1 else ((0, 0, 0), (0, 255, 0)), "float64")
+    painted = image.astype("float64")
+    lesion = mask > 0
+    painted[lesion] = (1 - OPACITY) * painted[lesion] + OPACITY * colours[mask[lesion]]
+    return np.rint(painted).astype("uint8")

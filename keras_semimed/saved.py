@@ -1,0 +1,31 @@
+"""Loading saved models of this package."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import keras
+
+
+def load_model(path: str | Path) -> keras.Model:
+    """Loads a `.keras` file that a recipe saved or `export` made, without its optimizer.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no Keras model, or a damaged one.
+    """
+    import keras_semimed.models  # noqa: F401  registers what a saved model is made of
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give the .keras file of a saved model")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no Keras model, or was cut off; give a whole .keras file")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (TypeError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from error

@@ -1,0 +1,156 @@
+"""Prediction of files: masks in the images' own size, resuming, bad files, refusals."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_semimed.predict import main
+from keras_semimed.prediction import Options, find_images, predict_files
+from keras_semimed.prediction.scores import score_prediction
+
+
+class Thresholds(keras.Model):
+    """Lesion where red is above 128; the image class is that of the top left pixel."""
+
+    image_size = 32
+
+    def call(self, images):
+        red = keras.ops.cast(images[..., :1], "float32") / 255
+        return {
+            "mask": keras.ops.concatenate([1 - red, red], -1),
+            "label": keras.ops.concatenate([1 - red, red], -1)[:, 0, 0],
+        }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    images = tmp_path / "images"
+    (images / "below").mkdir(parents=True)
+    for name, (height, width) in {
+        "wide.png": (20, 60),
+        "below/tall.jpg": (50, 30),
+        "below/square.bmp": (32, 32),
+    }.items():
+        pixels = np.zeros((height, width, 3), "uint8")
+        pixels[: height // 2] = 255
+        Image.fromarray(pixels).save(images / name)
+    (images / "broken.png").write_bytes(b"\x89PNG nothing more")
+    (images / ".hidden.png").write_bytes(b"")
+    (images / "notes.txt").write_text("no image")
+    return images
+
+
+def rows(output):
+    with (output / "predictions.csv").open(newline="") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def test_masks_overlays_and_table(folder, tmp_path):
+    images, output = find_images([folder]), tmp_path / "out"
+    assert set(images) == {"wide.png", "below/tall.jpg", "below/square.bmp", "broken.png"}
+    report = predict_files(Thresholds(), images, output, Options(batch_size=2))
+    assert report.predicted == 3 and list(report.problems) == ["broken.png"]
+    assert "broken.png" in report.problems["broken.png"]
+    for name, size in {"wide.png": (20, 60), "below/tall.jpg": (50, 30), "below/square.bmp": (32, 32)}.items():
+        mask = np.asarray(Image.open(output / "masks" / f"{name}.png"))
+        assert mask.shape == size and set(np.unique(mask)) == {0, 1}
+        assert abs((mask == 1).mean() - 0.5) < 0.04 and mask[0].all()
+        assert np.asarray(Image.open(output / "overlays" / f"{name}.png")).shape == (*size, 3)
+        row = rows(output)[name]
+        assert int(row["area_class_1"]) == mask.sum() and row["regions_class_1"] == "1"
+        assert row["prediction"] == "1" and float(row["probability_1"]) == pytest.approx(1, abs=1e-3)
+        assert float(row["mask_uncertainty"]) < 0.1
+
+
+def test_interrupted_run_goes_on_and_ends_as_one_in_a_go(folder, tmp_path, monkeypatch):
+    from keras_semimed.prediction.output import OutputFolder
+
+    images, (whole, halves) = find_images([folder]), (tmp_path / "whole", tmp_path / "halves")
+    predict_files(Thresholds(), images, whole, Options(1))
+    save, count = OutputFolder.save, iter(range(9))
+    monkeypatch.setattr(OutputFolder, "save", lambda *args: save(*args) if next(count) < 1 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predict_files(Thresholds(), images, halves, Options(1))
+    monkeypatch.undo()
+    with (halves / "predictions.csv").open("a") as table:
+        table.write("below/tall.jpg,1,0.2")  # the process died while it wrote this line
+    report = predict_files(Thresholds(), images, halves, Options(2))
+    assert report.done_before == 1 and report.predicted == 2
+    assert rows(halves) == rows(whole)
+    files = [sorted(p.relative_to(out).as_posix() for p in out.rglob("*.png")) for out in (whole, halves)]
+    assert files[0] == files[1] and len(files[0]) == 6
+    for name in files[0]:
+        assert (whole / name).read_bytes() == (halves / name).read_bytes()
+
+
+def test_nothing_is_overwritten_unasked(folder, tmp_path):
+    images, output = find_images([folder]), tmp_path / "out"
+    predict_files(Thresholds(), images, output)
+    before = (output / "masks" / "wide.png.png").stat().st_mtime_ns
+    assert predict_files(Thresholds(), images, output).predicted == 0
+    with pytest.raises(FileExistsError, match="flip=False, now it is True"):
+        predict_files(Thresholds(), images, output, Options(flip=True))
+    assert (output / "masks" / "wide.png.png").stat().st_mtime_ns == before
+    assert predict_files(Thresholds(), images, output, Options(flip=True), overwrite=True).predicted == 3
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="not empty"):
+        predict_files(Thresholds(), images, other)
+    assert [file.name for file in other.iterdir()] == ["thesis.txt"]
+
+
+def test_flips_and_padding_leave_a_pixelwise_model_alone(folder, tmp_path):
+    images = find_images([folder])
+    for index, options in enumerate((Options(), Options(flip=True), Options(keep_aspect=True))):
+        predict_files(Thresholds(), images, tmp_path / str(index), options)
+    masks = [np.asarray(Image.open(tmp_path / str(index) / "masks" / "wide.png.png")) for index in range(3)]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert (masks[0] != masks[2]).mean() < 0.05
+
+
+def test_scores_of_a_made_case():
+    mask = np.zeros((6, 6), "uint8")
+    mask[0, 0] = mask[1, 1] = mask[4:, 4:] = 1
+    probabilities = np.full((3, 3, 2), 0.5)
+    scores = score_prediction(probabilities, mask, np.array([0.25, 0.75]))
+    assert scores["area_class_1"] == 6 and scores["share_class_1"] == pytest.approx(6 / 36, abs=1e-6)
+    assert scores["regions_class_1"] == 2 and scores["mask_uncertainty"] == 1 and scores["prediction"] == 1
+    entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75)) / np.log(2)
+    assert scores["label_uncertainty"] == pytest.approx(entropy, abs=1e-6)
+
+
+def test_same_names_of_two_folders_stay_apart(folder, tmp_path):
+    names = find_images([folder, folder / "below"])
+    assert "below/tall.jpg" in names and "tall.jpg" in names
+    again = find_images([folder / "below", folder / "below"])
+    assert len(again) == 4 and len(set(again.values())) == 2
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        find_images([tmp_path / "nowhere"])
+
+
+def test_command_reports_what_is_wrong(folder, tmp_path, capsys):
+    model = tmp_path / "model.keras"
+    model.write_bytes(b"PK no zip")
+    assert main([str(model), str(folder), "--output", str(tmp_path / "out")]) == 2
+    assert "model.keras is no Keras model" in capsys.readouterr().err
+    assert main([str(tmp_path / "none.keras"), str(folder), "--output", str(tmp_path / "out")]) == 2
+    assert "none.keras does not exist" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    inputs = keras.Input((16, 16, 3))
+    keras.Model(inputs, {"mask": keras.layers.Conv2D(2, 1, activation="softmax")(inputs)}).save(tmp_path / "ok.keras")
+    assert main([str(tmp_path / "ok.keras"), str(folder), "--output", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().out
+    assert "3 images predicted" in said and "1 files could not be read" in said and "broken.png" in said
+
+
+def test_classifier_alone(folder, tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    label = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, {"label": label})
+    for expected in (3, 0):
+        assert predict_files(model, find_images([folder]), tmp_path / "out").predicted == expected
+    assert list(rows(tmp_path / "out")["wide.png"])[-2:] == ["probability_2", "label_uncertainty"]
+    assert not (tmp_path / "out" / "masks").exists()
