@@ -32,8 +32,8 @@ def score_prediction(
     Returns:
         `prediction` (class index), `probability_0`, ... and `label_uncertainty`; for each lesion class `area_class_1`
         (pixels of the image), `share_class_1` (of the image's area) and `regions_class_1` (separate ones; pixels that
-        touch at a corner are one); and `mask_uncertainty`. An uncertainty is the entropy divided by its maximum, so 0 is certain and 1 is a coin
-        toss; the mask's is its mean over the pixels.
+        touch at a corner are one); and `mask_uncertainty`. An uncertainty is the entropy divided by its maximum: 0 is
+        certain, 1 is a coin toss; the mask's is its mean over the pixels.
     """
     scores: dict[str, Any] = {}
     if label_probabilities is not None:
