@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 # Where a run reads and writes, and how it was asked for: no part of what makes two runs the same experiment.
-NOT_CONFIGURATION = ("manual_dir", "cvc_dir", "data_dir", "output", "resume", "demo")
+NOT_CONFIGURATION = (
+    *("manual_dir", "cvc_dir", "data_dir", "output", "resume", "demo"),
+    # What only looks on, neither.
+    *("tensorboard", "threshold_figure", "panels"),
+)
 
 
 def weights_or_none(text: str) -> str | None:
@@ -124,6 +128,13 @@ class Settings:
     )
     output: Path = flag("output", Path("runs/run"), "folder of the run", Path)
     resume: bool = switch("output", "go on from the last finished epoch of the run in --output, if there is one")
+    tensorboard: bool = switch("output", "also log to TensorBoard, into OUTPUT/tensorboard")
+    threshold_figure: bool = switch(
+        "output", "draw thresholds and shares of pseudo-labels used into thresholds.png after each epoch"
+    )
+    panels: int | None = flag(
+        "output", None, "draw the predictions on the same 4 unlabelled images every so many epochs into panels/", int
+    )
     demo: bool = switch(
         "output", "phantoms, a small encoder, small images: minutes on two cores; flags that are given still apply"
     )

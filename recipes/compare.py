@@ -219,7 +219,7 @@ def _run(options: argparse.Namespace) -> None:
     if baseline not in groups:
         raise RecipeError(f"--baseline {baseline!r} is none of the groups {', '.join(groups)}")
     table = compare(groups, baseline)
-    notes = []
+    notes: list[str] = []
     if options.published:
         runs = [run for group in groups.values() for run in group]
         rows, notes = published_rows(options.published, runs)

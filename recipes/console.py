@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_semimed.evaluation.masks import NSD
@@ -12,8 +12,10 @@ from keras_semimed.evaluation.tables import EXPLANATION, markdown, titles
 
 NOTICE = "Research software, not a medical device: its output must not guide the care of a patient."
 # The result's columns.
-COLUMNS = ("dice", "iou", "miou_with_background", "miou_foreground", NSD, "missed_lesions", "accuracy")
-COLUMNS += ("balanced_accuracy", "auroc")
+COLUMNS = (
+    *("dice", "iou", "miou_with_background", "miou_foreground", NSD, "missed_lesions"),
+    *("accuracy", "balanced_accuracy", "auroc"),
+)
 
 
 class RecipeError(Exception):
@@ -48,6 +50,11 @@ def print_section(title: str, values: Mapping[str, Any]) -> None:
     print(f"{title}\n" + "".join(f"  {name:<{width}}  {_shown(value)}\n" for name, value in values.items()), flush=True)
 
 
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a Markdown table with aligned columns."""
+    print(markdown(header, rows))
+
+
 def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
     """Prints the scores of each set of weights.
 
@@ -59,7 +66,7 @@ def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
     print(f"\nresult on the {part} part ({images:.0f} images; mean ± standard deviation over images)")
     columns = titles(dict.fromkeys(key for scores in result.values() for key in scores), COLUMNS)
     rows = [(name, *(_score(scores, key) for key in columns)) for name, scores in result.items()]
-    print(markdown(("weights", *columns.values()), rows))
+    print_table(("weights", *columns.values()), rows)
     if "missed_lesions" in columns:
         print(EXPLANATION)
 

@@ -9,22 +9,24 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import keras
-import numpy as np
 
 from keras_semimed import backend
 from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, Split, load
 from keras_semimed.data.leaks import leak_report
 from keras_semimed.data.splits import PARTS
-from keras_semimed.evaluation import evaluate_images, save_overlays, summarize
+from keras_semimed.evaluation import evaluate_images, report, save_overlays, summarize
+from keras_semimed.evaluation.cases import Cases, collect_cases
+from keras_semimed.evaluation.embeddings import collect_embeddings
 from keras_semimed.evaluation.files import whole_file, write_table
 from keras_semimed.evaluation.images import Row
+from keras_semimed.evaluation.report import CASES, EMBEDDINGS, NAME
 from keras_semimed.models import SemiSupervisedModel
 from recipes.arguments import Settings
 from recipes.console import NOTICE, RecipeError, input_errors, print_result, print_section
+from recipes.observers import observers
 from recipes.resolve import check, configuration
 from recipes.run_folder import RunFolder, RunRecord
 
-OVERLAYS = 6
 SURFACE_TOLERANCE = 2.0  # pixels at --image-size
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -128,11 +130,13 @@ def run(experiment: Experiment) -> None:
                 start_from(settings.start_from, model, data.split)
         train(model, experiment, data, folder)
         score(model, experiment, data, folder)
+    if not (folder.path / NAME).exists():
+        report(folder.path)
     print_result(folder.content["result"], data.scored)
     cost = folder.content["cost"]
     memory = "unknown" if cost["peak_memory_mib"] is None else f"{cost['peak_memory_mib']} MiB"
     print(f"\ntraining {cost['training_seconds']:.0f} s, peak memory of the process {memory}")
-    print(f"files in {settings.output}\n{NOTICE}")
+    print(f"files in {settings.output}, to begin with {NAME}\n{NOTICE}")
 
 
 def describe(experiment: Experiment, data: Data, runtime: dict) -> dict:
@@ -202,7 +206,8 @@ def train(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder
         epochs=settings.steps // settings.epoch_steps,
         initial_epoch=done,
         shuffle=False,
-        callbacks=[RunRecord(folder, done)],
+        # The record comes last: when it has noted an epoch, the others have done theirs.
+        callbacks=[*observers(settings, data.unlabeled, folder.path), RunRecord(folder, done)],
         # Without a terminal, one line an epoch instead of one a step.
         verbose=1 if sys.stdout.isatty() else 2,
     )
@@ -224,7 +229,7 @@ def score(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder
             result[f"{weights}, {group}"] = summarize([row for row in rows if groups[row["name"]] == group])
         table += [{"name": row["name"], "weights": weights, **row} for row in rows]
     write_table(folder.path / "images.csv", table)
-    draw_cases(model, data.held_out, rows, folder)
+    keep_for_the_report(model, data.held_out, rows, folder)
     folder.save_model(model)
     cost = {
         "training_seconds": folder.seconds,
@@ -234,24 +239,29 @@ def score(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder
     folder.finish(result=result, cost=cost)
 
 
-def draw_cases(model: SemiSupervisedModel, images: ImageSet, rows: list[Row], folder: RunFolder) -> None:
-    """Pictures from the worst to the best Dice in equal steps of rank, for the weights that `rows` belong to."""
-    if images.masks is None or "dice" not in rows[0]:
+def keep_for_the_report(model: SemiSupervisedModel, images: ImageSet, rows: list[Row], folder: RunFolder) -> None:
+    """Pictures of the worst, median and best cases and embeddings, for the weights that `rows` belong to."""
+    size = EvaluationBatches(images).batch_size
+    cases = collect_cases(model, images.images, images.masks, rows, images.class_names, size)
+    if cases is not None:
+        cases.save(folder.path / CASES)
+        draw_cases(cases, rows, folder.path / "overlays")
+    found = collect_embeddings(model, images.images, images.masks, images.labels, images.class_names, size)
+    if found is not None:
+        found.save(folder.path / EMBEDDINGS)
+
+
+def draw_cases(cases: Cases, rows: list[Row], folder: Path) -> None:
+    """One file a case."""
+    if cases.truths is None or cases.predictions is None:
         return
-    order = np.argsort([row["dice"] for row in rows], kind="stable")
-    chosen = [int(index) for index in order[np.linspace(0, len(order) - 1, min(OVERLAYS, len(order))).astype(int)]]
-    # As many images as in the evaluation's batches, so that nothing is compiled again.
-    filled = np.resize(chosen, min(EvaluationBatches(images).batch_size, len(images)))
-    masks = np.asarray(model.predict_on_batch(images.images[filled])["mask"]).argmax(-1)
+    by_name = {row["name"]: row for row in rows}
     captions = []
-    for index in chosen:
-        row, classes = rows[index], images.class_names
+    for name in cases.names:
+        row, classes = by_name[name], cases.class_names
         label = f", {classes[row['label']]}, predicted {classes[row['prediction']]}" if "prediction" in row else ""
-        captions.append(f"{row['name']}: Dice {row['dice']:.2f}{label}")
-    names = [rows[index]["name"] for index in chosen]
-    save_overlays(
-        folder.path / "overlays", images.images[chosen], images.masks[chosen], masks[: len(chosen)], names, captions
-    )
+        captions.append(f"{name}: Dice {row['dice']:.2f}{label}")
+    save_overlays(folder, cases.images, cases.truths, cases.predictions, cases.names, captions)
 
 
 def peak_memory_mib() -> int | None:

@@ -18,7 +18,7 @@ def check(settings: Settings) -> None:
     Raises:
         RecipeError: If a number is out of range, a name unknown or a path missing; the message names the flag.
     """
-    for name in ("steps", "batch_size", "labeled_batch_size", "epoch_steps"):
+    for name in ("steps", "batch_size", "labeled_batch_size", "epoch_steps", "panels"):
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise RecipeError(f"--{name.replace('_', '-')} must be at least 1, got {value}")

@@ -1,5 +1,6 @@
 """Callbacks that observe a training; what changes state is part of the compiled step."""
 
+from keras_semimed.callbacks.prediction_panels import PredictionPanels
 from keras_semimed.callbacks.threshold_monitor import ThresholdMonitor
 
-__all__ = ["ThresholdMonitor"]
+__all__ = ["PredictionPanels", "ThresholdMonitor"]

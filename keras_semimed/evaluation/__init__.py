@@ -10,6 +10,7 @@ from keras_semimed.evaluation.contrast_figures import (
 from keras_semimed.evaluation.figures import overlay, save_overlays
 from keras_semimed.evaluation.images import evaluate_images
 from keras_semimed.evaluation.published_results import published_results
+from keras_semimed.evaluation.report import report
 from keras_semimed.evaluation.summary import summarize
 from keras_semimed.evaluation.threshold_figure import save_threshold_figure
 
@@ -21,6 +22,7 @@ __all__ = [
     "paired_bootstrap",
     "paired_scores",
     "published_results",
+    "report",
     "save_boundary_figure",
     "save_class_similarity",
     "save_overlays",

@@ -35,7 +35,7 @@ def overlay(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, opacit
             f"image {np.shape(image)[:2]}, truth {np.shape(truth)} and prediction {np.shape(prediction)} must have one "
             "height and width"
         )
-    painted = _rgb(image).astype("float64")
+    painted = rgb(image).astype("float64")
     true = (truth > 0) & (truth != 255)
     predicted = prediction > 0
     for region, colour in ((true & ~predicted, RED), (predicted & ~true, GREEN), (true & predicted, YELLOW)):
@@ -84,7 +84,7 @@ def save_overlays(
 def _draw(figure: Any, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
     nothing = np.zeros_like(truth)
     panels = {
-        "image": _rgb(image),
+        "image": rgb(image),
         "truth": overlay(image, truth, nothing),
         "prediction": overlay(image, nothing, prediction),
         "red truth, green prediction, yellow both": overlay(image, truth, prediction),
@@ -95,7 +95,8 @@ def _draw(figure: Any, image: np.ndarray, truth: np.ndarray, prediction: np.ndar
         axis.set_axis_off()
 
 
-def _rgb(image: np.ndarray) -> np.ndarray:
+def rgb(image: np.ndarray) -> np.ndarray:
+    """An image `(H, W)`, `(H, W, 1)` or `(H, W, 3)` in 0..255 as `(H, W, 3)` uint8."""
     image = np.asarray(image)
     image = image[..., None] if image.ndim == 2 else image
     return np.clip(np.broadcast_to(image, (*image.shape[:2], 3)), 0, 255).astype("uint8")

@@ -70,7 +70,7 @@ def statistics(rows: Sequence[Row], weights: np.ndarray) -> dict[str, np.ndarray
 def _intervals(rows: Sequence[Row], samples: int, seed: int) -> dict[str, float]:
     """95 % intervals of sets of as many images, drawn with replacement."""
     weights = resampled(len(rows), samples, seed)
-    found = {}
+    found: dict[str, float] = {}
     for key, values in statistics(rows, weights).items():
         values = values[~np.isnan(values)]
         if len(values):

@@ -86,8 +86,7 @@ def threshold_figure(
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for axis, names in ((left, thresholds), (right, shares)):
-        for name in names:
-            axis.plot(epochs, history[name], marker="." if len(epochs) <= 30 else "", **_look(name, class_names))
+        draw_curves(axis, epochs, {name: history[name] for name in names}, class_names)
     if fixed is not None:
         left.axhline(fixed, color="black", linestyle="--", linewidth=1, label=f"fixed, {fixed:g}")
     left.set_title("(a) thresholds", fontsize=10)
@@ -97,6 +96,14 @@ def threshold_figure(
     for axis in (left, right):
         _finish(axis)
     return figure
+
+
+def draw_curves(
+    axis: Any, epochs: Sequence[float], curves: Mapping[str, Sequence[float]], class_names: Sequence[str] | None
+) -> None:
+    """Plots thresholds or shares over the epochs, by their names in the logs, in the looks of Fig. 6."""
+    for name, values in curves.items():
+        axis.plot(epochs, values, marker="." if len(epochs) <= 30 else "", **_look(name, class_names))
 
 
 def _finish(axis: Any) -> None:

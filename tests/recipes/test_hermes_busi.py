@@ -20,6 +20,8 @@ FLAGS = (
     "--data phantom --image-size 32 --labeled 8 --batch-size 2 --steps 4 --epoch-steps 2 --encoder resnet_tiny "
     "--weights none --decoder-filters 8,8,8,8,8 --exchange none --learning-rate 1e-3 --confidence 0.4"
 ).split()
+# They look on: runs with and without them are compared below.
+OBSERVERS = ["--threshold-figure", "--tensorboard", "--panels", "2"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -49,7 +51,7 @@ def one_go(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one_go"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "RunRecord", Kept)
-        assert main([*FLAGS, "--output", str(folder)]) == 0
+        assert main([*FLAGS, *OBSERVERS, "--output", str(folder)]) == 0
     return folder
 
 
@@ -63,7 +65,16 @@ def all_weights(path: Path) -> dict[str, np.ndarray]:
 
 def test_a_run_leaves_its_files(one_go):
     names = {path.name for path in one_go.iterdir()}
-    assert names == {"config.json", "split.txt", "metrics.csv", "images.csv", "model.keras", "overlays"}
+    files = {"config.json", "split.txt", "metrics.csv", "images.csv", "model.keras", "overlays"}
+    files |= {"cases.npz", "embeddings.npz", "report.html"}
+    assert names == files | {"thresholds.png", "tensorboard", "panels"}
+    assert [path.name for path in (one_go / "panels").iterdir()] == ["epoch_0002.png"]
+    assert any((one_go / "tensorboard").rglob("events.out.tfevents.*"))
+    page = (one_go / "report.html").read_text(encoding="utf-8")
+    assert "not a medical device" in page and Split.load(one_go / "split.txt").hash in page
+    for part in ("result", "cases", "training", "pseudo", "data", "configuration"):
+        assert f'<section id="{part}">' in page
+    assert "image embeddings" in page
     config = json.loads((one_go / "config.json").read_text())
     split = Split.load(one_go / "split.txt")
     assert config["split"]["hash"] == split.hash
@@ -163,6 +174,7 @@ def test_a_run_goes_on_with_the_network_of_another(one_go, tmp_path, capsys):
         (["--weights", "nowhere.npz"], "nowhere.npz"),
         (["--epoch-steps", "3"], "--epoch-steps 3 does not divide --steps 4"),
         (["--batch-size", "0"], "--batch-size"),
+        (["--panels", "0"], "--panels"),
         (["--seed", "-1"], "--seed"),
         (["--manual-dir", "nowhere"], "--manual-dir nowhere does not exist"),
         (["--output", "/dev/null/run"], "/dev/null/run"),

@@ -1,0 +1,141 @@
+"""Embeddings of a trained model and their picture in the plane."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_semimed.evaluation.files import whole_file
+
+MOST_PIXELS = 1500
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """Vectors that a model makes of images or of their pixels.
+
+    Attributes:
+        vectors: float16. Shape: `(N, D)`.
+        classes: true class of each. Shape: `(N,)`, integers.
+        class_names: names of these classes; empty: unknown.
+        source: what the vectors are, for a caption.
+    """
+
+    vectors: np.ndarray
+    classes: np.ndarray
+    class_names: Sequence[str]
+    source: str
+
+    def save(self, path: str | Path) -> None:
+        """Writes an .npz file."""
+        names, source = np.array(self.class_names, "str"), np.array(self.source)
+        with whole_file(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, vectors=self.vectors, classes=self.classes, class_names=names, source=source)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Embeddings:
+        """Reads what `save` wrote."""
+        with np.load(path) as file:
+            return cls(file["vectors"], file["classes"], file["class_names"].tolist(), str(file["source"]))
+
+
+class _Embedder(keras.Model):
+    """Compiles an embedding, whatever the backend."""
+
+    def __init__(self, network: keras.layers.Layer, kind: str) -> None:
+        super().__init__()
+        self.network = network
+        self.kind = kind
+        self.built = True
+
+    def call(self, images: Any) -> Any:
+        if self.kind == "projected":
+            return self.network.project(self.network.features(images, training=False), training=False)
+        if self.kind == "encoder":
+            features = self.network.segmentation_encoder(self.network.normalization(images), training=False)["P5"]
+            return ops.mean(ops.cast(features, "float32"), axis=(1, 2))
+        return self.network(images, heads=True, training=False)[self.kind]
+
+
+def collect_embeddings(
+    model: Any,
+    images: Any,
+    masks: Any = None,
+    labels: np.ndarray | None = None,
+    class_names: Sequence[str] = (),
+    batch_size: int = 16,
+) -> Embeddings | None:
+    """Embeds a test set in the space that the model contrasts, or, without contrast, in that of its deepest features.
+
+    Args:
+        model: Any of this package's models, or another one, for which there are no embeddings.
+        images: 0..255. Shape: `(N, H, W, C)`.
+        masks: True masks; they colour embeddings of pixels. Shape: `(N, H, W)`.
+        labels: True classes; they colour embeddings of images. Shape: `(N,)`.
+        class_names: Names of the image classes.
+        batch_size: Images a forward pass.
+
+    Returns:
+        One vector an image where there are image classes, else at most 1,500 vectors of pixels, as many of each class
+        where there are enough; None for a model that has none.
+    """
+    kind = _kind(model, labels is not None)
+    if kind is None or (kind in ("projected", "pixel_embeddings") and masks is None) or len(images) < 2:
+        return None
+    embedder = _Embedder(model.predictor, kind)
+    size = min(batch_size, len(images))
+    vectors = []
+    for start in range(0, len(images), size):
+        batch = np.asarray(images[start : start + size])
+        filled = np.concatenate([batch, np.repeat(batch[:1], size - len(batch), axis=0)])
+        vectors.append(np.asarray(ops.convert_to_numpy(embedder.predict_on_batch(filled)), "float32")[: len(batch)])
+    found = np.concatenate(vectors)
+    if found.ndim == 2:
+        source = "image embeddings (Eq. 12)" if kind == "image_embeddings" else "means of the deepest encoder features"
+        classes = np.zeros(len(found), int) if labels is None else np.asarray(labels)
+        return Embeddings(found.astype("float16"), classes, list(class_names), source)
+    assert masks is not None
+    return _of_pixels(found, np.asarray(masks))
+
+
+def _kind(model: Any, has_labels: bool) -> str | None:
+    """Which embeddings the model has."""
+    network = getattr(model, "predictor", None)
+    if hasattr(network, "project"):
+        return "projected"
+    if hasattr(network, "image_projector") and has_labels:
+        return "image_embeddings"
+    if hasattr(network, "pixel_projector"):
+        return "pixel_embeddings"
+    return "encoder" if hasattr(network, "segmentation_encoder") and hasattr(network, "normalization") else None
+
+
+def _of_pixels(features: np.ndarray, masks: np.ndarray) -> Embeddings:
+    """Vectors of pixels in the middle of each feature's cell, as many of each class."""
+    rows, columns = (
+        (np.arange(cells) * size + size // 2) // cells
+        for cells, size in zip(features.shape[1:3], masks.shape[1:3], strict=True)
+    )
+    classes = masks[:, rows[:, None], columns].reshape(-1)
+    vectors = features.reshape(-1, features.shape[-1])
+    random = np.random.default_rng(0)
+    known = [value for value in np.unique(classes) if value != 255]
+    chosen = [random.permutation(np.flatnonzero(classes == value))[: MOST_PIXELS // len(known)] for value in known]
+    index = np.sort(np.concatenate(chosen))
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return Embeddings(vectors[index].astype("float16"), classes[index], (), "embeddings of pixels")
+
+
+def plane(embeddings: Embeddings, seed: int = 0) -> np.ndarray:
+    """t-SNE of the vectors by their cosine: `(N, 2)`. Neighbours mean something, distances between groups do not."""
+    from sklearn.manifold import TSNE
+
+    count = len(embeddings.vectors)
+    tsne = TSNE(perplexity=min(30.0, (count - 1) / 3), metric="cosine", init="random", random_state=seed)
+    return tsne.fit_transform(embeddings.vectors.astype("float32"))

@@ -1,0 +1,216 @@
+"""One self-contained page about a finished run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_semimed.evaluation.cases import GROUPS, Cases
+from keras_semimed.evaluation.embeddings import Embeddings
+from keras_semimed.evaluation.figures import overlay, rgb
+from keras_semimed.evaluation.files import read_table, whole_file
+from keras_semimed.evaluation.images import Row, read_rows
+from keras_semimed.evaluation.masks import NSD
+from keras_semimed.evaluation.pictures import heat, image_uri
+from keras_semimed.evaluation.report_figures import (
+    calibration_figure,
+    embedding_figure,
+    learning_figures,
+    pseudo_label_figures,
+    score_figures,
+)
+from keras_semimed.evaluation.tables import EXPLANATION, titles
+from keras_semimed.evaluation.threshold_figure import epoch_columns
+
+NAME = "report.html"
+CASES = "cases.npz"
+EMBEDDINGS = "embeddings.npz"
+
+
+def report(folder: str | Path) -> Path:
+    """Writes `report.html` into the folder of a finished run: everything about it on one page, without any other file.
+
+    It shows what the folder holds: `config.json` (configuration, versions, split, result, cost), `metrics.csv` (a row
+    an epoch), `images.csv` (rows of `evaluate_images`, with a column `weights`), and, where they are there, `cases.npz`
+    (`Cases`) and `embeddings.npz` (`Embeddings`). Neither the model nor the data are read.
+
+    Args:
+        folder: Output folder of a recipe.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        ValueError: If the folder is not that of a finished run; it says what is missing.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        history = epoch_columns(read_table(folder / "metrics.csv"))
+        rows = read_rows(folder / "images.csv")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} is not the folder of a run ({error})") from error
+    if "result" not in config:
+        raise ValueError(f"{folder} holds a run that is not finished; go on with it first")
+    environment = Environment(
+        loader=PackageLoader("keras_semimed.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.jinja").render(_content(folder, config, history, rows))
+    with whole_file(folder / NAME) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return folder / NAME
+
+
+def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float]], rows: list[Row]) -> dict[str, Any]:
+    """What the template shows."""
+    weights = rows[-1]["weights"]
+    shown = [row for row in rows if row["weights"] == weights]
+    cases = Cases.load(folder / CASES) if (folder / CASES).exists() else None
+    embeddings = Embeddings.load(folder / EMBEDDINGS) if (folder / EMBEDDINGS).exists() else None
+    figures = score_figures(shown)
+    figures += [figure for figure in (calibration_figure(shown),) if figure is not None]
+    figures += [] if embeddings is None else [embedding_figure(embeddings)]
+    configuration = config["configuration"]
+    return {
+        "title": f"{config['recipe']}: {configuration.get('method', configuration.get('rung', 'run'))}",
+        "subtitle": ", ".join(
+            f"{name} {_text(configuration[key])}"
+            for key, name in {"data": "data", "labeled": "labelled", "steps": "steps", "seed": "seed"}.items()
+            if key in configuration
+        ),
+        "configuration": {name: _text(value) for name, value in configuration.items()},
+        "runtime": config["runtime"],
+        "split": {name.replace("_", " "): _text(value) for name, value in _split(config).items()},
+        "scored": config["split"]["scored"],
+        "headline": headline(config["result"], weights),
+        "result": result_table(config["result"]),
+        "explanation": EXPLANATION,
+        "weights": weights,
+        "learning": learning_figures(history),
+        "pseudo_labels": pseudo_label_figures(history),
+        "figures_of_scores": figures,
+        "gallery": {} if cases is None else gallery(cases, shown),
+        "maps": [] if cases is None else map_rows(cases),
+        "cost": _cost(config),
+    }
+
+
+def result_table(result: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """A score a line and a kind of weights a column: the value and, below it, what is known of its spread."""
+    lines = []
+    for key, title in titles(dict.fromkeys(key for scores in result.values() for key in scores)).items():
+        if key != "missed_rate":
+            lines.append((title, [_cell(scores, key) for scores in result.values()]))
+    return {"columns": list(result), "lines": lines}
+
+
+def headline(result: Mapping[str, Mapping[str, float]], weights: str) -> list[tuple[str, str]]:
+    """The few scores to begin with, as title and value."""
+    scores = result[weights]
+    wanted = ("dice", NSD, "missed_lesions", "accuracy", "auroc")
+    return [(title, _cell(scores, key)[0]) for key, title in titles(scores, wanted).items()]
+
+
+def gallery(cases: Cases, rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
+    """Cards by group: panels (title and picture) and lines of text."""
+    by_name = {row["name"]: row for row in rows}
+    found: dict[str, list[dict[str, Any]]] = {group: [] for group in GROUPS}
+    for index, (group, name) in enumerate(zip(cases.groups, cases.names, strict=True)):
+        image = rgb(cases.images[index])
+        panels = [("image", image_uri(image))]
+        if cases.truths is not None and cases.predictions is not None:
+            truth, prediction = cases.truths[index], cases.predictions[index]
+            nothing = np.zeros_like(truth)
+            panels += [
+                ("truth", image_uri(overlay(image, truth, nothing))),
+                ("prediction", image_uri(overlay(image, nothing, prediction))),
+                ("both", image_uri(overlay(image, truth, prediction))),
+            ]
+        row = by_name.get(name, {})
+        found[group].append({"name": name, "panels": panels, "facts": _facts(row, cases.class_names)})
+    return {group: cards for group, cards in found.items() if cards}
+
+
+def map_rows(cases: Cases) -> list[dict[str, Any]]:
+    """The first case of each group with its saliency and attention maps."""
+    if not cases.maps:
+        return []
+    found = []
+    for group in dict.fromkeys(cases.groups):
+        index = list(cases.groups).index(group)
+        image = rgb(cases.images[index])
+        panels = [("image", image_uri(image))]
+        panels += [(title, image_uri(heat(image, values[index]))) for title, values in cases.maps.items()]
+        found.append({"name": cases.names[index], "panels": panels})
+    return found
+
+
+def _facts(row: Row, class_names: Sequence[str]) -> list[str]:
+    facts = []
+    if "dice" in row:
+        facts.append(f"Dice {row['dice']:.2f}")
+    facts += [f"NSD {row[key]:.2f}" for key in row if key.startswith(NSD)]
+    if "hd95" in row:
+        facts.append(f"HD95 {row['hd95']:.1f} px")
+    if row.get("missed"):
+        facts.append("missed")
+    if "prediction" in row:
+        names = dict(enumerate(class_names))
+        predicted = names.get(row["prediction"], row["prediction"])
+        probability = row.get(f"probability_{row['prediction']}")
+        facts.append(f"predicted {predicted}" + ("" if probability is None else f" ({probability:.0%})"))
+        if "label" in row:
+            facts.append(f"truly {names.get(row['label'], row['label'])}")
+    return facts
+
+
+def _cell(scores: Mapping[str, float], key: str) -> tuple[str, str]:
+    """A score as text, and its interval and standard deviation."""
+    if key not in scores:
+        return "-", ""
+    if key == "missed_lesions":
+        return f"{scores[key]:.0f} of {scores['lesion_images']:.0f}", ""
+    digits = 1 if key == "hd95" else 3
+    spread = []
+    if f"{key}_low" in scores:
+        spread.append(f"[{scores[f'{key}_low']:.{digits}f}, {scores[f'{key}_high']:.{digits}f}]")
+    if f"{key}_std" in scores:
+        spread.append(f"±\N{NO-BREAK SPACE}{scores[f'{key}_std']:.{digits}f}")
+    return f"{scores[key]:.{digits}f}", " ".join(spread)
+
+
+def _split(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes and hash, and what else the run knows about its split, such as leaks."""
+    split = {"data": config["configuration"].get("data"), **config["split"]}
+    return {**split.pop("sizes", {}), **split}
+
+
+def _cost(config: Mapping[str, Any]) -> dict[str, str]:
+    cost, steps = config.get("cost", {}), config["configuration"].get("steps")
+    found = {}
+    if "training_seconds" in cost:
+        seconds = cost["training_seconds"]
+        found["training"] = f"{seconds:.0f} s" + (f", {seconds / steps:.2f} s a step" if steps else "")
+    if "scoring_seconds" in cost:
+        found["scoring"] = f"{cost['scoring_seconds']:.0f} s"
+    if cost.get("peak_memory_mib") is not None:
+        found["peak memory of the process"] = f"{cost['peak_memory_mib']:,} MiB, without an accelerator's"
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return "-" if value is None else str(value)

@@ -1,0 +1,45 @@
+"""Callbacks that watch a run, by its flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_semimed.callbacks import PredictionPanels, ThresholdMonitor
+from keras_semimed.data import ImageSet
+from recipes.arguments import Settings
+from recipes.console import RecipeError
+
+PANELS = 4
+
+
+def observers(settings: Settings, unlabeled: ImageSet, folder: Path) -> list[keras.callbacks.Callback]:
+    """The callbacks that the flags ask for; they look at training images only.
+
+    Args:
+        settings: The flags.
+        unlabeled: Unlabelled training images; their truth, where it is known, is shown and not used.
+        folder: The run's.
+
+    Raises:
+        RecipeError: If TensorBoard is asked for and not installed.
+    """
+    found: list[keras.callbacks.Callback] = []
+    log_dir = folder / "tensorboard" if settings.tensorboard else None
+    try:
+        if log_dir is not None:
+            import tensorboard  # noqa: F401
+
+            found.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False))
+    except ImportError as error:
+        raise RecipeError("--tensorboard needs TensorBoard: pip install 'keras-semimed[tensorboard]'") from error
+    if settings.threshold_figure:
+        found.append(ThresholdMonitor(folder / "thresholds.png", every_epoch=True))
+    if settings.panels is not None:
+        count = min(PANELS, len(unlabeled))
+        masks = None if unlabeled.masks is None else np.asarray(unlabeled.masks[:count])
+        images = np.asarray(unlabeled.images[:count])
+        found.append(PredictionPanels(images, masks, folder / "panels", settings.panels, log_dir))
+    return found

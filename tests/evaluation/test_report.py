@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from keras_semimed.evaluation import report, summarize
+from keras_semimed.evaluation.cases import Cases
+from keras_semimed.evaluation.embeddings import Embeddings
+from keras_semimed.evaluation.files import write_json, write_table
+from recipes.report import main
+
+COUNT = 12
+
+
+class Page(HTMLParser):
+    """What a page refers to, and its text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.images, self.links, self.ids, self.tags, self.words = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.tags.append(tag)
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values[key] for key in ("href", "action", "data") if key in values]
+        if tag == "img":
+            assert values["alt"]
+            self.images.append(values["src"])
+        else:
+            assert "src" not in values and "srcset" not in values
+
+    def handle_data(self, data):
+        self.words += data.split()
+
+    @property
+    def text(self):
+        return " ".join(self.words)
+
+
+def image_rows():
+    rows = []
+    for index in range(COUNT):
+        scores = {"dice": index / COUNT, "iou": index / COUNT / 2, "lesion_size": 20.0 + index, "hd95": 3.0}
+        pixels = {
+            "intersection_0": 50,
+            "union_0": 60,
+            "intersection_1": index,
+            "union_1": 20,
+            "missed": int(index == 0),
+        }
+        label = {"label": index % 2, "prediction": 1, "probability_0": 0.3, "probability_1": 0.7}
+        rows.append({"name": f"image <{index}>", "weights": "teacher", **scores, **pixels, "nsd_at_2": 0.5, **label})
+    return rows
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run with everything a report can show."""
+    rows = image_rows()
+    write_table(tmp_path / "images.csv", rows)
+    epochs = [
+        {"epoch": epoch, "step": 2 * epoch, "loss": 1 / epoch, "mask_contrast": 0.5, "consistency": 0.0, "dice": 0.6}
+        | {"tau": 0.8, "kappa": 0.7, "mask_selected": 0.25}
+        for epoch in (1, 2, 3)
+    ]
+    write_table(tmp_path / "metrics.csv", epochs)
+    write_json(
+        tmp_path / "config.json",
+        {
+            "recipe": "hermes_busi",
+            "configuration": {"data": "phantom", "method": "hermes", "steps": 6, "seed": 3, "zoom": [0.8, 1.2]},
+            "runtime": {"backend": "torch", "keras": "3.15.1"},
+            "split": {"hash": "abc123", "sizes": {"labeled": 5, "test": COUNT}, "scored": "test"},
+            "result": {"last": {"images": COUNT, "dice": 0.4}, "teacher": summarize(rows, samples=50)},
+            "cost": {"training_seconds": 3.0, "scoring_seconds": 1.0, "peak_memory_mib": 1234},
+        },
+    )
+    masks = np.zeros((3, 16, 16), "uint8")
+    masks[:, 4:9, 4:9] = 1
+    names = [rows[index]["name"] for index in (0, 5, 11)]
+    images = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 1), dtype="uint8")
+    maps = {"saliency": np.ones((3, 16, 16), "float16"), "attention, 1/4": np.zeros((3, 4, 4), "float16")}
+    cases = Cases(["worst", "median", "best"], names, images, masks, masks, maps, ["benign", "malignant"])
+    cases.save(tmp_path / "cases.npz")
+    vectors = np.random.default_rng(1).normal(size=(COUNT, 4)).astype("float16")
+    Embeddings(vectors, np.arange(COUNT) % 2, ["benign", "malignant"], "image embeddings").save(
+        tmp_path / "embeddings.npz"
+    )
+    return tmp_path
+
+
+def test_the_page_needs_no_other_file_and_no_network(run):
+    path = report(run)
+    assert path == run / "report.html" and not list(run.glob(".partial*"))
+    page = Page(path.read_text(encoding="utf-8"))
+    # Three curves, two of pseudo-labels, histogram, size, calibration, t-SNE; 3 x 4 panels; 3 x 3 maps.
+    assert len(page.images) == 3 + 2 + 4 + 12 + 9
+    assert all(image.startswith("data:image/") for image in page.images)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert "http" not in page.text and "@import" not in page.text and "url(" not in path.read_text()
+
+
+def test_the_page_says_what_the_run_was_and_found(run):
+    text = Page(report(run).read_text(encoding="utf-8")).text
+    for part in (
+        "hermes_busi: hermes",
+        "data phantom, steps 6, seed 3",
+        "abc123",
+        "zoom 0.8, 1.2",
+        "backend torch",
+        "Research software, not a medical device",
+        "1 of 12",
+        "NSD at 2 px",
+        "[0.",
+        "0.50 s a step",
+        "1,234 MiB",
+        "image <11> Dice 0.92",
+        "predicted malignant (70%), truly benign",
+        "attention, 1/4",
+    ):
+        assert part in text, part
+    # A term that was 0 throughout is no curve, and thresholds are none of the loss.
+    assert "image &lt;11&gt;" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_same_run_gives_the_same_page(run):
+    assert report(run).read_bytes() == report(run).read_bytes()
+
+
+def test_what_a_run_did_not_keep_is_not_shown(run):
+    for name in ("cases.npz", "embeddings.npz"):
+        (run / name).unlink()
+    write_table(run / "metrics.csv", [{"epoch": 1, "loss": 1.0}])
+    rows = [{key: row[key] for key in ("name", "weights", "dice")} for row in image_rows()]
+    write_table(run / "images.csv", rows)
+    page = Page(report(run).read_text(encoding="utf-8"))
+    assert len(page.images) == 2 and not {"cases", "maps", "pseudo"} & set(page.ids)
+    assert all(link[1:] in page.ids for link in page.links)
+
+
+def test_leaks_are_shown_where_the_run_counted_them(run):
+    content = (run / "config.json").read_text(encoding="utf-8")
+    (run / "config.json").write_text(content.replace('"scored": "test"', '"scored": "test", "leaks": {"test": 7}'))
+    assert "leaks test 7" in Page(report(run).read_text(encoding="utf-8")).text
+
+
+def test_the_command_writes_it_again_and_refuses_what_is_no_finished_run(run, tmp_path, capsys):
+    assert main([str(run)]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
+    assert main([str(tmp_path / "nothing")]) == 2
+    assert "nothing is not the folder of a run" in capsys.readouterr().err
+    (run / "report.html").unlink()
+    content = (run / "config.json").read_text(encoding="utf-8")
+    (run / "config.json").write_text(content.replace('"result"', '"results"'))
+    assert main([str(run)]) == 2
+    assert "not finished" in capsys.readouterr().err and not (run / "report.html").exists()
