@@ -121,8 +121,8 @@ def run(experiment: Experiment) -> None:
     description = describe(experiment, data, runtime)
     folder = RunFolder(settings.output, description, settings.resume)
     print_section("configuration", description["configuration"])
-    sizes, hashed = description["split"]["sizes"], data.split.hash
-    print_section("split", {**sizes, "hash": hashed, "scored": data.scored, "leaks": count_leaks(data)})
+    split = description["split"]
+    print_section("split", {**split["sizes"], **{name: split[name] for name in ("hash", "scored", "leaks")}})
     if folder.result is None:
         with input_errors():
             model = experiment.build(data.labeled)
@@ -151,7 +151,7 @@ def describe(experiment: Experiment, data: Data, runtime: dict) -> dict:
             "split_hash": data.split.hash,
         },
         "runtime": runtime,
-        "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.scored},
+        "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.scored, "leaks": count_leaks(data)},
     }
 
 
