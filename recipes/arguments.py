@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 NOT_CONFIGURATION = (
     *("manual_dir", "cvc_dir", "data_dir", "output", "resume", "demo"),
     # What only looks on, neither.
-    *("tensorboard", "threshold_figure", "panels"),
+    *("tensorboard", "threshold_figure", "panels", "pseudo_labels"),
 )
 
 
@@ -134,6 +134,12 @@ class Settings:
     )
     panels: int | None = flag(
         "output", None, "draw the predictions on the same 4 unlabelled images every so many epochs into panels/", int
+    )
+    pseudo_labels: int = flag(
+        "output",
+        32,
+        "unlabelled images on which the report compares pseudo-labels with the truth after each epoch, or 0",
+        int,
     )
     demo: bool = switch(
         "output", "phantoms, a small encoder, small images: minutes on two cores; flags that are given still apply"

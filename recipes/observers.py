@@ -7,8 +7,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_semimed.callbacks import PredictionPanels, ThresholdMonitor
+from keras_semimed.callbacks import PredictionPanels, PseudoLabelMonitor, ThresholdMonitor
 from keras_semimed.data import ImageSet
+from keras_semimed.evaluation.report import PSEUDO_LABELS
 from recipes.arguments import Settings
 from recipes.console import RecipeError
 
@@ -38,8 +39,17 @@ def observers(settings: Settings, unlabeled: ImageSet, folder: Path) -> list[ker
     if settings.threshold_figure:
         found.append(ThresholdMonitor(folder / "thresholds.png", every_epoch=True))
     if settings.panels is not None:
-        count = min(PANELS, len(unlabeled))
-        masks = None if unlabeled.masks is None else np.asarray(unlabeled.masks[:count])
-        images = np.asarray(unlabeled.images[:count])
+        images, masks, _ = _first(unlabeled, PANELS)
         found.append(PredictionPanels(images, masks, folder / "panels", settings.panels, log_dir))
+    if settings.pseudo_labels:
+        found.append(PseudoLabelMonitor(*_first(unlabeled, settings.pseudo_labels), folder / PSEUDO_LABELS))
     return found
+
+
+def _first(images: ImageSet, count: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """The first images with the targets they have."""
+    return (
+        np.asarray(images.images[:count]),
+        None if images.masks is None else np.asarray(images.masks[:count]),
+        None if images.labels is None else np.asarray(images.labels[:count]),
+    )

@@ -22,6 +22,8 @@ def check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise RecipeError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if settings.pseudo_labels < 0:
+        raise RecipeError(f"--pseudo-labels must be at least 0, got {settings.pseudo_labels}")
     if settings.labeled <= 0:
         raise RecipeError(f"--labeled must be positive, got {settings.labeled}")
     if not 0 <= settings.seed < 2**32:

@@ -1,6 +1,7 @@
 """Callbacks that observe a training; what changes state is part of the compiled step."""
 
 from keras_semimed.callbacks.prediction_panels import PredictionPanels
+from keras_semimed.callbacks.pseudo_label_monitor import PseudoLabelMonitor
 from keras_semimed.callbacks.threshold_monitor import ThresholdMonitor
 
-__all__ = ["PredictionPanels", "ThresholdMonitor"]
+__all__ = ["PredictionPanels", "PseudoLabelMonitor", "ThresholdMonitor"]

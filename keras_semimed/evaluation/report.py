@@ -22,6 +22,7 @@ from keras_semimed.evaluation.report_figures import (
     learning_figures,
     pseudo_label_figures,
     score_figures,
+    truth_figures,
 )
 from keras_semimed.evaluation.tables import EXPLANATION, titles
 from keras_semimed.evaluation.threshold_figure import epoch_columns
@@ -29,6 +30,7 @@ from keras_semimed.evaluation.threshold_figure import epoch_columns
 NAME = "report.html"
 CASES = "cases.npz"
 EMBEDDINGS = "embeddings.npz"
+PSEUDO_LABELS = "pseudo_labels.json"
 
 
 def report(folder: str | Path) -> Path:
@@ -36,7 +38,8 @@ def report(folder: str | Path) -> Path:
 
     It shows what the folder holds: `config.json` (configuration, versions, split, result, cost), `metrics.csv` (a row
     an epoch), `images.csv` (rows of `evaluate_images`, with a column `weights`), and, where they are there, `cases.npz`
-    (`Cases`) and `embeddings.npz` (`Embeddings`). Neither the model nor the data are read.
+    (`Cases`), `embeddings.npz` (`Embeddings`) and `pseudo_labels.json` (`PseudoLabelMonitor`). Neither the model nor
+    the data are read.
 
     Args:
         folder: Output folder of a recipe.
@@ -77,6 +80,9 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
     shown = [row for row in rows if row["weights"] == weights]
     cases = Cases.load(folder / CASES) if (folder / CASES).exists() else None
     embeddings = Embeddings.load(folder / EMBEDDINGS) if (folder / EMBEDDINGS).exists() else None
+    pseudo_labels = pseudo_label_figures(history)
+    if (folder / PSEUDO_LABELS).exists():
+        pseudo_labels += truth_figures(json.loads((folder / PSEUDO_LABELS).read_text(encoding="utf-8")))
     figures = score_figures(shown)
     figures += [figure for figure in (calibration_figure(shown),) if figure is not None]
     figures += [] if embeddings is None else [embedding_figure(embeddings)]
@@ -97,7 +103,7 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
         "explanation": EXPLANATION,
         "weights": weights,
         "learning": learning_figures(history),
-        "pseudo_labels": pseudo_label_figures(history),
+        "pseudo_labels": pseudo_labels,
         "figures_of_scores": figures,
         "gallery": {} if cases is None else gallery(cases, shown),
         "maps": [] if cases is None else map_rows(cases),

@@ -11,10 +11,11 @@ from keras_semimed.evaluation.classes import calibration_bins, classified
 from keras_semimed.evaluation.embeddings import Embeddings, plane
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.pictures import figure_uri
-from keras_semimed.evaluation.threshold_figure import draw_curves, share_names, threshold_names
+from keras_semimed.evaluation.threshold_figure import draw_curves, epoch_columns, share_names, threshold_names
 
 # Curves by the scores that a training reports beside its loss.
 SCORES = {"dice": "Dice", "accuracy": "accuracy"}
+HEADS = {"mask": "pixels", "label": "images"}
 
 
 class Figure(NamedTuple):
@@ -68,6 +69,40 @@ def pseudo_label_figures(
                 Figure(_over_epochs(draw, (0, 1.02) if title == "Pseudo-labels used" else None), title, text)
             )
     return figures
+
+
+def truth_figures(watched: Mapping[str, Any]) -> list[Figure]:
+    """Accuracy of pseudo-labels (Hermes' Fig. 1), and confidence and entropy after one epoch (Fig. 10 and 11).
+
+    Args:
+        watched: `history` and `first_epoch` of a `PseudoLabelMonitor`.
+    """
+    figures = []
+    columns = epoch_columns(watched["history"])
+    for head, what in HEADS.items():
+        names = {f"{head}_accuracy": "all", f"{head}_selected_accuracy": "those that pass the thresholds"}
+        curves = {label: columns[name] for name, label in names.items() if name in columns}
+        if curves:
+            text = f"Share of {what} that are right, on some unlabelled images whose truth is known and not trained on."
+            figures.append(
+                Figure(_curves({"epoch": columns["epoch"], **curves}, list(curves)), "Accuracy of pseudo-labels", text)
+            )
+    for head, what in HEADS.items():
+        for kind, unit in (("confidence", "largest probability"), ("entropy", "entropy (nats)")):
+            if head in watched["first_epoch"]:
+                bins = watched["first_epoch"][head][kind]
+                text = f"Of {what} after the first epoch, on the same images: where a first threshold makes sense."
+                figures.append(Figure(_bars(bins, unit), f"First {kind}", text))
+    return figures
+
+
+def _bars(bins: Mapping[str, Sequence[float]], title: str) -> str:
+    def draw(axis: Any) -> None:
+        shares = np.array(bins["counts"]) / max(sum(bins["counts"]), 1)
+        axis.bar(bins["edges"][:-1], shares, width=np.diff(bins["edges"]), align="edge", edgecolor="white")
+        axis.set(xlabel=title, ylabel="share")
+
+    return figure_uri(draw)
 
 
 def score_figures(rows: Sequence[Row]) -> list[Figure]:

@@ -90,6 +90,15 @@ def run(tmp_path):
     Embeddings(vectors, np.arange(COUNT) % 2, ["benign", "malignant"], "image embeddings").save(
         tmp_path / "embeddings.npz"
     )
+    bins = {"edges": [0.5, 0.75, 1.0], "counts": [3, 1]}
+    watched = {
+        "history": [
+            {"epoch": 1, "mask_accuracy": 0.5},
+            {"epoch": 2, "mask_accuracy": 0.6, "mask_selected_accuracy": 0.9},
+        ],
+        "first_epoch": {"mask": {"confidence": bins, "entropy": bins}},
+    }
+    write_json(tmp_path / "pseudo_labels.json", watched)
     return tmp_path
 
 
@@ -97,8 +106,9 @@ def test_the_page_needs_no_other_file_and_no_network(run):
     path = report(run)
     assert path == run / "report.html" and not list(run.glob(".partial*"))
     page = Page(path.read_text(encoding="utf-8"))
-    # Three curves, two of pseudo-labels, histogram, size, calibration, t-SNE; 3 x 4 panels; 3 x 3 maps.
-    assert len(page.images) == 3 + 2 + 4 + 12 + 9
+    # Three curves, two of pseudo-labels and three of their truth; histogram, size, calibration, t-SNE; 3 x 4 panels;
+    # 3 x 3 maps.
+    assert len(page.images) == 3 + 2 + 3 + 4 + 12 + 9
     assert all(image.startswith("data:image/") for image in page.images)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
@@ -133,7 +143,7 @@ def test_the_same_run_gives_the_same_page(run):
 
 
 def test_what_a_run_did_not_keep_is_not_shown(run):
-    for name in ("cases.npz", "embeddings.npz"):
+    for name in ("cases.npz", "embeddings.npz", "pseudo_labels.json"):
         (run / name).unlink()
     write_table(run / "metrics.csv", [{"epoch": 1, "loss": 1.0}])
     rows = [{key: row[key] for key in ("name", "weights", "dice")} for row in image_rows()]

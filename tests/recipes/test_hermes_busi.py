@@ -18,10 +18,11 @@ from tests.recipes.made import image_set
 
 FLAGS = (
     "--data phantom --image-size 32 --labeled 8 --batch-size 2 --steps 4 --epoch-steps 2 --encoder resnet_tiny "
-    "--weights none --decoder-filters 8,8,8,8,8 --exchange none --learning-rate 1e-3 --confidence 0.4"
+    "--weights none --decoder-filters 8,8,8,8,8 --exchange none --learning-rate 1e-3 --confidence 0.4 "
+    "--pseudo-labels 0"
 ).split()
 # They look on: runs with and without them are compared below.
-OBSERVERS = ["--threshold-figure", "--tensorboard", "--panels", "2"]
+OBSERVERS = ["--threshold-figure", "--tensorboard", "--panels", "2", "--pseudo-labels", "5"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -66,9 +67,11 @@ def all_weights(path: Path) -> dict[str, np.ndarray]:
 def test_a_run_leaves_its_files(one_go):
     names = {path.name for path in one_go.iterdir()}
     files = {"config.json", "split.txt", "metrics.csv", "images.csv", "model.keras", "overlays"}
-    files |= {"cases.npz", "embeddings.npz", "report.html"}
+    files |= {"cases.npz", "embeddings.npz", "pseudo_labels.json", "report.html"}
     assert names == files | {"thresholds.png", "tensorboard", "panels"}
     assert [path.name for path in (one_go / "panels").iterdir()] == ["epoch_0002.png"]
+    watched = json.loads((one_go / "pseudo_labels.json").read_text())
+    assert [row["epoch"] for row in watched["history"]] == [1, 2] and set(watched["first_epoch"]) == {"mask", "label"}
     assert any((one_go / "tensorboard").rglob("events.out.tfevents.*"))
     page = (one_go / "report.html").read_text(encoding="utf-8")
     assert "not a medical device" in page and Split.load(one_go / "split.txt").hash in page

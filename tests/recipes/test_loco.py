@@ -15,7 +15,8 @@ from tests.recipes.made import image_set
 
 FLAGS = (
     "--image-size 40 --labeled 8 --batch-size 2 --steps 4 --epoch-steps 2 --encoder resnet_tiny --weights none "
-    "--decoder-filters 8 --split random --neighbours 8 --zoom 0.9,1.1 --shift 0.1"
+    "--decoder-filters 8 --split random --neighbours 8 --zoom 0.9,1.1 --shift 0.1 "
+    "--pseudo-labels 0"
 ).split()
 
 
