@@ -17,7 +17,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILDERS = "keras_semimed/data/builders"
-PUBLISHED = "keras_semimed/data/published"
+DATA_FILES = (
+    "keras_semimed/data/published",
+    "keras_semimed/evaluation/published",
+    "keras_semimed/evaluation/templates",
+)
 
 # Runs in the clean environment; its arguments are that environment's folder and a folder for data.
 PROBE = """
@@ -62,7 +66,7 @@ def build(sources: Path, target: Path, *options: str) -> Path:
 
 
 def check_contents(wheel: Path, other: Path, sources: Path) -> None:
-    """Checks the top level, the builders' files and the published lists, and that both builds give the same files."""
+    """Checks the top level, the builders' files and those that modules read, and that both builds agree."""
     names = set(zipfile.ZipFile(wheel).namelist())
     top_level = {name.split("/")[0] for name in names}
     unexpected = {name for name in top_level if name != "keras_semimed" and not name.endswith(".dist-info")}
@@ -70,8 +74,8 @@ def check_contents(wheel: Path, other: Path, sources: Path) -> None:
         raise SystemExit(f"{wheel.name} installs {sorted(unexpected)}; expected only keras_semimed.")
     folder = sources / "datasets"
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    published = {path.relative_to(sources).as_posix() for path in (sources / PUBLISHED).iterdir()}
-    missing = ({f"{BUILDERS}/{file}" for file in files} | published) - names
+    read = {path.relative_to(sources).as_posix() for name in DATA_FILES for path in (sources / name).iterdir()}
+    missing = ({f"{BUILDERS}/{file}" for file in files} | read) - names
     if missing:
         raise SystemExit(f"{wheel.name} lacks {sorted(missing)}; add them to [tool.setuptools.package-data].")
     difference = names ^ set(zipfile.ZipFile(other).namelist())
