@@ -25,7 +25,7 @@ class Cases:
         images: 0..255, uint8. Shape: `(N, H, W, C)`.
         truths: class indices, uint8; None without masks. Shape: `(N, H, W)`.
         predictions: likewise.
-        maps: what `model.explain` returned for them, one picture a map, from 0 to 1, by title: `(N, h, w)` float16.
+        maps: what `model.explain` returned for them, one picture a map, from 0 to 1, by title: `(N, h, w)` float32.
         class_names: names of the image classes.
     """
 
@@ -137,4 +137,4 @@ def explanation_maps(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
     maps = {"saliency": found["saliency"]} if "saliency" in found else {}
     for level, values in enumerate(found.get("spatial_attention", ()), start=1):
         maps[f"attention, 1/{2**level}"] = values
-    return {title: np.asarray(values, "float16")[..., 0] for title, values in maps.items()}
+    return {title: np.asarray(values, "float32")[..., 0] for title, values in maps.items()}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 SMALLEST_SIDE = 192
+SMALLEST_SPREAD = 0.02
 
 
 def figure_uri(draw: Callable[[Any], None], size: tuple[float, float] = (5.2, 3.6)) -> str:
@@ -53,14 +54,15 @@ def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
 
     Args:
         image: RGB. Shape: `(H, W, 3)`, uint8.
-        values: Stretched from their smallest to their largest. Shape: `(h, w)`.
+        values: From 0 to 1, stretched from their smallest to their largest; a map that is all but flat is not, because
+            that would show rounding errors as structure. Shape: `(h, w)`.
     """
     from matplotlib import colormaps
     from PIL import Image
 
     values = values.astype("float32")
     spread = float(values.max() - values.min())
-    scaled = (values - values.min()) / spread if spread > 0 else np.zeros_like(values)
+    scaled = (values - values.min()) / spread if spread >= SMALLEST_SPREAD else values
     large = Image.fromarray(scaled).resize(image.shape[1::-1], Image.Resampling.BILINEAR)
     colours = colormaps["inferno"](np.asarray(large))[..., :3] * 255
     return np.rint(0.4 * image + 0.6 * colours).astype("uint8")

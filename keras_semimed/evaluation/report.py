@@ -156,7 +156,9 @@ def map_rows(cases: Cases) -> list[dict[str, Any]]:
         index = list(cases.groups).index(group)
         image = rgb(cases.images[index])
         panels = [("image", image_uri(image))]
-        panels += [(title, image_uri(heat(image, values[index]))) for title, values in cases.maps.items()]
+        for title, values in cases.maps.items():
+            low, high = values[index].min(), values[index].max()
+            panels.append((f"{title}: {low:.2f} to {high:.2f}", image_uri(heat(image, values[index]))))
         found.append({"name": cases.names[index], "panels": panels})
     return found
 

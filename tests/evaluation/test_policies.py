@@ -79,8 +79,8 @@ def test_a_lesion_at_the_border_scores_as_one_with_room_around_it():
         rows.append(row_of(truth, prediction, surface_tolerance=1.0))
     for key in ("dice", "iou", "nsd_at_1", "hd95", "lesion_size"):
         assert rows[0][key] == rows[1][key], key
-    # Of an outline's 36 elements and 4 turns lie on the other's: 8 on each side along the shift and 2 turns; at distance
-    # 1: one more on each of these sides, and 2 of the end, which see those sides.
+    # Of an outline's 36 elements and 4 turns lie on the other's: 8 on each side along the shift and 2 turns; at
+    # distance 1: one more on each of these sides, and 2 of the end, which see those sides.
     assert rows[0]["nsd_at_1"] == pytest.approx((20 + 2 * TURN) / (36 + 4 * TURN))
     assert (rows[0]["dice"], rows[0]["hd95"]) == (0.8, 2)
 

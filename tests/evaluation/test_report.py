@@ -83,7 +83,7 @@ def run(tmp_path):
     masks[:, 4:9, 4:9] = 1
     names = [rows[index]["name"] for index in (0, 5, 11)]
     images = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 1), dtype="uint8")
-    maps = {"saliency": np.ones((3, 16, 16), "float16"), "attention, 1/4": np.zeros((3, 4, 4), "float16")}
+    maps = {"saliency": np.ones((3, 16, 16), "float32"), "attention, 1/4": np.zeros((3, 4, 4), "float32")}
     cases = Cases(["worst", "median", "best"], names, images, masks, masks, maps, ["benign", "malignant"])
     cases.save(tmp_path / "cases.npz")
     vectors = np.random.default_rng(1).normal(size=(COUNT, 4)).astype("float16")
@@ -131,7 +131,7 @@ def test_the_page_says_what_the_run_was_and_found(run):
         "1,234 MiB",
         "image <11> Dice 0.92",
         "predicted malignant (70%), truly benign",
-        "attention, 1/4",
+        "attention, 1/4: 0.00 to 0.00",
     ):
         assert part in text, part
     # A term that was 0 throughout is no curve, and thresholds are none of the loss.
