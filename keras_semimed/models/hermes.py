@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.configuration import arguments_config, take_arguments
 from keras_semimed.embeddings import l2_normalize
 from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
@@ -19,7 +20,6 @@ from keras_semimed.losses import (
     SegmentationLoss,
     masked_cross_entropy,
 )
-from keras_semimed.models.configuration import arguments_config, take_arguments
 from keras_semimed.models.health import Share, share_by_class
 from keras_semimed.models.labeled import supervised_predictions, supervised_terms
 from keras_semimed.models.semi_supervised import SemiSupervisedModel
@@ -254,6 +254,10 @@ class Hermes(SemiSupervisedModel):
     def inference_arguments(self, images: Any) -> dict[str, Any]:
         """Without attention where it is for the labelled images of a training batch only."""
         return {"attended": self._attended(ops.shape(images)[0])}
+
+    def inference_network(self, saliency: bool = True) -> JointNetwork:
+        """As in the base class; without attention where it is for the labelled images of a training batch only."""
+        return self.predictor.for_inference(attention=self.attention_on != "labeled", saliency=saliency)
 
     def loss_terms(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The seven unweighted terms of Eq. 15 and what the thresholds let through."""

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.configuration import arguments_config, take_arguments
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter, PseudoLabels
 from keras_semimed.layers.cutmix import CutMix, neighbour
 from keras_semimed.layers.views import IGNORE, WeakStrongViews
 from keras_semimed.losses import LowContrastLoss, masked_cross_entropy
-from keras_semimed.models.configuration import arguments_config, take_arguments
 from keras_semimed.models.health import Share, share_by_class
 from keras_semimed.models.labeled import supervised_predictions, view_masks
 from keras_semimed.models.semi_supervised import SemiSupervisedModel

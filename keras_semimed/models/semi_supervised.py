@@ -213,6 +213,17 @@ class SemiSupervisedModel(keras.Model):
         del images
         return {}
 
+    def inference_network(self, saliency: bool = True) -> keras.layers.Layer:
+        """A copy of the predicting network without what only training needs: teacher, banks and projectors.
+
+        Args:
+            saliency: False puts zeros in the place of a saliency map, for runtimes that cannot differentiate.
+
+        Returns:
+            A layer from images `(N, H, W, 3)` in 0..255 to logits, as a dict as in the network, or of the mask alone.
+        """
+        return self.predictor.for_inference(saliency=saliency)
+
     def infer(self, images: Any) -> dict[str, Any]:
         """Returns `{"mask": (N, H, W, K), "label": (N, C)}` probabilities, float32, of the heads there are."""
         outputs = self.predictor(images, **self.inference_arguments(images), training=False)

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.configuration import arguments_config
 from keras_semimed.layers.views import WeakStrongViews
 from keras_semimed.losses import SegmentationLoss
-from keras_semimed.models.configuration import arguments_config
 from keras_semimed.models.labeled import supervised_predictions, supervised_terms
 from keras_semimed.models.semi_supervised import SemiSupervisedModel
 from keras_semimed.networks.encoders import encoder_config

@@ -7,10 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.configuration import arguments_config
 from keras_semimed.layers.attention import InterTaskAttention
 from keras_semimed.layers.projection import ProjectionHead
 from keras_semimed.layers.saliency import SaliencyMap
-from keras_semimed.networks.encoders import check_image_size, own_encoder, stages
+from keras_semimed.networks.encoders import check_image_size, encoder_config, own_encoder, stages
 from keras_semimed.networks.heads import ImageNormalization
 from keras_semimed.networks.unet import UNetDecoder
 
@@ -19,6 +20,7 @@ TASKS = ("both", "segmentation", "classification")
 ATTENTION_LEVELS = ("P1", "P2", "P3", "P4")
 
 
+@keras.saving.register_keras_serializable(package="keras_semimed")
 class JointNetwork(keras.layers.Layer):
     """Two encoders, a U-Net decoder and a classifier that exchange attention and saliency.
 
@@ -39,6 +41,8 @@ class JointNetwork(keras.layers.Layer):
         saliency_image: concatenate the RGB image beside the saliency map.
         contrast_level: encoder level whose pixels are contrasted (Table 5; `"P3"` is 1/8), or None: no projectors.
         stop_gradient_between_tasks: keep the classification loss out of the segmentation encoder.
+        zero_saliency: put zeros in the place of the saliency map, for runtimes that cannot differentiate; a network
+            that was trained with the map predicts a little differently then.
 
     Raises:
         ValueError: for an unknown exchange, task or level.
@@ -57,6 +61,7 @@ class JointNetwork(keras.layers.Layer):
         saliency_image: bool = True,
         contrast_level: str | None = "P3",
         stop_gradient_between_tasks: bool = False,
+        zero_saliency: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -67,6 +72,12 @@ class JointNetwork(keras.layers.Layer):
             _check("contrast_level", contrast_level, (*ATTENTION_LEVELS, "P5"))
         if tasks != "both":
             exchange = "none"
+        self.num_classes = num_classes
+        self.num_labels = num_labels
+        self.encoder = encoder_config(encoder)
+        self.decoder_filters = tuple(decoder_filters)
+        self.exchange = exchange
+        self.tasks = tasks
         self.segments = tasks != "classification"
         self.classifies = tasks != "segmentation"
         self.has_attention = exchange in ("both", "seg_to_cls")
@@ -75,6 +86,7 @@ class JointNetwork(keras.layers.Layer):
         self.saliency_image = saliency_image
         self.contrast_level = contrast_level
         self.stop_gradient_between_tasks = stop_gradient_between_tasks
+        self.zero_saliency = zero_saliency
 
         self.normalization = ImageNormalization(dtype=self.dtype_policy)
         if self.segments:
@@ -211,7 +223,10 @@ class JointNetwork(keras.layers.Layer):
             pooled, _ = self._classify(self.normalization(x), constant, attended, training=False)
             return self.label_head(pooled)
 
-        saliency = self.saliency(images, score=score)
+        if self.zero_saliency:
+            saliency = ops.zeros_like(images[..., :1])
+        else:
+            saliency = self.saliency(images, score=score)
         if outputs is not None:
             outputs["saliency"] = saliency
         parts = [ops.cast(saliency, self.compute_dtype)]
@@ -223,6 +238,35 @@ class JointNetwork(keras.layers.Layer):
                 ops.concatenate(parts, axis=-1), size, interpolation="bilinear", data_format="channels_last"
             )
         }
+
+    def for_inference(self, attention: bool = True, saliency: bool = True) -> JointNetwork:
+        """A network of its own with these weights and without projectors.
+
+        Args:
+            attention: False leaves inter-task attention out.
+            saliency: False puts zeros in the place of the saliency map.
+        """
+        without = {"both": "cls_to_seg", "seg_to_cls": "none"}
+        changes = {
+            "name": "network",
+            "contrast_level": None,
+            "exchange": self.exchange if attention else without.get(self.exchange, self.exchange),
+            "zero_saliency": self.zero_saliency or not saliency,
+        }
+        network = JointNetwork.from_config({**self.get_config(), **changes})
+        network(keras.KerasTensor((1, 32, 32, 3)))
+        for name, layers in network.parts.items():
+            for new, old in zip(layers, self.parts[name], strict=True):
+                new.set_weights(old.get_weights())
+        return network
+
+    def get_build_config(self) -> dict[str, Any]:
+        """Nothing: a loaded network is built when the model that holds it calls it."""
+        return {}
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments of the network; start weights are in the saved weights."""
+        return {**super().get_config(), **arguments_config(self)}
 
     def _project(
         self, outputs: dict[str, Any], features: dict[str, Any], level: str, pooled: Any, training: bool | None

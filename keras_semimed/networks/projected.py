@@ -74,3 +74,10 @@ class ProjectedDeepLab(keras.layers.Layer):
         """Segments images `(N, H, W, 1 or 3)` in 0..255; returns `{"mask_logits": (N, H, W, K)}`, float32."""
         size = ops.shape(images)[1:3]
         return {"mask_logits": self.classify(self.features(images, training=training), size)}
+
+    def for_inference(self, saliency: bool = True) -> DeepLabV3Plus:
+        """A network of its own with these weights and without the projector; there is no saliency to leave out."""
+        del saliency
+        segmentation = DeepLabV3Plus.from_config(self.segmentation.get_config())
+        segmentation.set_weights(self.segmentation.get_weights())
+        return segmentation

@@ -1,4 +1,4 @@
-"""How a model describes itself: each argument of `__init__` is an attribute of the same name."""
+"""How a model or network describes itself: each argument of `__init__` is an attribute of the same name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 
-def arguments_config(model: keras.Model) -> dict[str, Any]:
+def arguments_config(model: keras.layers.Layer) -> dict[str, Any]:
     """Returns a JSON-ready value for each own argument of `type(model).__init__`.
 
     `weights` is None: a file of start weights need not exist any more where a saved model is loaded.

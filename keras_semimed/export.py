@@ -1,0 +1,218 @@
+"""Makes a trained model into one for prediction alone: a plain Keras file, SavedModel, LiteRT or ONNX."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_semimed import __version__
+from keras_semimed.evaluation.files import whole_file
+from keras_semimed.models import SemiSupervisedModel
+
+FORMATS = {"keras": ".keras", "tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
+TOLERANCE = 1e-5
+NEEDS = {"tf_saved_model": ("tensorflow",), "litert": ("tensorflow",), "onnx": ("onnx",)}
+
+CARD = """# {name}
+
+Exported by keras_semimed {version} from a `{kind}` model, format {format}.
+
+- Input: RGB images `(N, {size}, {size}, 3)`, values 0 to 255, resized to the square as in training.
+  Normalisation is inside.
+- Output: {outputs}.
+- Parameters: {parameters:,}.
+- {saliency}
+- Largest difference to the model it was made from, on {checked} random images: {difference:.1e}.
+
+{how}
+
+Research software, not a medical device: its output must not guide the care of a patient. What it was trained and
+scored on is for whoever exports it to say.
+"""
+
+
+def inference_model(model: SemiSupervisedModel, saliency: bool = True) -> keras.Model:
+    """Returns a functional Keras model that gives what `model.predict` gives, without what only training needs.
+
+    Args:
+        model: A trained model; the teacher's weights are taken where it predicts with the teacher.
+        saliency: False puts zeros in the place of Hermes' saliency map, which is a gradient.
+
+    Returns:
+        From images `(N, S, S, 3)` in 0..255 to `{"mask": (N, S, S, K), "label": (N, C)}` probabilities.
+    """
+    images = keras.Input((model.image_size, model.image_size, 3), name="image")
+    logits = model.inference_network(saliency)(images)
+    logits = logits if isinstance(logits, dict) else {"mask_logits": logits}
+    outputs = {
+        head: keras.layers.Softmax(dtype="float32", name=head)(logits[f"{head}_logits"])
+        for head in ("mask", "label")
+        if f"{head}_logits" in logits
+    }
+    return keras.Model(images, outputs, name=type(model).__name__.lower())
+
+
+def export(
+    model: SemiSupervisedModel, path: str | Path, format: str | None = None, saliency: bool = True
+) -> keras.Model:
+    """Writes a model for prediction alone, and a model card `PATH.md` beside it.
+
+    A `.keras` file is a functional Keras model; where it is loaded, `import keras_semimed.models` goes before. The
+    other formats run without Keras. All are tried on random images before anything is written at `path`.
+
+    Args:
+        model: A trained model of this package.
+        path: The file (SavedModel: the folder) to write; it must not be there yet.
+        format: `"keras"`, `"tf_saved_model"`, `"litert"` or `"onnx"`; None goes by the suffix of `path`.
+        saliency: False puts zeros in the place of Hermes' saliency map. The map is a gradient, which ONNX and LiteRT
+            have no operation for; without it predictions change a little: the card says by how much.
+
+    Returns:
+        The exported Keras model.
+
+    Raises:
+        FileExistsError: If there is something at `path`.
+        ValueError: If the format is unknown, needs another backend or what it cannot express; the message says how to
+            go on. Nothing is written then.
+        ImportError: If a library is missing.
+    """
+    path = Path(path)
+    format = _format(path) if format is None else format
+    if format not in FORMATS:
+        raise ValueError(f"format={format!r}; choose among {', '.join(FORMATS)}")
+    if path.exists():
+        raise FileExistsError(f"{path} is there already; give another path, or remove it")
+    for library in NEEDS.get(format, ()):
+        if importlib.util.find_spec(library) is None:
+            raise ImportError(f"format={format!r} needs {library}; install it")
+    exported = inference_model(model, saliency)
+    with tempfile.TemporaryDirectory(dir=path.parent if path.parent.is_dir() else None) as folder:
+        written = Path(folder, path.name)
+        if format == "keras":
+            exported.save(written)
+            run: Callable[[np.ndarray], Any] = keras.saving.load_model(written, compile=False).predict_on_batch
+        else:
+            run = _export(exported, written, format, saliency)
+        images = np.random.default_rng(0).uniform(0, 255, (4, model.image_size, model.image_size, 3)).astype("float32")
+        difference = _difference(exported.predict_on_batch(images), run(images))
+        if difference > TOLERANCE:
+            raise ValueError(
+                f"format={format!r} gives other outputs than the model, by {difference:.1e}; nothing written"
+            )
+        to_original = _difference(model.predict_on_batch(images), run(images))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(written, path)
+    _write_card(model, exported, path, format, saliency, to_original, len(images))
+    return exported
+
+
+def _format(path: Path) -> str:
+    suffixes = {suffix: name for name, suffix in FORMATS.items()}
+    if path.suffix not in suffixes:
+        raise ValueError(f"{path}: the suffix says no format; use .keras, .tflite, .onnx, or none for a SavedModel")
+    return suffixes[path.suffix]
+
+
+def _export(model: keras.Model, path: Path, format: str, saliency: bool) -> Callable[[np.ndarray], Any]:
+    """Writes another format and returns a function that runs what was written."""
+    try:
+        model.export(path, format=format, verbose=False)
+        return {"tf_saved_model": _saved_model, "litert": _litert, "onnx": _onnx}[format](path)
+    except Exception as error:  # whatever a converter raises
+        backend = keras.backend.backend()
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        advice = " Hermes' saliency map is a gradient, which it may lack: try saliency=False." if saliency else ""
+        raise ValueError(f"format={format!r} cannot be made on the {backend} backend: {first}.{advice}") from error
+
+
+def _saved_model(path: Path) -> Callable[[np.ndarray], Any]:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return lambda images: loaded.serve(images)
+
+
+def _litert(path: Path) -> Callable[[np.ndarray], Any]:
+    import tensorflow as tf
+
+    interpreter = tf.lite.Interpreter(model_path=str(path))
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        given = interpreter.get_input_details()[0]["index"]
+        interpreter.resize_tensor_input(given, images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given, images)
+        interpreter.invoke()
+        return [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
+
+    return run
+
+
+def _onnx(path: Path) -> Callable[[np.ndarray], Any]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {session.get_inputs()[0].name: images})
+
+
+def _difference(first: Any, second: Any) -> float:
+    """Largest difference between the outputs of two models, whatever order and names the second has them in."""
+    ours = [np.asarray(ops.convert_to_numpy(value)) for value in first.values()]
+    theirs = [np.asarray(value) for value in (second.values() if isinstance(second, dict) else second)]
+    by_rank = {value.ndim: value for value in theirs}
+    return max(float(np.abs(value - by_rank[value.ndim]).max()) for value in ours)
+
+
+def _write_card(
+    model: SemiSupervisedModel,
+    exported: keras.Model,
+    path: Path,
+    format: str,
+    saliency: bool,
+    difference: float,
+    checked: int,
+) -> None:
+    heads = {
+        "mask": "probabilities of the mask classes `(N, {0}, {0}, {1})`",
+        "label": "of the image classes `(N, {1})`",
+    }
+    outputs = [
+        f"`{head}`, {heads[head].format(model.image_size, value.shape[-1])}" for head, value in exported.output.items()
+    ]
+    if not any(layer.name == "saliency" for layer in exported._flatten_layers()):
+        said = "The model has no saliency map."
+    elif saliency:
+        said = "The saliency map, a gradient through the classifier, is computed inside."
+    else:
+        said = "Zeros stand in the place of the saliency map that it was trained with."
+    how = (
+        "Run it with TensorFlow, LiteRT or ONNX Runtime."
+        if format != "keras"
+        else (
+            "```python\nimport keras\nimport keras_semimed.models  # what the file is made of\n\n"
+            f'model = keras.saving.load_model("{path.name}")\nmodel.predict(images)\n```'
+        )
+    )
+    card = CARD.format(
+        name=path.name,
+        version=__version__,
+        kind=type(model).__name__,
+        format=format,
+        size=model.image_size,
+        outputs="; ".join(outputs),
+        parameters=exported.count_params(),
+        saliency=said,
+        checked=checked,
+        difference=difference,
+        how=how,
+    )
+    with whole_file(path.with_name(f"{path.name}.md")) as temporary:
+        temporary.write_text(card, encoding="utf-8")

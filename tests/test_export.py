@@ -1,0 +1,96 @@
+"""Exported models: equal outputs, nothing that only training needs, refusals that leave nothing behind."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_semimed.export import NEEDS, export, inference_model
+from keras_semimed.models import Hermes, LoCo
+from keras_semimed.saved import load_model
+
+TINY = {"image_size": 32, "encoder": "resnet_tiny", "total_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def hermes():
+    model = Hermes(**TINY, decoder_filters=(8, 8, 8, 8, 8), bank_size=8, teacher_momentum=0.9)
+    rng = np.random.default_rng(0)
+    for variable in [*model.network.variables, *model.teacher.variables]:
+        if variable.name in ("gamma", "kernel", "bias"):  # teacher and student differ, nothing is 0 or 1
+            variable.assign(keras.ops.convert_to_numpy(variable) + rng.normal(0, 0.1, variable.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3)).astype("uint8")
+
+
+def assert_equal_outputs(first, second, images):
+    ours, theirs = first.predict_on_batch(images), second.predict_on_batch(images)
+    assert ours.keys() == theirs.keys()
+    for head in ours:
+        np.testing.assert_allclose(np.asarray(theirs[head]), np.asarray(ours[head]), atol=1e-5)
+
+
+def test_keras_file_predicts_as_the_teacher_without_projectors_bank_and_student(hermes, images, tmp_path):
+    export(hermes, tmp_path / "hermes.keras")
+    loaded = load_model(tmp_path / "hermes.keras")
+    assert_equal_outputs(hermes, loaded, images)
+    assert type(loaded).__name__ == "Functional"
+    parts = hermes.teacher.parts
+    kept = [
+        variable for name in parts if "projector" not in name for layer in parts[name] for variable in layer.variables
+    ]
+    assert loaded.count_params() == sum(int(np.prod(variable.shape)) for variable in kept)
+    card = (tmp_path / "hermes.keras.md").read_text()
+    assert "`mask`" in card and "(N, 32, 32, 2)" in card and "not a medical device" in card and "gradient" in card
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"attention_on": "labeled"}, {"tasks": "segmentation"}, {"exchange": "none", "num_labels": 3}]
+)
+def test_switched_off_parts_stay_off(arguments, images):
+    model = Hermes(**TINY, decoder_filters=(8, 8, 8, 8, 8), bank_size=8, **arguments)
+    assert_equal_outputs(model, inference_model(model), images)
+
+
+def test_without_saliency_only_the_map_is_missing(hermes, images, tmp_path):
+    exported = export(hermes, tmp_path / "plain.keras", saliency=False)
+    with_map, without = (model.predict_on_batch(images) for model in (hermes, exported))
+    np.testing.assert_allclose(np.asarray(without["label"]), np.asarray(with_map["label"]), atol=1e-5)
+    assert np.abs(np.asarray(without["mask"]) - np.asarray(with_map["mask"])).max() > 1e-4
+    assert "Zeros stand in the place" in (tmp_path / "plain.keras.md").read_text()
+
+
+def test_loco(images, tmp_path):
+    model = LoCo(**TINY, decoder_filters=8)
+    export(model, tmp_path / "loco.keras")
+    loaded = load_model(tmp_path / "loco.keras")
+    assert_equal_outputs(model, loaded, images)
+    assert not any("project" in variable.path for variable in loaded.variables)
+
+
+def test_what_cannot_be_written_is_refused_whole(hermes, tmp_path, monkeypatch):
+    (tmp_path / "there.keras").write_text("mine")
+    with pytest.raises(FileExistsError, match="there.keras"):
+        export(hermes, tmp_path / "there.keras")
+    with pytest.raises(ValueError, match="suffix"):
+        export(hermes, tmp_path / "model.h5")
+    with pytest.raises(ValueError, match="format='pickle'"):
+        export(hermes, tmp_path / "model", format="pickle")
+    monkeypatch.setitem(NEEDS, "onnx", ())
+    monkeypatch.setattr(keras.Model, "export", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ValueError, match="saliency=False"):
+        export(hermes, tmp_path / "model.onnx")
+    assert [file.name for file in tmp_path.iterdir()] == ["there.keras"]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel is made by TensorFlow")
+def test_saved_model(images, tmp_path):
+    import tensorflow as tf
+
+    model = LoCo(**TINY, decoder_filters=8)
+    export(model, tmp_path / "saved")
+    served = tf.saved_model.load(str(tmp_path / "saved")).serve(images.astype("float32"))
+    np.testing.assert_allclose(served["mask"], np.asarray(model.predict_on_batch(images)["mask"]), atol=1e-5)
