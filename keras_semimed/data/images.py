@@ -190,7 +190,7 @@ def named_errors(file: str | Path | IO[bytes], name: str | None = None) -> Itera
     except Refusal as error:
         raise ValueError(f"{name}: {error}") from error
     except Exception as error:  # damaged bytes make the libraries raise anything
-        reason = str(error) or repr(error)
+        reason = " ".join(str(error).split()) or repr(error)
         raise ValueError(f"{name}: cannot be decoded as an image ({reason}); replace the file") from error
 
 

@@ -12,7 +12,13 @@ from keras_semimed.data.images import read_image, read_values
 pydicom = pytest.importorskip("pydicom")
 
 from pydicom.pixels import convert_color_space  # noqa: E402
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from tests.data.dicom_files import dicom  # noqa: E402
 
@@ -52,6 +58,24 @@ def test_jpeg_inside_is_decoded():
     assert np.abs(read(content).astype(int) - smooth).mean() < 3
     values = read_values(io.BytesIO(content))
     assert values.lossy and values.pixels.shape == (48, 64, 3)
+
+
+def test_lossless_compression_changes_nothing():
+    file = io.BytesIO()
+    Image.fromarray(COLOUR).save(file, "JPEG2000", no_jp2=True, mct=1)
+    np.testing.assert_array_equal(read(dicom(COLOUR, "YBR_RCT", JPEG2000Lossless, encoded=file.getvalue())), COLOUR)
+    header = pydicom.dcmread(io.BytesIO(dicom(DEEP, BitsStored=12)))
+    header.compress(RLELossless)
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, header, enforce_file_format=True)
+    np.testing.assert_array_equal(read(file.getvalue(), channels=1)[..., 0], np.rint(DEEP / 4095 * 255))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_missing_decoder_is_named():
+    content = dicom(GREY, syntax=JPEGLSLossless, encoded=b"\xff\xd8\xff\xf7\xff\xd9")
+    with pytest.raises(ValueError, match="^a.dcm: cannot be decoded .*jpegls.*; replace the file$"):
+        read(content)
 
 
 def test_a_palette_gives_colours_to_an_image_and_indices_to_a_mask():
