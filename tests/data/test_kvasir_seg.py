@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from keras_semimed.data.examples import fingerprint
 from keras_semimed.data.kvasir_seg import KvasirSegSource
@@ -38,6 +39,19 @@ def test_jpeg_masks_are_cut_at_half():
         np.testing.assert_array_equal(pair.mask, mask > 0)
         grey = np.asarray(Image.open(DUMMY / "Kvasir-SEG" / "masks" / f"{pair.name}.jpg").convert("L"))
         assert len(np.unique(grey)) > 16 and (grey > 0).sum() > 1.3 * pair.mask.sum()  # `> 0` would be wrong
+
+
+def test_several_polyps_of_one_image_all_count(copy):
+    mask = np.maximum(disc(40, 48, 10, 12, 6), disc(40, 48, 28, 36, 7))
+    Image.fromarray(mask).convert("RGB").save(copy / "masks" / f"{IDS[0]}.jpg", quality=95)
+    found = next(iter(KvasirSegSource(copy))).mask
+    assert components(found) == 2 and found.sum() == pytest.approx((mask > 0).sum(), rel=0.02)
+
+
+def test_boxes_are_not_read(copy):
+    before = KvasirSegSource(copy).fingerprint()
+    (copy / "kavsir_bboxes.json").write_text("no JSON")  # they fit the original sizes alone
+    assert KvasirSegSource(copy).fingerprint() == before and len(list(KvasirSegSource(copy))) == 3
 
 
 @pytest.mark.parametrize("prefix", ["", "Kvasir-SEG/", "download/Kvasir-SEG/"])
@@ -187,6 +201,7 @@ def test_real_resized_masks_have_the_measured_fractions(manifest):
     fractions = np.array([pair.mask.mean() for pair in pairs])
     found = [fractions.min(), np.median(fractions), fractions.max()]
     np.testing.assert_allclose(found, [0.0058, 0.1203, 0.8121], atol=6e-5)
+    assert sum(ndimage.label(pair.mask)[1] > 1 for pair in pairs) == 14  # several polyps
 
 
 def test_real_resized_masks_agree_with_the_originals(manifest):
