@@ -11,8 +11,6 @@ Flags that are not listed here go to `recipes.hermes_busi`.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,29 +20,10 @@ import numpy as np
 
 from keras_semimed.data import Split, load_image_set
 from keras_semimed.evaluation.files import read_table
-from recipes.console import print_table
+from recipes.console import print_table, run_main
+from recipes.sweep import run_rows
 
-SPLITS = ("paper", "leak_safe")
-FIXED = ("--method", "supervised")
-
-
-def run_draws(folder: Path, draws: int, flags: Sequence[str]) -> dict[str, list[Path]]:
-    """Trains what is not finished yet; the run folders of each split."""
-    runs: dict[str, list[Path]] = {}
-    for split in SPLITS:
-        for seed in range(draws):
-            path = folder / f"{split}_{seed}"
-            runs.setdefault(split, []).append(path)
-            if not _finished(path):
-                own = ("--split", split, "--seed", str(seed), "--output", str(path), "--resume")
-                command = [sys.executable, "-m", "recipes.hermes_busi", *FIXED, *flags, *own]
-                subprocess.run(command, check=True)
-    return runs
-
-
-def _finished(path: Path) -> bool:
-    config = path / "config.json"
-    return config.exists() and json.loads(config.read_text(encoding="utf-8")).get("result") is not None
+SPLITS = {split: ("--method", "supervised", "--split", split) for split in ("paper", "leak_safe")}
 
 
 def scored_images(path: Path, groups: dict[str, str]) -> list[dict[str, Any]]:
@@ -86,14 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, flags = parser.parse_known_args(arguments)
     places = ["--manual-dir", str(options.manual_dir)]
     places += [] if options.data_dir is None else ["--data-dir", str(options.data_dir)]
-    try:
-        runs = run_draws(options.output, options.draws, [*places, *flags])
-    except subprocess.CalledProcessError as error:
-        print(f"a training ended with exit code {error.returncode}; see its message above", file=sys.stderr)
-        return 2
+    return run_main(lambda: _run(options, (*places, *flags)))
+
+
+def _run(options: argparse.Namespace, flags: tuple[str, ...]) -> None:
+    run_rows("hermes_busi", SPLITS, range(options.draws), options.output, flags)
     images = load_image_set("busi", 32, options.manual_dir, options.data_dir, ("benign", "malignant"))
     groups = dict(zip(images.names, images.groups or images.names, strict=True))
-    scores = {split: [scored_images(path, groups) for path in paths] for split, paths in runs.items()}
+    scores = {
+        split: [scored_images(options.output / split / str(seed), groups) for seed in range(options.draws)]
+        for split in SPLITS
+    }
     by_split = []
     for split, draws in scores.items():
         means = {key: [100 * np.mean([row[key] for row in rows]) for rows in draws] for key in ("dice", "right")}
@@ -114,7 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for split, twin, part in by_twin
         ],
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,187 @@
+"""Runs a table of one of the papers, or a grid of your own, over seeds, and ends in the comparison table.
+
+    python -m recipes.sweep hermes_table_3 --seeds 0 1 2 --output runs/table_3 -- --manual-dir Dataset_BUSI_with_GT
+    python -m recipes.sweep hermes --grid alpha=0.2,0.8 selection=dual,none --output runs/grid -- --demo
+    python -m recipes.sweep list
+
+What follows `--` goes to every run. Each run is a process and a folder of its own, OUTPUT/ROW/SEED; finished ones are
+not repeated and an interrupted one goes on, so the same command continues a sweep that was stopped. The table compares
+every row with the first one (`recipes.compare`) and is also written to OUTPUT/table.md and OUTPUT/table.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from recipes import compare
+from recipes.console import RecipeError, run_main
+from recipes.loco_arguments import RUNGS
+
+Flags = tuple[str, ...]
+
+# Table 3 of the Hermes paper: DTCL is the whole unlabelled part, SM/ITA the exchange, ITCL the consistency.
+_NO_DTCL = ("--unlabeled-weight", "0", "--alpha", "0", "--beta", "0")
+_NO_EXCHANGE = ("--exchange", "none")
+_NO_ITCL = ("--gamma", "0")
+_SINGLE = {"segmentation": ("--tasks", "segmentation"), "classification": ("--tasks", "classification")}
+
+
+def _one_flag(flag: str, values: Sequence[object], common: Flags = ()) -> dict[str, Flags]:
+    return {f"{flag}_{value}": (f"--{flag}", str(value), *common) for value in values}
+
+
+def _table_3() -> dict[str, Flags]:
+    rows = {
+        "1": (*_NO_DTCL, *_NO_EXCHANGE, *_NO_ITCL),
+        "2_dtcl": (*_NO_EXCHANGE, *_NO_ITCL),
+        "3_exchange": (*_NO_DTCL, *_NO_ITCL),
+        "4_exchange_itcl": _NO_DTCL,
+        "5_dtcl_exchange": _NO_ITCL,
+        "6_all": (),
+    }
+    for row in ("1", "2_dtcl"):
+        rows |= {f"{row}_{task}": (*rows[row], *flags) for task, flags in _SINGLE.items()}
+    return rows
+
+
+_144 = ("--labeled", "144")
+TABLES: dict[str, tuple[str, str, dict[str, Flags]]] = {
+    "hermes_table_3": ("hermes_busi", "components, 72 labels", _table_3()),
+    "hermes_table_4": (
+        "hermes_busi",
+        "learning rate, 72 labels",
+        _one_flag("learning-rate", ("8e-5", "9e-5", "1e-4", "2e-4", "3e-4")),
+    ),
+    "hermes_table_5": (
+        "hermes_busi",
+        "level of the pixel contrast, 144 labels",
+        _one_flag("contrast-level", ("P2", "P3", "P4", "P5"), _144),
+    ),
+    "hermes_table_6": (
+        "hermes_busi",
+        "level that the saliency map enters, 144 labels",
+        _one_flag("saliency-level", ("P4", "P3", "P2", "P1"), _144),
+    ),
+    "hermes_fig_5": (
+        "hermes_busi",
+        "weights of the branches, 72 labels",
+        {
+            **_one_flag("lambda-cls", (0.5, 1.0, 1.5, 2.0)),
+            **_one_flag("lambda-seg", (0.5, 1.0, 1.5, 2.0)),
+        },
+    ),
+    # The values on the axes of Fig. 8 and 9 are not in the text; these hold those that it names.
+    "hermes_fig_8": ("hermes_busi", "weight alpha, 144 labels", _one_flag("alpha", (0.2, 0.4, 0.6, 0.8, 1.0), _144)),
+    "hermes_fig_9": ("hermes_busi", "weight beta, 144 labels", _one_flag("beta", (0.1, 0.2, 0.4, 0.6, 0.8), _144)),
+    "loco_table_4": ("loco_kvasir", "rungs M1 to M7", {rung: ("--rung", rung) for rung in RUNGS}),
+}
+RECIPES = {
+    "hermes": "hermes_busi",
+    "hermes_udiat": "hermes_udiat",
+    "loco": "loco_kvasir",
+    "loco_cvc": "loco_cvc",
+    "loco_polyp": "loco_polyp",
+}
+
+
+def grid_rows(grid: Sequence[str]) -> dict[str, Flags]:
+    """Turns `["alpha=0.2,0.8", "selection=dual,none"]` into a row for each combination.
+
+    Raises:
+        RecipeError: If an entry has another form, or one flag stands there twice.
+    """
+    axes: dict[str, list[str]] = {}
+    for entry in grid:
+        name, equals, values = entry.partition("=")
+        name = name.strip("-").replace("_", "-")
+        if not equals or not name or not all(values.split(",")):
+            raise RecipeError(f"--grid {entry!r}: expected FLAG=VALUE,VALUE,...")
+        if name in axes:
+            raise RecipeError(f"--grid names {name} twice; list all its values once")
+        axes[name] = values.split(",")
+    rows = {}
+    for values in itertools.product(*axes.values()):
+        pairs = list(zip(axes, values, strict=True))
+        rows["_".join(f"{name}-{value}" for name, value in pairs)] = tuple(
+            part for name, value in pairs for part in (f"--{name}", value)
+        )
+    return rows
+
+
+def run_rows(recipe: str, rows: Mapping[str, Flags], seeds: Sequence[int], output: Path, common: Flags) -> list[str]:
+    """Runs what is not finished, seed by seed, and returns the groups for `recipes.compare`.
+
+    Raises:
+        RecipeError: If a run fails; what is finished stays.
+    """
+    todo = [(seed, row) for seed in seeds for row in rows]
+    for number, (seed, row) in enumerate(todo, start=1):
+        folder = output / row / str(seed)
+        if _finished(folder):
+            continue
+        print(f"run {number} of {len(todo)}: {row}, seed {seed}", flush=True)
+        own = ("--seed", str(seed), "--output", str(folder), "--resume")
+        command = [sys.executable, "-m", f"recipes.{recipe}", *common, *rows[row], *own]
+        code = subprocess.run(command).returncode
+        if code:
+            raise RecipeError(f"{row}, seed {seed} ended with exit code {code}; mend it and start the sweep again")
+    return [f"{row}={','.join(str(output / row / str(seed)) for seed in seeds)}" for row in rows]
+
+
+def _finished(folder: Path) -> bool:
+    config = folder / "config.json"
+    return config.exists() and "result" in json.loads(config.read_text(encoding="utf-8"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns the exit code: 0, 2 for bad input or a failed run, 130 when interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("table", help="a table of a paper, a recipe (with --grid), or list", metavar="TABLE")
+    parser.add_argument("--grid", nargs="+", metavar="FLAG=V,V", help="flags of the recipe with their values")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="seeds (default: 0)")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows of the table")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the sweep (default: runs/TABLE)")
+    own, common = _cut(list(sys.argv[1:] if arguments is None else arguments))
+    options = parser.parse_args(own)
+    if options.table == "list":
+        for name, (recipe, text, rows) in TABLES.items():
+            print(f"{name:16s} {recipe:12s} {text}: {', '.join(rows)}")
+        return 0
+    return run_main(lambda: _run(options, tuple(common)))
+
+
+def _cut(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The sweep's own arguments and those behind `--`."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:place], arguments[place + 1 :]
+
+
+def _run(options: argparse.Namespace, common: Flags) -> None:
+    if options.grid:
+        if options.table not in RECIPES:
+            raise RecipeError(f"{options.table!r} is no recipe for --grid; choose among {', '.join(RECIPES)}")
+        recipe, rows = RECIPES[options.table], grid_rows(options.grid)
+    elif options.table in TABLES:
+        recipe, _, rows = TABLES[options.table]
+    else:
+        raise RecipeError(f"{options.table!r} is no table; choose among {', '.join(TABLES)}, or a recipe with --grid")
+    unknown = [row for row in options.rows or () if row not in rows]
+    if unknown:
+        raise RecipeError(f"--rows {unknown[0]!r} is no row; choose among {', '.join(rows)}")
+    rows = {row: flags for row, flags in rows.items() if not options.rows or row in options.rows}
+    output = options.output or Path("runs") / options.table
+    groups = run_rows(recipe, rows, options.seeds, output, common)
+    if compare.main([*groups, "--markdown", str(output / "table.md"), "--csv", str(output / "table.csv")]):
+        raise RecipeError("the finished runs cannot be compared; see above")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
