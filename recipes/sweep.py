@@ -106,8 +106,8 @@ def grid_rows(grid: Sequence[str]) -> dict[str, Flags]:
             raise RecipeError(f"--grid names {name} twice; list all its values once")
         axes[name] = values.split(",")
     rows = {}
-    for values in itertools.product(*axes.values()):
-        pairs = list(zip(axes, values, strict=True))
+    for chosen in itertools.product(*axes.values()):
+        pairs = list(zip(axes, chosen, strict=True))
         rows["_".join(f"{name}-{value}" for name, value in pairs)] = tuple(
             part for name, value in pairs for part in (f"--{name}", value)
         )
