@@ -86,9 +86,10 @@ def _look(file: ImageFile, palette_colours: bool, intensity_range: tuple[float, 
             return Look(read_image(file.image, intensity_range=intensity_range).shape[:2], None, None)
         image, mask = read_pair(file.image, file.mask, intensity_range, palette_colours)
         return Look(image.pixels.shape[:2], found_values(mask, str(file.mask)), None)
-    except (OSError, ValueError, ImportError) as error:
-        message = str(error)
-        return Look(None, None, message if str(file.image.parent.parent) in message else f"{file.image}: {message}")
+    except ImportError as error:
+        return Look(None, None, f"{file.image}: {error}")
+    except (OSError, ValueError) as error:
+        return Look(None, None, str(error))
 
 
 def _check_masks(found: Sequence[FoundValues], declared: Declarations) -> tuple[MaskValues | None, list[str]]:
