@@ -45,7 +45,7 @@ class Embeddings:
             return cls(file["vectors"], file["classes"], file["class_names"].tolist(), str(file["source"]))
 
 
-class _Embedder(keras.Model):
+class Embedder(keras.Model):
     """Compiles an embedding, whatever the backend."""
 
     def __init__(self, network: keras.layers.Layer, kind: str) -> None:
@@ -55,6 +55,7 @@ class _Embedder(keras.Model):
         self.built = True
 
     def call(self, images: Any) -> Any:
+        """Embeddings of images, or of their pixels."""
         if self.kind == "projected":
             return self.network.project(self.network.features(images, training=False), training=False)
         if self.kind == "encoder":
@@ -88,7 +89,7 @@ def collect_embeddings(
     kind = _kind(model, labels is not None)
     if kind is None or (kind in ("projected", "pixel_embeddings") and masks is None) or len(images) < 2:
         return None
-    embedder = _Embedder(model.predictor, kind)
+    embedder = Embedder(model.predictor, kind)
     size = min(batch_size, len(images))
     vectors = []
     for start in range(0, len(images), size):
