@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -125,6 +126,7 @@ def test_a_finished_run_is_shown_again_and_not_overwritten(one_go, capsys):
     assert main([*FLAGS, "--output", str(one_go), "--resume"]) == 0
     printed = capsys.readouterr().out
     assert "| last " in printed and "not a medical device" in printed
+    assert re.search(r"leaks +\d+ pairs, \d+ of 12 scored images", printed)
     assert (one_go / "config.json").read_text() == before
 
 
