@@ -160,8 +160,8 @@ def published_rows(paper: str, runs: Sequence[Run]) -> tuple[list[dict[str, Any]
     """
     rows = published_results(paper)
     data = {name for run in runs for name in DATA_SETS.get(run.data or "", (run.data,))}
-    for key, wanted in (("data", data), ("labels", {run.labels for run in runs})):
-        rows = [row for row in rows if row[key] in wanted] or rows
+    of_data = [row for row in rows if row["data"] in data]
+    rows = [row for row in of_data if row["labels"] in {run.labels for run in runs}] or of_data or rows
     table, notes = [], []
     for row in rows:
         source = f"{row['method']} ({PAPERS[paper]}, {row['table']}: {row['data']}, {row['labels']:g} labelled)"

@@ -127,7 +127,12 @@ def test_published_rows_stand_beside_with_their_contradictions(groups, tmp_path,
     assert "Table 3 has 84.77 and Table 4 83.19" in printed
     rows = read_table(tmp_path / "table.csv")
     assert {row["accuracy"] for row in rows if "84.77" in row["notes"]} == {"0.8477", "0.8319"}
-    # On other data: everything.
+    # On other data: everything, whatever the number of labels.
+    path = tmp_path / "base1" / "config.json"
+    config = json.loads(path.read_text())
+    config["configuration"] |= {"data": "phantom", "labeled": 0.1}
+    path.write_text(json.dumps(config))
     assert main([str(tmp_path / "base1"), "--published", "loco"]) == 0
     printed = capsys.readouterr().out
+    assert "fahsyu_lc, 0.5 labelled" in printed
     assert "LoCo (LoCo, Table II: kvasir_seg, 0.1 labelled)" in printed and "Table IV" in printed
