@@ -140,7 +140,8 @@ def _read_ahead(files: Mapping[str, Path], size: int, options: Options) -> Itera
             image = read_image(files[name])
             return _Read(name, image, fit(image, None, size), None)
         except (ValueError, OSError, ImportError, MemoryError) as error:
-            return _Read(name, None, None, str(error) or type(error).__name__)
+            reason = str(error).removeprefix(f"{files[name]}: ")
+            return _Read(name, None, None, reason or type(error).__name__)
 
     with ThreadPoolExecutor() as pool:
         ahead: list[list[Future]] = []
