@@ -1,8 +1,8 @@
 """`keras_semimed.predict` on mixed files: bad ones among them, killed in the middle and started again, and its speed.
 
-Makes 200 files of several formats and many sizes, 10 of them damaged, and a Hermes model without training. Predicts them
-in one go; in a second folder kills the command (SIGKILL) when a third is done and starts it again; compares both folders
-byte by byte. Then prints images a second beside the bare network on images that are in memory.
+Makes 200 files of several formats and many sizes, 10 of them damaged, and a Hermes model without training. Predicts
+them in one go; in a second folder kills the command (SIGKILL) when a third is done and starts it again; compares both
+folders byte by byte. Then prints images a second beside the bare network on images that are in memory.
 
     python -m benchmarks.predict_files --image-size 128
 """
