@@ -72,6 +72,10 @@ lint: $(DEV)  ## Lint
 typecheck: $(DEV)  ## Check the types
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(DEV)  ## Build the API reference into build/docs; a warning is an error
+	$(BIN)/python .ci/build_docs.py
+
 .PHONY: wheel-check
 wheel-check: $(DEV)  ## Build the wheel and use it in a clean environment beside Hugging Face's datasets
 	$(BIN)/python .ci/check_wheel.py

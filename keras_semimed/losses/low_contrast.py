@@ -33,13 +33,13 @@ class LowContrastMaps(NamedTuple):
         boundary: the boundary pixels that BCE selects. Shape: `(N, H, W)`, bool.
     """
 
-    similarities: Any
-    present: Any
-    labels: Any
-    inter_class: Any
-    boundary_pixels: Any
-    boundary_scores: Any
-    boundary: Any
+    similarities: keras.KerasTensor
+    present: keras.KerasTensor
+    labels: keras.KerasTensor
+    inter_class: keras.KerasTensor
+    boundary_pixels: keras.KerasTensor
+    boundary_scores: keras.KerasTensor
+    boundary: keras.KerasTensor
 
 
 @keras.saving.register_keras_serializable(package="keras_semimed")
