@@ -131,6 +131,7 @@ def find_zip(folder: Path, holds: Callable[[Path], bool]) -> Path | None:
     """
     damaged = None
     for archive in sorted(folder.glob("*.zip")):
+        archive = archive.resolve()  # errors shall name the user's file, not a link to it
         try:
             if holds(archive):
                 return archive

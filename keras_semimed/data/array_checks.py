@@ -121,6 +121,6 @@ def to_masks(masks: np.ndarray) -> np.ndarray:
 def to_labels(labels: np.ndarray) -> np.ndarray:
     """Converts image classes to `(N,)` int32."""
     labels = np.asarray(labels)
-    if not np.array_equal(labels, labels.astype("int32")):
+    if labels.dtype.kind not in "biuf" or not np.array_equal(labels, labels.astype("int32")):
         raise ValueError(f"labels must be whole numbers, got {labels.dtype} such as {labels.ravel()[:3]}")
     return labels.astype("int32")

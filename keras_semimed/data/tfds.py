@@ -42,6 +42,8 @@ def prepared_builder(name: str, manual_dir: str | Path | None = None, data_dir: 
     module = importlib.import_module(f"keras_semimed.data.builders.{name}.{name}_dataset_builder")
     builder = module.Builder(data_dir=None if data_dir is None else str(data_dir))
     with _as_folder(manual_dir) as folder:
+        # Looked at under its own name first: errors shall not name a temporary folder.
+        found = None if manual_dir is None else fingerprint(name, manual_dir)
         if not builder.is_prepared():
             if folder is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
                 raise FileNotFoundError(
@@ -50,8 +52,8 @@ def prepared_builder(name: str, manual_dir: str | Path | None = None, data_dir: 
                 )
             config = tfds.download.DownloadConfig(manual_dir=folder)
             builder.download_and_prepare(download_config=config)
-        elif folder is not None:
-            _check_same_files(builder, fingerprint(name, folder))
+        else:
+            _check_same_files(builder, found)
     return builder
 
 

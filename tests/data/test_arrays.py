@@ -247,6 +247,7 @@ def test_from_arrays_converts_and_reuses_labeled_images_when_there_are_no_others
         ({"images": np.zeros((2, 3, 3, 3)), "masks": np.full((2, 3, 3), 0.5)}, "not classes"),
         ({"images": np.zeros((2, 3, 3, 3)), "masks": np.full((2, 3, 3), 9)}, r"'images\[0\]' holds \[9\]"),
         ({"images": np.zeros((2, 3, 3, 3)), "labels": [0.5, 1]}, "whole numbers"),
+        ({"images": np.zeros((2, 3, 3, 3)), "labels": ["benign", "normal"]}, "labels must be whole numbers.*benign"),
     ],
 )
 def test_from_arrays_refuses_bad_values(arguments, message):

@@ -1,5 +1,8 @@
 """The TFDS builder of BUSI."""
 
+import zipfile
+from pathlib import Path
+
 import pytest
 
 try:
@@ -44,4 +47,21 @@ def test_a_missing_or_empty_manual_dir_is_an_error(tmp_path):
         config = tfds.download.DownloadConfig(manual_dir=str(tmp_path / name))
         with pytest.raises(AssertionError, match=f"{name} does not exist or is empty"):
             builder.download_and_prepare(download_config=config)
+    assert not [file for file in (tmp_path / "prepared").rglob("*") if file.is_file()]
+
+
+def test_errors_about_an_archive_name_it_and_leave_nothing(tmp_path):
+    from keras_semimed.data.tfds import prepared_builder
+
+    archive = tmp_path / "download.zip"
+    archive.write_bytes(b"not a zip")
+    with pytest.raises(ValueError, match=f"{archive}: not a readable zip"):
+        prepared_builder("busi", archive, tmp_path / "prepared")
+    folder = Path(busi_dataset_builder.__file__).parent / "dummy_data" / "Dataset_BUSI_with_GT"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in folder.rglob("*.png"):
+            damaged = path.name == "benign (2).png"
+            file.writestr(path.relative_to(folder).as_posix(), b"damaged" if damaged else path.read_bytes())
+    with pytest.raises(ValueError, match=rf"{archive}/benign/benign \(2\).png: cannot be decoded"):
+        prepared_builder("busi", archive, tmp_path / "prepared")
     assert not [file for file in (tmp_path / "prepared").rglob("*") if file.is_file()]
