@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import keras
@@ -41,6 +42,14 @@ def take_arguments(model: keras.Model, arguments: dict[str, Any], presets: dict[
     for name, value in arguments.items():
         if name not in ("self", "kwargs", "__class__", "weights", "encoder", "views"):
             setattr(model, name, defaults[name] if value is None and name in defaults else value)
+
+
+def check_not_negative(model: keras.Model, *names: str) -> None:
+    """Raises a ValueError unless each of these attributes is a finite number of at least 0."""
+    for name in names:
+        value = getattr(model, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"`{name}` must be a number of at least 0. Received: {value!r}.")
 
 
 def plain(value: Any) -> Any:

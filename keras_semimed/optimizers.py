@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -18,9 +19,14 @@ class PolynomialDecayToZero(keras.optimizers.schedules.LearningRateSchedule):
         learning_rate: value at step 0.
         total_steps: step at which it reaches 0.
         power: exponent.
+
+    Raises:
+        ValueError: if the learning rate is negative or not finite.
     """
 
     def __init__(self, learning_rate: float, total_steps: int, power: float = 0.9) -> None:
+        if not 0 <= learning_rate < math.inf:
+            raise ValueError(f"`learning_rate` must be a number of at least 0. Received: {learning_rate!r}.")
         self.learning_rate = learning_rate
         self.total_steps = total_steps
         self.power = power
@@ -59,7 +65,7 @@ def branch_optimizer(
         A `keras.optimizers.MultiOptimizer` that tells the branches apart by the path of a variable.
 
     Raises:
-        ValueError: if `classifier` is neither.
+        ValueError: if `classifier` is neither, or the learning rate is negative.
     """
     if classifier not in ("sgd", "adam"):
         raise ValueError(f"`classifier` must be 'sgd' or 'adam'. Received: {classifier!r}.")
@@ -98,10 +104,12 @@ def encoder_optimizer(
         A `keras.optimizers.MultiOptimizer` that tells the encoder by the path of a variable.
 
     Raises:
-        ValueError: if `optimizer` is neither.
+        ValueError: if `optimizer` is neither, or the learning rate or its factor is negative.
     """
     if optimizer not in ("sgd", "adam"):
         raise ValueError(f"`optimizer` must be 'sgd' or 'adam'. Received: {optimizer!r}.")
+    if not 0 <= head_factor < math.inf:
+        raise ValueError(f"`head_factor` must be a number of at least 0. Received: {head_factor!r}.")
 
     def make(name: str, factor: float) -> keras.optimizers.Optimizer:
         schedule = PolynomialDecayToZero(factor * learning_rate, total_steps, power)

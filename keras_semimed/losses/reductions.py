@@ -19,7 +19,12 @@ def one_hot_and_valid(
     Returns:
         The one-hot labels, all zero where ignored, shape `(..., K)`, and 1.0 where a label counts, 0.0 where it is
         ignored, shape `(...)`; both float32.
+
+    Raises:
+        ValueError: the ignore value is one of the classes.
     """
+    if 0 <= ignore_value < num_classes:
+        raise ValueError(f"ignore_value must not be one of the classes 0 to {num_classes - 1}, got {ignore_value}.")
     labels = ops.cast(labels, "int32")
     valid = ops.cast(ops.not_equal(labels, ignore_value), "float32")
     # A comparison instead of `ops.one_hot`, which PyTorch refuses for labels outside of 0..K-1.

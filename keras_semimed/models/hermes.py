@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_semimed.configuration import arguments_config, take_arguments
+from keras_semimed.configuration import arguments_config, check_not_negative, take_arguments
 from keras_semimed.embeddings import l2_normalize
 from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
@@ -223,9 +223,11 @@ class Hermes(SemiSupervisedModel):
         }.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"`{name}` must be one of {allowed}. Received: {getattr(self, name)!r}.")
-        for name in ("num_classes", "num_labels"):
-            if arguments[name] < 2:
-                raise ValueError(f"`{name}` must be at least 2. Received: {arguments[name]}.")
+        check_not_negative(
+            self,
+            *("unlabeled_weight", "unlabeled_start", "unlabeled_ramp", "contrast_delay", "bank_size"),
+            *("lambda_seg", "lambda_cls", "alpha", "beta", "gamma"),
+        )
 
     def training_outputs(self, images: dict[str, Any]) -> dict[str, Any]:
         """One forward pass over the labelled weak, unlabelled weak and unlabelled strong views."""

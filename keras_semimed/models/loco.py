@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_semimed.configuration import arguments_config, take_arguments
+from keras_semimed.configuration import arguments_config, check_not_negative, take_arguments
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter, PseudoLabels
 from keras_semimed.layers.cutmix import CutMix, neighbour
 from keras_semimed.layers.views import IGNORE, WeakStrongViews
@@ -156,8 +156,7 @@ class LoCo(SemiSupervisedModel):
         take_arguments(self, locals(), PRESETS)
         if teacher_momentum is None:
             raise ValueError("`teacher_momentum` must be a number in [0, 1): LoCo's pseudo-labels are its teacher's.")
-        if num_classes < 2:
-            raise ValueError(f"`num_classes` must be at least 2. Received: {num_classes}.")
+        check_not_negative(self, "lambda_unlabeled", "lambda_contrast", "loss_scale")
         if self.cutmix_from not in ("unlabeled", "labeled"):
             raise ValueError(f"`cutmix_from` must be 'unlabeled' or 'labeled'. Received: {self.cutmix_from!r}.")
         self.encoder = encoder_config(encoder)

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_semimed import backend
-from keras_semimed.layers.views import WeakStrongViews
+from keras_semimed.layers.views import IGNORE, WeakStrongViews
 from keras_semimed.losses.reductions import one_hot_and_valid
 from keras_semimed.metrics import Dice
 from keras_semimed.models.health import Share
@@ -64,6 +64,11 @@ class SemiSupervisedModel(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         check_image_size(image_size, self.image_multiple)
+        if not 2 <= num_classes <= IGNORE:
+            raise ValueError(
+                f"`num_classes` must be 2 to {IGNORE}, background included; mask value {IGNORE} is no class, it is "
+                f"ignored. Received: {num_classes}."
+            )
         if total_steps < 1:
             raise ValueError(f"`total_steps` must be at least 1. Received: {total_steps}.")
         if teacher_momentum is not None and not 0 <= teacher_momentum < 1:
@@ -314,7 +319,7 @@ class SemiSupervisedModel(keras.Model):
 
         Args:
             optimizer: any Keras optimizer, or None for `default_optimizer()`.
-            **arguments: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss` as in Keras.
+            arguments: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss` as in Keras.
 
         Raises:
             ValueError: if a loss is passed.

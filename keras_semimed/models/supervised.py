@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_semimed.configuration import arguments_config
+from keras_semimed.configuration import arguments_config, check_not_negative
 from keras_semimed.layers.views import WeakStrongViews
 from keras_semimed.losses import SegmentationLoss
 from keras_semimed.models.labeled import supervised_predictions, supervised_terms
@@ -74,6 +74,7 @@ class Supervised(SemiSupervisedModel):
         self.lambda_seg = lambda_seg
         self.lambda_cls = lambda_cls
         self.strong = strong
+        check_not_negative(self, "lambda_seg", "lambda_cls")
         self.segmentation_loss = SegmentationLoss()
         self._attach(
             lambda: JointNetwork(

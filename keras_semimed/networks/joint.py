@@ -45,7 +45,8 @@ class JointNetwork(keras.layers.Layer):
             that was trained with the map predicts a little differently then.
 
     Raises:
-        ValueError: for an unknown exchange, task or level.
+        ValueError: for an unknown exchange, task or level, fewer than two image classes, or decoder filters that do
+            not fit.
     """
 
     def __init__(
@@ -70,8 +71,11 @@ class JointNetwork(keras.layers.Layer):
         _check("saliency_level", saliency_level, ATTENTION_LEVELS)
         if contrast_level is not None:
             _check("contrast_level", contrast_level, (*ATTENTION_LEVELS, "P5"))
+        if tasks != "segmentation" and num_labels < 2:
+            raise ValueError(f"`num_labels` must be at least 2. Received: {num_labels}.")
         if tasks != "both":
             exchange = "none"
+        _check_decoder(decoder_filters, saliency_level if exchange in ("both", "cls_to_seg") else None)
         self.num_classes = num_classes
         self.num_labels = num_labels
         self.encoder = encoder_config(encoder)
@@ -279,6 +283,17 @@ class JointNetwork(keras.layers.Layer):
             last = ops.mean(ops.cast(features["P5"], "float32"), axis=(1, 2))
             outputs["consistency_segmentation"] = self.segmentation_projector(last, training=training)
             outputs["consistency_classification"] = self.classification_projector(pooled, training=training)
+
+
+def _check_decoder(filters: tuple[int, ...], saliency_level: str | None) -> None:
+    """A block for each of the levels from the deepest to the image; the saliency map enters at one of them."""
+    if not 1 <= len(filters) <= 5 or min(filters) < 1:
+        raise ValueError(f"`decoder_filters` must be one to five positive numbers. Received: {tuple(filters)}.")
+    if saliency_level is not None and int(saliency_level[1:]) >= len(filters):
+        raise ValueError(
+            f"`saliency_level` {saliency_level!r} is no level of a decoder with {len(filters)} blocks; give more "
+            "`decoder_filters`, or a finer level."
+        )
 
 
 def _check(argument: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -282,6 +282,7 @@ def test_encoder_learns_at_a_tenth_of_the_rate():
         ({"image_size": 0}, "image_size"),
         ({"preset": "published"}, "preset"),
         ({"num_classes": 1}, "num_classes"),
+        ({"lambda_contrast": -0.1}, "lambda_contrast"),
         ({"output_stride": 4, "encoder": "resnet_tiny"}, "output_stride"),
         ({"cutmix_from": "teacher"}, "cutmix_from"),
         ({"teacher_statistics": "none"}, "teacher_statistics"),
