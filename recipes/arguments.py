@@ -50,6 +50,15 @@ def policy(text: str) -> str:
     return "float32" if text == "none" else text
 
 
+_EXPECTED: dict[Callable[[str], Any], str] = {
+    int: "a whole number",
+    float: "a number",
+    count_or_share: "a number such as 72 or a share such as 0.1",
+    widths: "whole numbers with commas between",
+    low_high: "two numbers with a comma between",
+}
+
+
 def flag(
     group: str,
     default: Any,
@@ -209,7 +218,9 @@ def _checked(parse_value: Callable[[str], Any], choices: Sequence[str] | None) -
     def convert(text: str) -> Any:
         if choices is not None and text not in choices:
             raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
-        return parse_value(text)
+        try:
+            return parse_value(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"expected {_EXPECTED[parse_value]}, got {text!r}") from error
 
-    convert.__name__ = parse_value.__name__.strip("_")
     return convert

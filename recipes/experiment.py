@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import keras
+import numpy as np
 
 from keras_semimed import backend
 from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, Split, load
@@ -180,7 +181,11 @@ def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
 
 
 def train(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder: RunFolder) -> None:
-    """Trains to the end, from the last finished epoch where there is one; the last weights count."""
+    """Trains to the end, from the last finished epoch where there is one; the last weights count.
+
+    Raises:
+        RecipeError: If the training diverged.
+    """
     settings = experiment.settings
     assert settings.epoch_steps is not None and settings.labeled_batch_size is not None  # resolved
     dataset = SemiSupervisedBatches(
@@ -211,6 +216,11 @@ def train(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder
         # Without a terminal, one line an epoch instead of one a step.
         verbose=1 if sys.stdout.isatty() else 2,
     )
+    if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.network.weights):
+        raise RecipeError(
+            f"the training diverged: the model holds NaN or infinite weights (when, {folder.path}/metrics.csv says). "
+            "Try a lower --learning-rate, or --mixed-precision none"
+        )
 
 
 def score(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder: RunFolder) -> None:

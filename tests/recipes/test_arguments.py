@@ -48,12 +48,23 @@ def test_words_become_values():
     assert settings.mixed_precision == "float32"
 
 
-@pytest.mark.parametrize("flags", [["--method", "magic"], ["--steps", "many"], ["--step", "3"]])
-def test_a_word_that_does_not_fit_ends_with_code_2(flags, capsys):
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--method", "magic"], "'magic' is none of hermes, "),
+        (["--steps", "many"], "expected a whole number, got 'many'"),
+        (["--learning-rate", "1e"], "expected a number, got '1e'"),
+        (["--zoom", "1"], "expected two numbers with a comma between, got '1'"),
+        (["--decoder-filters", "8,x"], "expected whole numbers with commas between, got '8,x'"),
+        (["--step", "3"], "--step"),
+    ],
+)
+def test_a_word_that_does_not_fit_ends_with_code_2(flags, message, capsys):
     with pytest.raises(SystemExit) as stop:
         parse(flags)
     assert stop.value.code == 2
-    assert flags[0] in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert flags[0] in printed and message in printed
 
 
 def test_each_preset_can_be_chosen_and_fills_in_what_was_not_given():

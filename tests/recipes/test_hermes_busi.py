@@ -184,6 +184,7 @@ def test_a_run_goes_on_with_the_network_of_another(one_go, tmp_path, capsys):
         (["--manual-dir", "nowhere"], "--manual-dir nowhere does not exist"),
         (["--output", "/dev/null/run"], "/dev/null/run"),
         (["--confidence", "often"], "often"),
+        (["--learning-rate", "-1"], "learning_rate"),
     ],
 )
 def test_bad_input_ends_with_one_message_and_no_folder(flags, message, tmp_path, capsys):
@@ -206,6 +207,12 @@ def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
     assert main([*FLAGS, "--output", str(tmp_path)]) == 2
     assert "not the folder of a run" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_that_diverges_has_no_result(tmp_path, capsys):
+    assert main([*FLAGS, "--method", "supervised", "--learning-rate", "1e30", "--output", str(tmp_path / "run")]) == 2
+    assert "diverged" in capsys.readouterr().err
+    assert "result" not in json.loads((tmp_path / "run" / "config.json").read_text())
 
 
 def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
