@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ from keras import ops
 
 from keras_semimed import __version__
 from keras_semimed.evaluation.files import whole_file
+from keras_semimed.layers import SaliencyMap
 from keras_semimed.models import SemiSupervisedModel
 
 FORMATS = {"keras": ".keras", "tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 TOLERANCE = 1e-5
-NEEDS = {"tf_saved_model": ("tensorflow",), "litert": ("tensorflow",), "onnx": ("onnx",)}
+NEEDS = {"tf_saved_model": ("tensorflow",), "litert": ("tensorflow",), "onnx": ("onnx", "onnxruntime", "tf2onnx")}
 
 CARD = """# {name}
 
@@ -92,25 +92,20 @@ def export(
         raise FileExistsError(f"{path} is there already; give another path, or remove it")
     for library in NEEDS.get(format, ()):
         if importlib.util.find_spec(library) is None:
-            raise ImportError(f"format={format!r} needs {library}; install it")
+            raise ImportError(f"format={format!r} needs {library}; pip install {library}")
     exported = inference_model(model, saliency)
+    images = np.random.default_rng(0).uniform(0, 255, (4, model.image_size, model.image_size, 3)).astype("float32")
+    expected = exported.predict_on_batch(images)  # first: the ONNX converter wants a model that was called
     with tempfile.TemporaryDirectory(dir=path.parent if path.parent.is_dir() else None) as folder:
         written = Path(folder, path.name)
-        if format == "keras":
-            exported.save(written)
-            run: Callable[[np.ndarray], Any] = keras.saving.load_model(written, compile=False).predict_on_batch
-        else:
-            run = _export(exported, written, format, saliency)
-        images = np.random.default_rng(0).uniform(0, 255, (4, model.image_size, model.image_size, 3)).astype("float32")
-        difference = _difference(exported.predict_on_batch(images), run(images))
+        found = _write_and_run(exported, written, format, images)
+        difference = _difference(expected, found)
         if difference > TOLERANCE:
-            raise ValueError(
-                f"format={format!r} gives other outputs than the model, by {difference:.1e}; nothing written"
-            )
-        to_original = _difference(model.predict_on_batch(images), run(images))
+            raise ValueError(f"format={format!r} gives other outputs than the model, by {difference:.1e}; nothing kept")
+        to_original = _difference(model.predict_on_batch(images), found)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(written, path)
-    _write_card(model, exported, path, format, saliency, to_original, len(images))
+    _write_card(model, exported, path, format, to_original, len(images))
     return exported
 
 
@@ -121,46 +116,54 @@ def _format(path: Path) -> str:
     return suffixes[path.suffix]
 
 
-def _export(model: keras.Model, path: Path, format: str, saliency: bool) -> Callable[[np.ndarray], Any]:
-    """Writes another format and returns a function that runs what was written."""
+def _write_and_run(model: keras.Model, path: Path, format: str, images: np.ndarray) -> Any:
+    """Writes a format and returns the outputs of what was written."""
+    if format == "keras":
+        model.save(path)
+        return keras.saving.load_model(path, compile=False).predict_on_batch(images)
     try:
         model.export(path, format=format, verbose=False)
-        return {"tf_saved_model": _saved_model, "litert": _litert, "onnx": _onnx}[format](path)
-    except Exception as error:  # whatever a converter raises
-        backend = keras.backend.backend()
+        return {"tf_saved_model": _saved_model, "litert": _litert, "onnx": _onnx}[format](path, images)
+    except Exception as error:  # whatever a converter or a runtime raises
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        advice = " Hermes' saliency map is a gradient, which it may lack: try saliency=False." if saliency else ""
-        raise ValueError(f"format={format!r} cannot be made on the {backend} backend: {first}.{advice}") from error
+        advice = ""
+        if _takes_saliency(model):
+            advice = " The saliency map is a gradient, which this format may lack: try saliency=False."
+        raise ValueError(
+            f"format={format!r} cannot be made on the {keras.backend.backend()} backend: {first}.{advice}"
+        ) from error
 
 
-def _saved_model(path: Path) -> Callable[[np.ndarray], Any]:
+def _takes_saliency(model: keras.Model) -> bool:
+    return any(isinstance(layer, SaliencyMap) for layer in model._flatten_layers()) and not any(
+        getattr(layer, "zero_saliency", False) for layer in model.layers
+    )
+
+
+def _saved_model(path: Path, images: np.ndarray) -> Any:
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))
-    return lambda images: loaded.serve(images)
+    loaded = tf.saved_model.load(str(path))  # held, or its variables would be gone
+    return loaded.serve(images)
 
 
-def _litert(path: Path) -> Callable[[np.ndarray], Any]:
+def _litert(path: Path, images: np.ndarray) -> list[np.ndarray]:
     import tensorflow as tf
 
     interpreter = tf.lite.Interpreter(model_path=str(path))
-
-    def run(images: np.ndarray) -> list[np.ndarray]:
-        given = interpreter.get_input_details()[0]["index"]
-        interpreter.resize_tensor_input(given, images.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(given, images)
-        interpreter.invoke()
-        return [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
-
-    return run
+    given = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(given, images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given, images)
+    interpreter.invoke()
+    return [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
 
 
-def _onnx(path: Path) -> Callable[[np.ndarray], Any]:
+def _onnx(path: Path, images: np.ndarray) -> list[np.ndarray]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {session.get_inputs()[0].name: images})
+    return session.run(None, {session.get_inputs()[0].name: images})
 
 
 def _difference(first: Any, second: Any) -> float:
@@ -176,7 +179,6 @@ def _write_card(
     exported: keras.Model,
     path: Path,
     format: str,
-    saliency: bool,
     difference: float,
     checked: int,
 ) -> None:
@@ -187,12 +189,12 @@ def _write_card(
     outputs = [
         f"`{head}`, {heads[head].format(model.image_size, value.shape[-1])}" for head, value in exported.output.items()
     ]
-    if not any(layer.name == "saliency" for layer in exported._flatten_layers()):
-        said = "The model has no saliency map."
-    elif saliency:
+    if _takes_saliency(exported):
         said = "The saliency map, a gradient through the classifier, is computed inside."
-    else:
+    elif any(getattr(layer, "has_saliency", False) for layer in exported.layers):
         said = "Zeros stand in the place of the saliency map that it was trained with."
+    else:
+        said = "The model has no saliency map."
     how = (
         "Run it with TensorFlow, LiteRT or ONNX Runtime."
         if format != "keras"

@@ -86,11 +86,20 @@ def test_what_cannot_be_written_is_refused_whole(hermes, tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["there.keras"]
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel is made by TensorFlow")
-def test_saved_model(images, tmp_path):
-    import tensorflow as tf
-
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow makes these formats")
+@pytest.mark.parametrize("name", ["saved", "model.tflite", "model.onnx"])
+def test_other_formats_are_run_before_they_are_kept(name, tmp_path):
+    if name.endswith("onnx"):
+        pytest.importorskip("onnxruntime")
     model = LoCo(**TINY, decoder_filters=8)
-    export(model, tmp_path / "saved")
-    served = tf.saved_model.load(str(tmp_path / "saved")).serve(images.astype("float32"))
-    np.testing.assert_allclose(served["mask"], np.asarray(model.predict_on_batch(images)["mask"]), atol=1e-5)
+    export(model, tmp_path / name)  # raises where the written file gives other outputs than the model
+    assert (tmp_path / name).exists()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow makes these formats")
+def test_a_gradient_does_not_fit_into_litert_and_the_variant_without_does(hermes, tmp_path):
+    with pytest.raises(ValueError, match="saliency=False"):
+        export(hermes, tmp_path / "model.tflite")
+    assert list(tmp_path.iterdir()) == []
+    export(hermes, tmp_path / "model.tflite", saliency=False)
+    assert "Zeros stand in the place" in (tmp_path / "model.tflite.md").read_text()
