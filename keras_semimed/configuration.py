@@ -52,6 +52,14 @@ def check_not_negative(model: keras.Model, *names: str) -> None:
             raise ValueError(f"`{name}` must be a number of at least 0. Received: {value!r}.")
 
 
+def check_at_most_one(model: keras.Model, *names: str) -> None:
+    """Raises a ValueError unless each of these attributes is within [0, 1]."""
+    for name in names:
+        value = getattr(model, name)
+        if not 0 <= value <= 1:
+            raise ValueError(f"`{name}` must be within [0, 1]. Received: {value!r}.")
+
+
 def plain(value: Any) -> Any:
     """A deep copy in built-in containers: Keras wraps those it finds in attributes, and changes configs it reads."""
     if isinstance(value, dict):

@@ -123,7 +123,8 @@ class Settings:
     start_from: Path | None = flag(
         "training",
         None,
-        "folder of a finished run on the same split, such as a supervised one, whose network this run goes on with",
+        "folder of a finished run on the same split, such as a supervised one, whose network this run goes on with; it "
+        "needs the same network flags (for Hermes: --exchange both)",
         Path,
         shown="the start weights of the encoders",
     )

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_semimed.configuration import arguments_config, check_not_negative, take_arguments
+from keras_semimed.configuration import arguments_config, check_at_most_one, check_not_negative, take_arguments
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter, PseudoLabels
 from keras_semimed.layers.cutmix import CutMix, neighbour
 from keras_semimed.layers.views import IGNORE, WeakStrongViews
@@ -157,6 +157,9 @@ class LoCo(SemiSupervisedModel):
         if teacher_momentum is None:
             raise ValueError("`teacher_momentum` must be a number in [0, 1): LoCo's pseudo-labels are its teacher's.")
         check_not_negative(self, "lambda_unlabeled", "lambda_contrast", "loss_scale")
+        if decoder_filters < 1:
+            raise ValueError(f"`decoder_filters` must be at least 1. Received: {decoder_filters!r}.")
+        check_at_most_one(self, "fixed_threshold", "threshold_start", "threshold_momentum", "cutmix_probability")
         if self.cutmix_from not in ("unlabeled", "labeled"):
             raise ValueError(f"`cutmix_from` must be 'unlabeled' or 'labeled'. Received: {self.cutmix_from!r}.")
         self.encoder = encoder_config(encoder)

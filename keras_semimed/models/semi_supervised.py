@@ -411,6 +411,6 @@ class _SelectionWarning(keras.callbacks.Callback):
             warnings.warn(
                 f"Epoch {epoch + 1}: {name} = {value:.1%} of the pseudo-labels. Nearly "
                 f"{'none' if value < 0.01 else 'all'} of them pass the thresholds, so the selection decides nothing; "
-                "look at kappa and tau, or let the unlabelled part start later.",
+                "look at the thresholds, or train longer on the labelled images first.",
                 stacklevel=2,
             )
