@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,3 +35,13 @@ def test_public_names_of_the_readme_can_be_imported():
     for module, names in re.findall(r"^\| `keras_semimed\.(models|layers|losses|networks)` \| (.*) \|$", table, re.M):
         for name in re.findall(r"`(\w+)`", names):
             assert hasattr(getattr(keras_semimed, module), name), f"{module}.{name}"
+
+
+@pytest.mark.filterwarnings("ignore:Epoch 1. mask_selected")  # the page's threshold of 0 lets everything through
+def test_the_method_of_the_page_passes_the_tests_of_the_page(tmp_path):
+    page = (ROOT / "docs" / "adding_a_method.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": "adding_a_method"}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S):
+        exec(compile(block, "docs/adding_a_method.md", "exec"), names)
+    names["test_only_confident_pixels_are_learnt"]()
+    names["test_it_trains_and_comes_back_from_a_file"](tmp_path)
