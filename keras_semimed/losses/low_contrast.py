@@ -46,7 +46,7 @@ class LowContrastMaps(NamedTuple):
 class LowContrastLoss(keras.losses.Loss):
     """Pulls low-contrast pixels to their class embedding, away from those of the other classes (LoCo Eq. 7-13).
 
-    Cai et al., "LoCo: Low-Contrast-Enhanced Contrastive Learning for Semi-Supervised Endoscopic Image Segmentation".
+    Cai et al., "Low-Contrast-Enhanced Contrastive Learning for Semi-Supervised Endoscopic Image Segmentation".
     The embedding z of a pixel is the projected feature map, bilinearly upsampled to the image (Eq. 7, 8). A class
     embedding is the mean of z over the labelled pixels of the class, normalised afterwards (Eq. 9). With s_ic the
     cosine of z_i and class embedding c, H the selected pixels and H_c those of class c, the loss is

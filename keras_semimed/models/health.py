@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 
@@ -41,3 +44,26 @@ def share_by_class(name: str, weight: Any, labels: Any, present: Any, num_classe
         members = present * ops.cast(labels == index, "float32")
         shares[f"{name}_class_{index}"] = Share(ops.sum(weight * members), ops.sum(members))
     return shares
+
+
+class SelectionWarning(keras.callbacks.Callback):
+    """Warns once in a run about a selected share under 1 % or over 99 % for a whole epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warned = False
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Looks at the figures whose name ends with `_selected`."""
+        if not self.model.selects:
+            return
+        for name, value in (logs or {}).items():
+            if self.warned or not name.endswith("_selected") or not math.isfinite(value) or 0.01 <= value <= 0.99:
+                continue
+            self.warned = True
+            warnings.warn(
+                f"Epoch {epoch + 1}: {name} = {value:.1%} of the pseudo-labels. Nearly "
+                f"{'none' if value < 0.01 else 'all'} of them pass the thresholds, so the selection decides nothing; "
+                "look at the thresholds, or train longer on the labelled images first.",
+                stacklevel=2,
+            )

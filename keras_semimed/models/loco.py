@@ -53,7 +53,7 @@ VIEWS = {"scale": (0.5, 2.0), "shift": 0.25, "grey_probability": 0.2}
 class LoCo(SemiSupervisedModel):
     """Segmentation of low-contrast lesions from few labelled and many unlabelled images, with a mean teacher.
 
-    Cai et al., "LoCo: Low-Contrast-Enhanced Contrastive Learning for Semi-Supervised Endoscopic Image Segmentation".
+    Cai et al., "Low-Contrast-Enhanced Contrastive Learning for Semi-Supervised Endoscopic Image Segmentation".
     The teacher labels the weak view of the unlabelled images; a confidence filter with a threshold for each class says
     which pixels count (Eq. 14-18); the student learns them from the strong view (Eq. 6), and low-contrast pixels of
     the labelled and the weak views are contrasted with the class embeddings (Eq. 7-13). `predict` uses the teacher.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from typing import Any
 
 import keras
@@ -13,7 +11,7 @@ from keras_semimed import backend
 from keras_semimed.layers.views import IGNORE, WeakStrongViews
 from keras_semimed.losses.reductions import one_hot_and_valid
 from keras_semimed.metrics import Dice
-from keras_semimed.models.health import Share
+from keras_semimed.models.health import SelectionWarning, Share
 from keras_semimed.networks.encoders import check_image_size
 
 
@@ -370,7 +368,7 @@ class SemiSupervisedModel(keras.Model):
         data = args[0] if args else kwargs.get("x")
         data = getattr(data, "batches", data)  # behind a tf.data pipeline of ours
         self._check_classes(getattr(data, "labeled", None))
-        own = [_EpochOfData(data), _SelectionWarning()]
+        own = [_EpochOfData(data), SelectionWarning()]
         return super().fit(*args, callbacks=[*(callbacks or []), *own], **kwargs)
 
 
@@ -392,25 +390,3 @@ class _EpochOfData(keras.callbacks.Callback):
         del logs
         if hasattr(self.data, "epoch"):
             self.data.epoch = epoch
-
-
-class _SelectionWarning(keras.callbacks.Callback):
-    """Warns once in a run about a selected share under 1 % or over 99 % for a whole epoch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.warned = False
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if not self.model.selects:
-            return
-        for name, value in (logs or {}).items():
-            if self.warned or not name.endswith("_selected") or not math.isfinite(value) or 0.01 <= value <= 0.99:
-                continue
-            self.warned = True
-            warnings.warn(
-                f"Epoch {epoch + 1}: {name} = {value:.1%} of the pseudo-labels. Nearly "
-                f"{'none' if value < 0.01 else 'all'} of them pass the thresholds, so the selection decides nothing; "
-                "look at the thresholds, or train longer on the labelled images first.",
-                stacklevel=2,
-            )
