@@ -12,6 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def anchors(document: Path) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_and_links_exist(document):
     text = document.read_text(encoding="utf-8")
@@ -19,8 +25,10 @@ def test_files_and_links_exist(document):
         places = [ROOT / name, ROOT / "keras_semimed" / name]
         places += [] if "/" in name else (ROOT / "tests").rglob(name)
         assert any(place.is_file() for place in places), f"{document.name} names {name}"
-    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-        assert (document.parent / link).exists(), f"{document.name} links to {link}"
+    for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+        target = document.parent / link if link else document
+        assert target.exists(), f"{document.name} links to {link}"
+        assert not anchor or anchor in anchors(target), f"{document.name} links to {link}#{anchor}"
     for recipe in re.findall(r"python -m (recipes\.\w+|benchmarks\.\w+)", text):
         assert (ROOT / (recipe.replace(".", "/") + ".py")).is_file(), f"{document.name} runs {recipe}"
 
