@@ -83,6 +83,10 @@ class SemiSupervisedModel(keras.Model):
             views = keras.saving.deserialize_keras_object(views)
         if not isinstance(views, WeakStrongViews):
             views = WeakStrongViews(**{"image_size": image_size, "seed": seed, **(views or {})})
+        if views.image_size != image_size:
+            raise ValueError(
+                f"`views` of {views.image_size} pixels do not fit `image_size` {image_size}; leave it out."
+            )
         self.views = views
         self.step = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
         self.network: keras.layers.Layer
@@ -250,7 +254,12 @@ class SemiSupervisedModel(keras.Model):
         """Weighted sum of the terms in training, the supervised cross-entropy in evaluation."""
         del sample_weight
         y = _without_channel(y)
-        if not (training and isinstance(x, dict)):
+        if training and not isinstance(x, dict):
+            raise ValueError(
+                'fit takes inputs {"labeled": images, "unlabeled": images}, not images alone; see '
+                "keras_semimed.data.from_arrays."
+            )
+        if not training:
             return self._evaluation_loss(y, y_pred)
         terms, health = self.loss_terms(y_pred, y)
         for name, value in (terms | health).items():

@@ -56,6 +56,16 @@ def test_evaluates_ignored_pixels_masks_with_a_channel_and_training_batches():
     assert set(model.evaluate(batches(), verbose=0, return_dict=True)) == set(reference)
 
 
+def test_fit_on_plain_images_says_what_it_takes():
+    model = Supervised(**arguments())
+    model.compile()
+    images = image_set(2, 0)
+    with pytest.raises(ValueError, match='fit takes inputs {"labeled": images, "unlabeled": images}'):
+        model.fit(images.images, {"mask": images.masks, "label": images.labels}, verbose=0)
+    with pytest.raises(ValueError, match="`views` of 64 pixels do not fit `image_size` 32"):
+        Supervised(**arguments(views={"image_size": 64}))
+
+
 def test_targets_that_are_no_classes_of_the_model_are_refused():
     model = Supervised(**arguments())
     model.compile()
