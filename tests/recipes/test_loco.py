@@ -96,7 +96,7 @@ def test_rungs_are_those_of_the_papers_table():
         (["--output-stride", "4"], "--output-stride"),
         (["--cvc-dir", "nowhere"], "--cvc-dir nowhere does not exist"),
         (["--labeled", "0.001"], "labeled=0.001"),
-        (["--threshold-start", "1.5"], "initial"),
+        (["--threshold-start", "1.5"], "threshold_start"),
     ],
 )
 def test_bad_input_ends_with_one_message_and_no_folder(flags, message, tmp_path, capsys):
