@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {options.batch_size}")
     # Imported late: Keras starts its backend, for which `--help` should not wait.
+    from keras_semimed.data.folder_files import printable
     from keras_semimed.prediction import Options, find_images, predict_files
     from keras_semimed.saved import load_model
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if report.problems:
         print(f"{len(report.problems)} files could not be read:")
         for name, problem in report.problems.items():
-            print(f"  {name}: {problem}")
+            print(printable(f"  {name}: {problem}"))
     print("Research software, not a medical device.")
     return 1 if report.problems else 0
 

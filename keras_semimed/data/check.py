@@ -76,7 +76,7 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
     problems += [look.problem for part in looks.values() for look in part if look.problem is not None]
     values, mask_problems = _check_masks([look.mask for part in looks.values() for look in part if look.mask], declared)
     problems += mask_problems + _check_classes(files, declared.class_names)
-    problems = [printable(Path(problem)) for problem in problems]
+    problems = [printable(problem) for problem in problems]
     return Report(_table(files, looks, values, problems), problems)
 
 

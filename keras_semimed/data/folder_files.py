@@ -148,7 +148,7 @@ def _stem(file: Path) -> str:
     return unicodedata.normalize("NFC", stem)
 
 
-def printable(file: Path) -> str:
+def printable(file: Path | str) -> str:
     """Returns a path as text that any terminal takes, bytes that are no UTF-8 escaped."""
     return str(file).encode("utf-8", "backslashreplace").decode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,8 +21,7 @@ def find_images(paths: Iterable[str | Path]) -> dict[str, Path]:
 
     Returns:
         Path of each image by its name: its place below the folder that was given, `/` between the parts. Where two
-        arguments hold the same name, each name starts with the argument's last part (and a number where that is not
-        enough).
+        arguments hold the same name, all names of both start with the argument's number and last part.
 
     Raises:
         FileNotFoundError: If a path does not exist, or none of them holds an image.
@@ -31,10 +31,10 @@ def find_images(paths: Iterable[str | Path]) -> dict[str, Path]:
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; give images or folders of images")
         found.append((path, _below(path) if path.is_dir() else {path.name: path}))
-    names = [name for _, images in found for name in images]
+    times = Counter(name for _, images in found for name in images)
     result: dict[str, Path] = {}
     for index, (path, images) in enumerate(found):
-        clash = any(names.count(name) > 1 for name in images) if len(found) > 1 else False
+        clash = any(times[name] > 1 for name in images)
         prefix = f"{index}_{path.resolve().name}/" if clash else ""
         result |= {prefix + name: file for name, file in images.items()}
     if not result:

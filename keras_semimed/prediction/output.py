@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_semimed.evaluation.files import whole_file, write_json
+from keras_semimed.evaluation.files import PARTIAL, whole_file, write_json
 
 TABLE = "predictions.csv"
 DESCRIPTION = "predict.json"
 # Colours of the classes 0, 1, 2, ... in mask files and overlays: black, then easily told apart.
 COLOURS = ((0, 0, 0), (255, 255, 255), (230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167))
+
+
+def name_problem(name: str) -> str | None:
+    """Why files cannot be called like an image; None if they can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not valid UTF-8; rename it"
+    longest = 255 - len(f"{PARTIAL}.png")
+    if max(len(os.fsencode(part)) for part in name.split("/")) > longest:
+        return f"its name is too long to add a suffix; rename it to at most {longest} bytes"
+    return None
 
 
 class OutputFolder:
@@ -54,8 +68,8 @@ class OutputFolder:
         table = self.path / TABLE
         rows: dict[str, dict[str, str]] = {}
         if table.exists():
-            text = table.read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1].splitlines()
+            text = table.read_bytes()
+            whole = io.StringIO(text[: text.rfind(b"\n") + 1].decode(), newline="")
             has_masks = "mask_uncertainty" in self.columns
             rows = {r["file"]: r for r in csv.DictReader(whole) if not has_masks or self.mask(r["file"]).exists()}
         with whole_file(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

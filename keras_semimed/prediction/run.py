@@ -16,7 +16,7 @@ from PIL import Image
 from keras_semimed.data.images import read_image
 from keras_semimed.data.letterbox import Fitted, letterbox, stretch, unletterbox
 from keras_semimed.data.progress import progress
-from keras_semimed.prediction.output import COLOURS, OutputFolder
+from keras_semimed.prediction.output import COLOURS, OutputFolder, name_problem
 from keras_semimed.prediction.scores import score_columns, score_prediction
 
 OPACITY = 0.45
@@ -53,6 +53,7 @@ class _Read(NamedTuple):
     image: np.ndarray | None
     fitted: Fitted | None
     problem: str | None
+    digest: str = ""
 
 
 def predict_files(
@@ -79,7 +80,7 @@ def predict_files(
         How many images were predicted, and what is wrong with those that were not.
 
     Raises:
-        FileExistsError: If `output` holds something else.
+        FileExistsError: If `output` holds something else, or predictions of other files under the same names.
         ValueError: If the model's input is no square of known size.
     """
     size = _input_size(model)
@@ -89,7 +90,8 @@ def predict_files(
         raise ValueError(f"the model has {classes} mask classes, masks can be written with up to {len(COLOURS)}")
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name != "batch_size"}
     description = {"model": _digest(model), "image_size": size, **settings}
-    folder = OutputFolder(Path(output), description, ["file", *score_columns(classes, labels)], overwrite)
+    folder = OutputFolder(Path(output), description, ["file", "sha256", *score_columns(classes, labels)], overwrite)
+    _check_files(images, folder)
     waiting = {name: file for name, file in images.items() if name not in folder.done}
     problems: dict[str, str] = {}
     bar = iter(progress(range(len(waiting)), "predicting", len(waiting)))
@@ -102,6 +104,21 @@ def predict_files(
             next(bar, None)
     next(bar, None)
     return Report(len(waiting) - len(problems), len(images) - len(waiting), problems)
+
+
+def _check_files(images: Mapping[str, Path], folder: OutputFolder) -> None:
+    """Raises FileExistsError if a prediction that is there was made from another file of the same name."""
+    for name, file in images.items():
+        if name in folder.done and file.is_file() and folder.done[name].get("sha256") != _file_digest(file):
+            raise FileExistsError(
+                f"{folder.path} holds the prediction of another {name} than {file}; give another --output, or "
+                "--overwrite"
+            )
+
+
+def _file_digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 
 def _input_size(model: keras.Model) -> int:
@@ -136,9 +153,11 @@ def _read_ahead(files: Mapping[str, Path], size: int, options: Options) -> Itera
     fit = letterbox if options.keep_aspect else stretch
 
     def read(name: str) -> _Read:
+        if (problem := name_problem(name)) is not None:
+            return _Read(name, None, None, problem)
         try:
             image = read_image(files[name])
-            return _Read(name, image, fit(image, None, size), None)
+            return _Read(name, image, fit(image, None, size), None, _file_digest(files[name]))
         except (ValueError, OSError, ImportError, MemoryError) as error:
             reason = str(error).removeprefix(f"{files[name]}: ")
             return _Read(name, None, None, reason or type(error).__name__)
@@ -170,8 +189,10 @@ def _predict_batch(model: keras.Model, batch: list[_Read], folder: OutputFolder,
         small = unletterbox(outputs["mask"][row], item.fitted.area) if "mask" in outputs else None
         mask = None if small is None else _enlarged(small, item.image.shape[:2]).argmax(-1).astype("uint8")
         scores = score_prediction(small, mask, probabilities)
-        overlay = _painted(item.image, mask) if options.overlays and mask is not None else None
-        folder.save(item.name, mask, overlay, {"file": item.name, **scores})
+        overlay = (
+            _painted(item.image, mask, outputs["mask"].shape[-1]) if options.overlays and mask is not None else None
+        )
+        folder.save(item.name, mask, overlay, {"file": item.name, "sha256": item.digest, **scores})
 
 
 def _enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -180,9 +201,9 @@ def _enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack([np.asarray(map_.resize(size[::-1], Image.Resampling.BILINEAR)) for map_ in maps], axis=-1)
 
 
-def _painted(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _painted(image: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
     """The image with the classes painted on; two classes in green, as in this package's other pictures."""
-    colours = np.array(COLOURS if mask.max() > 1 else ((0, 0, 0), (0, 255, 0)), "float64")
+    colours = np.array(COLOURS if classes > 2 else ((0, 0, 0), (0, 255, 0)), "float64")
     painted = image.astype("float64")
     lesion = mask > 0
     painted[lesion] = (1 - OPACITY) * painted[lesion] + OPACITY * colours[mask[lesion]]

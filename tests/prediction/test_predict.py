@@ -1,6 +1,8 @@
 """Prediction of files: masks in the images' own size, resuming, bad files, refusals."""
 
 import csv
+import io
+import os
 
 import keras
 import numpy as np
@@ -154,3 +156,32 @@ def test_classifier_alone(folder, tmp_path):
         assert predict_files(model, find_images([folder]), tmp_path / "out").predicted == expected
     assert list(rows(tmp_path / "out")["wide.png"])[-2:] == ["probability_2", "label_uncertainty"]
     assert not (tmp_path / "out" / "masks").exists()
+
+
+def test_names_that_cannot_be_written_stop_nothing(tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    picture = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), "uint8")).save(picture, "PNG")
+    try:
+        for name in (b"bad\xff.png", b"n" * 250 + b".png", b"new\nline.png", b"plain.png"):
+            with open(os.path.join(os.fsencode(images), name), "wb") as file:
+                file.write(picture.getvalue())
+    except OSError as error:
+        pytest.skip(f"the file system takes no such names: {error}")
+    for predicted, before in ((2, 0), (0, 2)):
+        report = predict_files(Thresholds(), find_images([images]), tmp_path / "out")
+        assert (report.predicted, report.done_before) == (predicted, before)
+        assert sorted(problem.split(";")[0] for problem in report.problems.values()) == [
+            "its name is not valid UTF-8",
+            "its name is too long to add a suffix",
+        ]
+    assert set(rows(tmp_path / "out")) == {"new\nline.png", "plain.png"}
+
+
+def test_another_file_of_the_same_name_is_refused(folder, tmp_path):
+    predict_files(Thresholds(), find_images([folder]), tmp_path / "out")
+    Image.fromarray(np.zeros((9, 9, 3), "uint8")).save(folder / "wide.png")
+    with pytest.raises(FileExistsError, match="another wide.png"):
+        predict_files(Thresholds(), find_images([folder]), tmp_path / "out")
+    assert predict_files(Thresholds(), find_images([folder]), tmp_path / "out", overwrite=True).predicted == 3
