@@ -30,6 +30,7 @@ def concatenate(sets: Mapping[str, ImageSet]) -> ImageSet:
     _check_alike(sets)
     values = list(sets.values())
     first = values[0]
+    padded = any(images.areas is not None for images in values)
     grouped = any(images.groups is not None for images in values)
     return ImageSet(
         names=[f"{key}/{name}" for key, images in sets.items() for name in images.names],
@@ -39,6 +40,7 @@ def concatenate(sets: Mapping[str, ImageSet]) -> ImageSet:
         groups=[f"{key}/{group}" for key, images in sets.items() for group in _groups(images)] if grouped else None,
         class_names=first.class_names,
         num_classes=first.num_classes,
+        areas=np.concatenate([_areas(images) for images in values]) if padded else None,
     )
 
 
@@ -58,6 +60,13 @@ def separate(images: ImageSet) -> dict[str, ImageSet]:
             raise ValueError(f"{name!r} does not say which set it comes from; expected <set>/<name>")
         members.setdefault(key, []).append(name)
     return {key: images.select(names) for key, names in members.items()}
+
+
+def _areas(images: ImageSet) -> np.ndarray:
+    if images.areas is not None:
+        return images.areas
+    height, width = images.images.shape[1:3]
+    return np.tile(np.array([0, 0, height, width], "int32"), (len(images), 1))
 
 
 def _groups(images: ImageSet) -> Sequence[str]:

@@ -34,6 +34,12 @@ def test_targets_and_classes_are_kept():
     assert concatenate({"a": image_set(2, masks=None), "b": image_set(2, masks=None)}).masks is None
 
 
+def test_areas_of_padded_sets_are_kept():
+    padded = image_set(2, areas=np.array([[0, 1, 4, 3], [1, 0, 2, 4]], "int32"))
+    joined = concatenate({"a": padded, "b": image_set(1)})
+    np.testing.assert_array_equal(joined.areas, [[0, 1, 4, 3], [1, 0, 2, 4], [0, 0, 4, 4]])
+
+
 def test_a_selection_is_taken_apart():
     joined = concatenate({"a": image_set(3), "b": image_set(2, start=10)})
     parts = separate(joined.select(["b/1", "a/2", "b/0"]))
