@@ -53,7 +53,8 @@ def read_folder(
 ) -> Folder:
     """Reads a folder of PNG, JPEG, TIFF, BMP and single-frame DICOM files and prints what it found.
 
-    The images are kept in memory or, where they are too many, in a temporary file.
+    The images of a part are kept in memory or, where they take more than a twelfth of it, in a temporary file; a line
+    says which.
 
     The layout is
 
@@ -165,11 +166,12 @@ class _Reading:
 
     def image_set(self, files: list[ImageFile], part: str) -> ImageSet:
         """Reads the files of a part and joins them with what is known about them."""
-        stack, masks, areas = Stack(memory_limit("auto")), [], []
+        stack, masks, areas = Stack(memory_limit("auto") / 3), [], []  # of three parts
         for image, mask, area in in_parallel(self._one, files, f"reading {part}"):
             stack.append(image)
             masks += [] if mask is None else [mask]
             areas.append(area)
+        print(f"{part}: {len(files)} images of {self.image_size} x {self.image_size} kept {stack.place}")
         labels = [self.class_names.index(file.label) for file in files if file.label is not None]
         groups = [file.group for file in files if file.group is not None]
         return ImageSet(

@@ -100,6 +100,7 @@ def test_a_test_part_groups_and_classes(folder, capsys):
     assert read.unlabeled.labels is None
     printed = capsys.readouterr().out
     assert "3 labeled, 4 unlabeled, 1 test" in printed
+    assert "unlabeled: 4 images of 8 x 8 kept in memory" in printed
     assert "mask values: class indices 0..1" in printed and "0 = ill (2), 1 = healthy (1)" in printed
     assert from_folder(folder, 8).labeled.class_names == ("healthy", "ill")
 
