@@ -58,7 +58,7 @@ class Split:
         Raises:
             ValueError: If the file is no split, or was changed after it was written.
         """
-        header, *lines = Path(path).read_text(encoding="utf-8").splitlines()
+        header, *lines = Path(path).read_text(encoding="utf-8").splitlines() or [""]
         parts: dict[str, list[str]] = {part: [] for part in PARTS}
         for number, line in enumerate(lines, start=2):
             part, tab, name = line.partition("\t")

@@ -115,9 +115,10 @@ def test_saved_split_loads_equal_and_a_changed_file_is_noticed(tmp_path):
     split.save(file)
     assert Split.load(file) == split
     lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join(lines[:-1]))
-    with pytest.raises(ValueError, match="split.txt: the header is"):
-        Split.load(file)
+    for text in ("".join(lines[:-1]), ""):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="split.txt: the header is"):
+            Split.load(file)
     file.write_text(lines[0] + "elsewhere\tbenign (1)\n")
     with pytest.raises(ValueError, match="split.txt, line 2: expected"):
         Split.load(file)
