@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--manual-dir", type=Path, required=True, help="BUSI's folder or zip")
     parser.add_argument("--data-dir", type=Path, default=None, help="where TFDS keeps prepared data")
     options, flags = parser.parse_known_args(arguments)
+    if options.draws < 2:
+        parser.error(f"--draws must be at least 2 to see how they vary, got {options.draws}")
     places = ["--manual-dir", str(options.manual_dir)]
     places += [] if options.data_dir is None else ["--data-dir", str(options.data_dir)]
     return run_main(lambda: _run(options, (*places, *flags)))
