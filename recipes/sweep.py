@@ -19,11 +19,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from keras_semimed.evaluation.files import write_json
 from recipes import compare
 from recipes.console import RecipeError, run_main
 from recipes.loco_arguments import RUNGS
 
 Flags = tuple[str, ...]
+RECORD = "sweep.json"
+PLACES = ("--manual-dir", "--cvc-dir", "--data-dir")
 
 # Table 3 of the Hermes paper: DTCL is the whole unlabelled part, SM/ITA the exchange, ITCL the consistency.
 _NO_DTCL = ("--unlabeled-weight", "0", "--alpha", "0", "--beta", "0")
@@ -118,8 +121,9 @@ def run_rows(recipe: str, rows: Mapping[str, Flags], seeds: Sequence[int], outpu
     """Runs what is not finished, seed by seed, and returns the groups for `recipes.compare`.
 
     Raises:
-        RecipeError: If a run fails; what is finished stays.
+        RecipeError: If a run fails; what is finished stays. If finished runs of a row were made with other flags.
     """
+    made = _same_flags(recipe, rows, output, common)
     todo = [(seed, row) for seed in seeds for row in rows]
     for number, (seed, row) in enumerate(todo, start=1):
         folder = output / row / str(seed)
@@ -131,7 +135,33 @@ def run_rows(recipe: str, rows: Mapping[str, Flags], seeds: Sequence[int], outpu
         code = subprocess.run(command).returncode
         if code:
             raise RecipeError(f"{row}, seed {seed} ended with exit code {code}; mend it and start the sweep again")
+        write_json(output / RECORD, made := {**made, row: _flags(recipe, common, rows[row])})
     return [f"{row}={','.join(str(output / row / str(seed)) for seed in seeds)}" for row in rows]
+
+
+def _same_flags(recipe: str, rows: Mapping[str, Flags], output: Path, common: Flags) -> dict[str, list[str]]:
+    """The flags that finished runs were made with, by row; refuses to mix them with others."""
+    record = output / RECORD
+    made = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    for row in rows:
+        now = _flags(recipe, common, rows[row])
+        if made.get(row, now) != now:
+            raise RecipeError(
+                f"{output} holds runs of {row} made with {' '.join(made[row])!r}, now it is {' '.join(now)!r}; give "
+                "another --output, or the same flags in the same order"
+            )
+    return made
+
+
+def _flags(recipe: str, common: Flags, own: Flags) -> list[str]:
+    """What decides about a run: where the data lie does not."""
+    given, kept = iter((*common, *own)), [recipe]
+    for flag in given:
+        if flag in PLACES:
+            next(given, None)
+        elif flag.partition("=")[0] not in PLACES:
+            kept.append(flag)
+    return kept
 
 
 def _finished(folder: Path) -> bool:

@@ -61,6 +61,15 @@ def test_grid_runs_each_combination_and_seed_once(runs, tmp_path):
     assert len(runs) == 1  # nothing but the comparison
 
 
+def test_finished_runs_of_other_flags_are_not_mixed_in(runs, tmp_path, capsys):
+    command = ["loco_table_4", "--rows", "M1", "--output", str(tmp_path), "--"]
+    assert sweep.main([*command, "--steps", "4", "--manual-dir", "here", "--data-dir=here"]) == 0
+    assert sweep.main([*command, "--manual-dir", "elsewhere", "--steps", "4"]) == 0  # the data were moved
+    assert len(runs) == 3  # one training, two comparisons
+    assert sweep.main([*command, "--steps", "8"]) == 2
+    assert "made with 'loco_kvasir --steps 4 --rung M1', now it is 'loco_kvasir --steps 8" in capsys.readouterr().err
+
+
 def test_a_failed_run_stops_the_sweep_and_keeps_the_rest(runs, tmp_path, monkeypatch, capsys):
     run = subprocess.run
     monkeypatch.setattr(
