@@ -67,7 +67,7 @@ def test_errors_name_the_file(folder):
         from_folder(folder, 8)
     mask.write_bytes(good)
 
-    for rows, message in (("case 0.png,ill\n", "no row for 'case 1.png'"), ("", "expected a header")):
+    for rows, message in (("case 0.png,ill\n", "no row with a class for 'case 1.png'"), ("", "expected a header")):
         (folder / "labels.csv").write_text("file,class\n" + rows)
         with pytest.raises(ValueError, match=f"labels.csv: {message}"):
             from_folder(folder, 8)
@@ -188,7 +188,7 @@ def test_pairs_must_be_unambiguous(folder):
         ("../case 0.png,ill\n", "line 2 names '../case 0.png', which lies outside"),
         ("case 0.png,ill,extra\n", "line 2 has not as many columns"),
         ("case 0.png,a\ncase 1.png,a\ncase 2.png,a\nother.png,b\n", "a row for 'other.png', which is not an image"),
-        ("case 0.png,\ncase 1.png,a\ncase 2.png,a\n", "no row for 'case 0.png'"),
+        ("case 0.png,\ncase 1.png,a\ncase 2.png,a\n", "no row with a class for 'case 0.png'"),
         ('"case 0.png,a\n', "cannot be read as CSV"),
     ],
 )
