@@ -189,7 +189,8 @@ def _assign(files: FolderFiles, file: Path, rows: dict[str, Row]) -> None:
         wanted = part == "labeled" or (part == "test" and any(image.label is not None for image in images))
         missing = [image.image.name for image in images if image.label is None]
         if wanted and missing:
-            problem = f"no row with a class for {missing[0]!r}" + (f" and {len(missing) - 1} others" if len(missing) > 1 else "")
+            others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+            problem = f"no row with a class for {missing[0]!r}{others}"
             files.problems.append(ValueError(f"{file}: {problem}; give every image of {part}/images one row"))
     extra = sorted(rows.keys() - taken)
     if extra:
