@@ -52,7 +52,7 @@ class OutputFolder:
         self.columns = list(columns)
         record = path / DESCRIPTION
         if overwrite:
-            (path / TABLE).unlink(missing_ok=True)
+            self._forget()
         elif record.exists():
             _check_same(record, description)
         elif path.exists() and any(path.iterdir()):
@@ -63,16 +63,28 @@ class OutputFolder:
         write_json(record, description)
         self.done = self._read_table()
 
+    def _forget(self) -> None:
+        """Removes the table and the pictures that it lists, so that none of another model is left beside new ones."""
+        for name in self._rows():
+            for picture in (self.mask(name), self.overlay(name)):
+                if picture.resolve().is_relative_to(self.path.resolve()):
+                    picture.unlink(missing_ok=True)
+        (self.path / TABLE).unlink(missing_ok=True)
+
+    def _rows(self) -> dict[str, dict[str, str]]:
+        """Whole lines of the table, by image; none without a table."""
+        table = self.path / TABLE
+        if not table.exists():
+            return {}
+        text = table.read_bytes()
+        whole = io.StringIO(text[: text.rfind(b"\n") + 1].decode(), newline="")
+        return {row["file"]: row for row in csv.DictReader(whole) if row.get("file")}
+
     def _read_table(self) -> dict[str, dict[str, str]]:
         """Rows whose files are there; a line that was cut off when the process died is dropped."""
-        table = self.path / TABLE
-        rows: dict[str, dict[str, str]] = {}
-        if table.exists():
-            text = table.read_bytes()
-            whole = io.StringIO(text[: text.rfind(b"\n") + 1].decode(), newline="")
-            has_masks = "mask_uncertainty" in self.columns
-            rows = {r["file"]: r for r in csv.DictReader(whole) if not has_masks or self.mask(r["file"]).exists()}
-        with whole_file(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        has_masks = "mask_uncertainty" in self.columns
+        rows = {name: row for name, row in self._rows().items() if not has_masks or self.mask(name).exists()}
+        with whole_file(self.path / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows.values())

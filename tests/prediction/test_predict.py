@@ -97,6 +97,9 @@ def test_nothing_is_overwritten_unasked(folder, tmp_path):
         predict_files(Thresholds(), images, output, Options(flip=True))
     assert (output / "masks" / "wide.png.png").stat().st_mtime_ns == before
     assert predict_files(Thresholds(), images, output, Options(flip=True), overwrite=True).predicted == 3
+    wide = {"wide.png": images["wide.png"]}
+    assert predict_files(Thresholds(), wide, output, Options(overlays=False), overwrite=True).predicted == 1
+    assert [file.name for file in output.rglob("*.png")] == ["wide.png.png"]  # nothing of the model before is left
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
