@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -107,3 +108,43 @@ def enable_determinism() -> None:
         import torch
 
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def run_exported(path: Path, format: str, images: Any) -> Any:
+    """Runs an exported model with the runtime of its format, whichever backend runs.
+
+    Args:
+        path: The exported file, or the folder of a SavedModel.
+        format: `"tf_saved_model"`, `"litert"` or `"onnx"`.
+        images: `(N, S, S, 3)` float32 NumPy array in 0..255.
+
+    Returns:
+        The outputs, as a dict by name or as a list.
+    """
+    return {"tf_saved_model": _saved_model, "litert": _litert, "onnx": _onnx}[format](path, images)
+
+
+def _saved_model(path: Path, images: Any) -> Any:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))  # held, or its variables would be gone
+    return loaded.serve(images)
+
+
+def _litert(path: Path, images: Any) -> list[Any]:
+    import tensorflow as tf
+
+    interpreter = tf.lite.Interpreter(model_path=str(path))
+    given = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(given, images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given, images)
+    interpreter.invoke()
+    return [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
+
+
+def _onnx(path: Path, images: Any) -> list[Any]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_semimed import __version__
+from keras_semimed.backend import describe_runtime, run_exported
 from keras_semimed.evaluation.files import whole_file
 from keras_semimed.layers import SaliencyMap
 from keras_semimed.models import SemiSupervisedModel
@@ -124,14 +125,14 @@ def _write_and_run(model: keras.Model, path: Path, format: str, images: np.ndarr
         return keras.saving.load_model(path, compile=False).predict_on_batch(images)
     try:
         model.export(path, format=format, verbose=False)
-        return {"tf_saved_model": _saved_model, "litert": _litert, "onnx": _onnx}[format](path, images)
+        return run_exported(path, format, images)
     except Exception as error:  # whatever a converter or a runtime raises
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         advice = ""
         if _takes_saliency(model):
             advice = " The saliency map is a gradient, which this format may lack: try saliency=False."
         raise ValueError(
-            f"format={format!r} cannot be made on the {keras.backend.backend()} backend: {first}.{advice}"
+            f"format={format!r} cannot be made on the {describe_runtime()['backend']} backend: {first}.{advice}"
         ) from error
 
 
@@ -139,32 +140,6 @@ def _takes_saliency(model: keras.Model) -> bool:
     return any(isinstance(layer, SaliencyMap) for layer in model._flatten_layers()) and not any(
         getattr(layer, "zero_saliency", False) for layer in model.layers
     )
-
-
-def _saved_model(path: Path, images: np.ndarray) -> Any:
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(path))  # held, or its variables would be gone
-    return loaded.serve(images)
-
-
-def _litert(path: Path, images: np.ndarray) -> list[np.ndarray]:
-    import tensorflow as tf
-
-    interpreter = tf.lite.Interpreter(model_path=str(path))
-    given = interpreter.get_input_details()[0]["index"]
-    interpreter.resize_tensor_input(given, images.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(given, images)
-    interpreter.invoke()
-    return [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
-
-
-def _onnx(path: Path, images: np.ndarray) -> list[np.ndarray]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: images})
 
 
 def _difference(first: Any, second: Any) -> float:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from keras_semimed.data import Split, load_image_set
+from keras_semimed.evaluation.compare import paired_bootstrap
 from keras_semimed.evaluation.files import read_table
 from recipes.console import print_table, run_main
 from recipes.sweep import run_rows
@@ -42,17 +43,13 @@ def scored_images(path: Path, groups: dict[str, str]) -> list[dict[str, Any]]:
     return rows
 
 
-def mean_and_interval(rows: Sequence[dict[str, Any]], key: str, samples: int = 2000) -> str:
+def mean_and_interval(rows: Sequence[dict[str, Any]], key: str) -> str:
     """Mean in per cent with a 95 % bootstrap interval; the rows of one image stay together."""
     if not rows:
         return "-"
-    names = {name: index for index, name in enumerate(dict.fromkeys(row["name"] for row in rows))}
-    index = np.array([names[row["name"]] for row in rows])
-    sums = np.bincount(index, [row[key] for row in rows])
-    counts = np.bincount(index)
-    drawn = np.random.default_rng(0).integers(0, len(names), (samples, len(names)))
-    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), [2.5, 97.5])
-    return f"{100 * sums.sum() / counts.sum():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    scores = [100 * row[key] for row in rows]
+    found = paired_bootstrap(scores, [0.0] * len(rows), clusters=[row["name"] for row in rows])
+    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -113,7 +113,7 @@ class OutputFolder:
 def _write(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
-        picture.save(temporary, "PNG", compress_level=1)  # three times as fast, a little larger
+        picture.save(temporary, "PNG", compress_level=1)
 
 
 def _check_same(record: Path, description: Mapping[str, Any]) -> None:
