@@ -83,7 +83,8 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
                 row |= _accuracies(head, probabilities, self.truths[head], passes(head, probabilities, logs, selection))
         self.history = [earlier for earlier in self.history if earlier["epoch"] <= epoch] + [row]
         if self.path is not None:
-            write_json(self.path, {"history": self.history, "first_epoch": self.first_epoch})
+            content = {"images": len(self.images), "history": self.history, "first_epoch": self.first_epoch}
+            write_json(self.path, content)
 
     def _predictions(self) -> dict[str, np.ndarray]:
         """Probabilities of each head for all images, in batches of one size."""

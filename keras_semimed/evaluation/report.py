@@ -101,6 +101,7 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
         "headline": headline(config["result"], weights),
         "result": result_table(config["result"]),
         "explanation": EXPLANATION,
+        "leaks": _leaks(config["split"]),
         "weights": weights,
         "learning": learning_figures(history),
         "pseudo_labels": pseudo_labels,
@@ -201,6 +202,12 @@ def _split(config: Mapping[str, Any]) -> dict[str, Any]:
     """Sizes and hash, and what else the run knows about its split, such as leaks."""
     split = {"data": config["configuration"].get("data"), **config["split"]}
     return {**split.pop("sizes", {}), **split}
+
+
+def _leaks(split: Mapping[str, Any]) -> str:
+    """What the run counted of near-duplicates, empty where there are none or nobody looked."""
+    counted = str(split.get("leaks", ""))
+    return "" if counted.startswith("0 ") else counted
 
 
 def _cost(config: Mapping[str, Any]) -> dict[str, str]:

@@ -75,24 +75,24 @@ def truth_figures(watched: Mapping[str, Any]) -> list[Figure]:
     """Accuracy of pseudo-labels (Hermes' Fig. 1), and confidence and entropy after one epoch (Fig. 10 and 11).
 
     Args:
-        watched: `history` and `first_epoch` of a `PseudoLabelMonitor`.
+        watched: `images` (their number), `history` and `first_epoch` of a `PseudoLabelMonitor`.
     """
     figures = []
+    watch = f"{watched['images']} unlabelled images"
     columns = epoch_columns(watched["history"])
     for head, what in HEADS.items():
         names = {f"{head}_accuracy": "all", f"{head}_selected_accuracy": "those that pass the thresholds"}
         curves = {label: columns[name] for name, label in names.items() if name in columns}
         if curves:
-            text = f"Share of {what} that are right, on some unlabelled images whose truth is known and not trained on."
-            figures.append(
-                Figure(_curves({"epoch": columns["epoch"], **curves}, list(curves)), "Accuracy of pseudo-labels", text)
-            )
+            text = f"Share of {what} that are right, on {watch} whose truth is known and not trained on."
+            uri = _curves({"epoch": columns["epoch"], **curves}, list(curves))
+            figures.append(Figure(uri, f"Accuracy of the {what}' pseudo-labels", text))
     for head, what in HEADS.items():
         for kind, unit in (("confidence", "largest probability"), ("entropy", "entropy (nats)")):
             if head in watched["first_epoch"]:
                 bins = watched["first_epoch"][head][kind]
-                text = f"Of {what} after the first epoch, on the same images: where a first threshold makes sense."
-                figures.append(Figure(_bars(bins, unit), f"First {kind}", text))
+                text = "After the first epoch, on the same images: where a first threshold makes sense."
+                figures.append(Figure(_bars(bins, unit), f"First {kind} of the {what}", text))
     return figures
 
 
@@ -186,7 +186,9 @@ def _over_epochs(draw: Callable[[Any], None], limits: tuple[float, float] | None
         if limits is not None:
             axis.set_ylim(*limits)
             axis.yaxis.set_major_formatter("{x:.0%}")
-        if len(axis.lines) > 1:
+        if len(axis.lines) == 1:
+            axis.set_ylabel(axis.lines[0].get_label())
+        else:
             axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, handlelength=2.5)
 
     return figure_uri(finished)

@@ -98,16 +98,19 @@ class OutputFolder:
         """Where the overlay of an image is."""
         return self.path / "overlays" / f"{name}.png"
 
-    def save(self, name: str, mask: np.ndarray | None, overlay: np.ndarray | None, row: Mapping[str, Any]) -> None:
-        """Writes the files of one image, and its row last, so that a row means whole files."""
+    def save_pictures(self, name: str, mask: np.ndarray | None, overlay: np.ndarray | None) -> None:
+        """Writes the pictures of one image; its row comes afterwards, so that a row means whole files."""
         if overlay is not None:
             _write(Image.fromarray(overlay), self.overlay(name))
         if mask is not None:
             picture = Image.fromarray(mask)
             picture.putpalette([value for colour in COLOURS for value in colour])
             _write(picture, self.mask(name))
+
+    def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends the rows of images whose pictures are there."""
         with (self.path / TABLE).open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerows(rows)
 
 
 def _write(picture: Image.Image, path: Path) -> None:

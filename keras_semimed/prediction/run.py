@@ -1,4 +1,4 @@
-"""Predicts image files in batches: reads ahead, writes masks, overlays and rows, and goes on after bad files."""
+"""Predicts image files in batches and goes on after bad files; threads read ahead and write behind the network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -84,8 +84,8 @@ def predict_files(
         ValueError: If the model's input is no square of known size.
     """
     size = _input_size(model)
-    shapes = {head: value.shape for head, value in _run(model, np.zeros((1, size, size, 3), "uint8")).items()}
-    classes, labels = (shapes[head][-1] if head in shapes else 0 for head in ("mask", "label"))
+    nothing = _run(model, np.zeros((options.batch_size, size, size, 3), "uint8"))
+    classes, labels = (nothing[head].shape[-1] if head in nothing else 0 for head in ("mask", "label"))
     if classes > len(COLOURS):
         raise ValueError(f"the model has {classes} mask classes, masks can be written with up to {len(COLOURS)}")
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name != "batch_size"}
@@ -95,13 +95,17 @@ def predict_files(
     waiting = {name: file for name, file in images.items() if name not in folder.done}
     problems: dict[str, str] = {}
     bar = iter(progress(range(len(waiting)), "predicting", len(waiting)))
-    for batch in _read_ahead(waiting, size, options):
-        problems |= {item.name: item.problem for item in batch if item.problem is not None}
-        good = [item for item in batch if item.problem is None]
-        if good:
-            _predict_batch(model, good, folder, options, size)
-        for _ in batch:
-            next(bar, None)
+    with ThreadPoolExecutor() as pool:
+        writing: list[Future] = []
+        for batch in _read_ahead(pool, waiting, size, options):
+            problems |= {item.name: item.problem for item in batch if item.problem is not None}
+            good = [item for item in batch if item.problem is None]
+            outputs = _predict_batch(model, good, options, size) if good else []
+            folder.add_rows([future.result() for future in writing])  # of the batch before, written meanwhile
+            writing = [pool.submit(_write, *pair, folder, options) for pair in zip(good, outputs, strict=True)]
+            for _ in batch:
+                next(bar, None)
+        folder.add_rows([future.result() for future in writing])
     next(bar, None)
     return Report(len(waiting) - len(problems), len(images) - len(waiting), problems)
 
@@ -146,7 +150,9 @@ def _run(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     return {head: np.asarray(outputs[head], "float32") for head in ("mask", "label") if head in outputs}
 
 
-def _read_ahead(files: Mapping[str, Path], size: int, options: Options) -> Iterator[list[_Read]]:
+def _read_ahead(
+    pool: ThreadPoolExecutor, files: Mapping[str, Path], size: int, options: Options
+) -> Iterator[list[_Read]]:
     """Batches of read files; the next one is read while the present one is predicted."""
     names = list(files)
     batches = [names[start : start + options.batch_size] for start in range(0, len(names), options.batch_size)]
@@ -162,17 +168,17 @@ def _read_ahead(files: Mapping[str, Path], size: int, options: Options) -> Itera
             reason = str(error).removeprefix(f"{files[name]}: ")
             return _Read(name, None, None, reason or type(error).__name__)
 
-    with ThreadPoolExecutor() as pool:
-        ahead: list[list[Future]] = []
-        for batch in batches:
-            ahead.append([pool.submit(read, name) for name in batch])
-            if len(ahead) == 2:
-                yield [future.result() for future in ahead.pop(0)]
-        for futures in ahead:
-            yield [future.result() for future in futures]
+    ahead: list[list[Future]] = []
+    for batch in batches:
+        ahead.append([pool.submit(read, name) for name in batch])
+        if len(ahead) == 2:
+            yield [future.result() for future in ahead.pop(0)]
+    for futures in ahead:
+        yield [future.result() for future in futures]
 
 
-def _predict_batch(model: keras.Model, batch: list[_Read], folder: OutputFolder, options: Options, size: int) -> None:
+def _predict_batch(model: keras.Model, batch: list[_Read], options: Options, size: int) -> list[dict[str, np.ndarray]]:
+    """Outputs of each image of a batch."""
     images = np.zeros((options.batch_size, size, size, 3), "uint8")  # always full: one shape, compiled once
     for row, item in enumerate(batch):
         assert item.fitted is not None
@@ -183,16 +189,19 @@ def _predict_batch(model: keras.Model, batch: list[_Read], folder: OutputFolder,
         if "mask" in mirrored:
             mirrored["mask"] = mirrored["mask"][:, :, ::-1]
         outputs = {head: (value + mirrored[head]) / 2 for head, value in outputs.items()}
-    for row, item in enumerate(batch):
-        assert item.image is not None and item.fitted is not None
-        probabilities = outputs["label"][row] if "label" in outputs else None
-        small = unletterbox(outputs["mask"][row], item.fitted.area) if "mask" in outputs else None
-        mask = None if small is None else _enlarged(small, item.image.shape[:2]).argmax(-1).astype("uint8")
-        scores = score_prediction(small, mask, probabilities)
-        overlay = (
-            _painted(item.image, mask, outputs["mask"].shape[-1]) if options.overlays and mask is not None else None
-        )
-        folder.save(item.name, mask, overlay, {"file": item.name, "sha256": item.digest, **scores})
+    return [{head: value[row] for head, value in outputs.items()} for row in range(len(batch))]
+
+
+def _write(item: _Read, outputs: dict[str, np.ndarray], folder: OutputFolder, options: Options) -> dict[str, Any]:
+    """Writes the pictures of an image and returns its row."""
+    assert item.image is not None and item.fitted is not None
+    small = mask = overlay = None
+    if "mask" in outputs:
+        small = unletterbox(outputs["mask"], item.fitted.area)
+        mask = _enlarged(small, item.image.shape[:2]).argmax(-1).astype("uint8")
+        overlay = _painted(item.image, mask, small.shape[-1]) if options.overlays else None
+    folder.save_pictures(item.name, mask, overlay)
+    return {"file": item.name, "sha256": item.digest, **score_prediction(small, mask, outputs.get("label"))}
 
 
 def _enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -203,8 +212,7 @@ def _enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _painted(image: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
     """The image with the classes painted on; two classes in green, as in this package's other pictures."""
-    colours = np.array(COLOURS if classes > 2 else ((0, 0, 0), (0, 255, 0)), "float64")
-    painted = image.astype("float64")
-    lesion = mask > 0
-    painted[lesion] = (1 - OPACITY) * painted[lesion] + OPACITY * colours[mask[lesion]]
-    return np.rint(painted).astype("uint8")
+    colours = np.array(COLOURS if classes > 2 else ((0, 0, 0), (0, 255, 0)), "float32")
+    painted, lesion = image.copy(), mask > 0
+    painted[lesion] = np.rint((1 - OPACITY) * image[lesion].astype("float32") + OPACITY * colours[mask[lesion]])
+    return painted

@@ -92,6 +92,7 @@ def run(tmp_path):
     )
     bins = {"edges": [0.5, 0.75, 1.0], "counts": [3, 1]}
     watched = {
+        "images": 32,
         "history": [
             {"epoch": 1, "mask_accuracy": 0.5},
             {"epoch": 2, "mask_accuracy": 0.6, "mask_selected_accuracy": 0.9},
@@ -132,6 +133,8 @@ def test_the_page_says_what_the_run_was_and_found(run):
         "image <11> Dice 0.92",
         "predicted malignant (70%), truly benign",
         "attention, 1/4: 0.00 to 0.00",
+        "Accuracy of the pixels' pseudo-labels. Share of pixels that are right, on 32 unlabelled images",
+        "First entropy of the pixels.",
     ):
         assert part in text, part
     # A term that was 0 throughout is no curve, and thresholds are none of the loss.
@@ -155,8 +158,10 @@ def test_what_a_run_did_not_keep_is_not_shown(run):
 
 def test_leaks_are_shown_where_the_run_counted_them(run):
     content = (run / "config.json").read_text(encoding="utf-8")
-    (run / "config.json").write_text(content.replace('"scored": "test"', '"scored": "test", "leaks": "7 pairs"'))
-    assert "leaks 7 pairs" in Page(report(run).read_text(encoding="utf-8")).text
+    for leaks, warned in (("7 pairs, 3 of 9 scored images", True), ("0 pairs, 0 of 9 scored images", False)):
+        (run / "config.json").write_text(content.replace('"scored": "test"', f'"scored": "test", "leaks": "{leaks}"'))
+        text = Page(report(run).read_text(encoding="utf-8")).text
+        assert f"leaks {leaks}" in text and ("Near-duplicates between" in text) == warned
 
 
 def test_the_command_writes_it_again_and_refuses_what_is_no_finished_run(run, tmp_path, capsys):

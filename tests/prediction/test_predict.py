@@ -72,8 +72,8 @@ def test_interrupted_run_goes_on_and_ends_as_one_in_a_go(folder, tmp_path, monke
 
     images, (whole, halves) = find_images([folder]), (tmp_path / "whole", tmp_path / "halves")
     predict_files(Thresholds(), images, whole, Options(1))
-    save, count = OutputFolder.save, iter(range(9))
-    monkeypatch.setattr(OutputFolder, "save", lambda *args: save(*args) if next(count) < 1 else 1 / 0)
+    save, count = OutputFolder.save_pictures, iter(range(9))
+    monkeypatch.setattr(OutputFolder, "save_pictures", lambda *args: save(*args) if next(count) < 1 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predict_files(Thresholds(), images, halves, Options(1))
     monkeypatch.undo()
