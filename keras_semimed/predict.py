@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where masks and table go")
     parser.add_argument("--batch-size", type=int, default=8, help="images a batch (default: %(default)s)")
     parser.add_argument("--flip", action="store_true", help="average each prediction with that of the mirror image")
+    parser.add_argument(
+        "--labels", nargs="+", default=[], metavar="NAME", help="names of the image classes, such as benign malignant"
+    )
     parser.add_argument("--keep-aspect", action="store_true", help="pad instead of stretching, if training did so")
     parser.add_argument("--no-overlays", action="store_true", help="write masks and table only")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where there are predictions already")
@@ -44,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = find_images(options.paths)
         model = load_model(options.model)
         start = time.perf_counter()
-        how = Options(options.batch_size, options.flip, options.keep_aspect, not options.no_overlays)
+        how = Options(
+            options.batch_size, options.flip, options.keep_aspect, not options.no_overlays, tuple(options.labels)
+        )
         report = predict_files(model, images, options.output, how, options.overwrite)
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,12 +31,14 @@ class Options:
         flip: Average the predictions of each image and of its mirror image.
         keep_aspect: Pad instead of stretching to the model's square, for models that were trained so.
         overlays: Also write each image with its mask painted on.
+        labels: Names of the image classes for the table, in the order of training; empty: 0, 1, ...
     """
 
     batch_size: int = 8
     flip: bool = False
     keep_aspect: bool = False
     overlays: bool = True
+    labels: tuple[str, ...] = ()
 
 
 class Report(NamedTuple):
@@ -81,16 +83,20 @@ def predict_files(
 
     Raises:
         FileExistsError: If `output` holds something else, or predictions of other files under the same names.
-        ValueError: If the model's input is no square of known size.
+        ValueError: If the model's input is no square of known size, or has another number of image classes than names.
     """
     size = _input_size(model)
     nothing = _run(model, np.zeros((options.batch_size, size, size, 3), "uint8"))
-    classes, labels = (nothing[head].shape[-1] if head in nothing else 0 for head in ("mask", "label"))
+    classes, count = (nothing[head].shape[-1] if head in nothing else 0 for head in ("mask", "label"))
     if classes > len(COLOURS):
         raise ValueError(f"the model has {classes} mask classes, masks can be written with up to {len(COLOURS)}")
-    settings = {name: value for name, value in dataclasses.asdict(options).items() if name != "batch_size"}
+    options = dataclasses.replace(options, labels=_named(options.labels, count))
+    settings = {**dataclasses.asdict(options), "labels": list(options.labels)}
+    del settings["batch_size"]
     description = {"model": _digest(model), "image_size": size, **settings}
-    folder = OutputFolder(Path(output), description, ["file", "sha256", *score_columns(classes, labels)], overwrite)
+    folder = OutputFolder(
+        Path(output), description, ["file", "sha256", *score_columns(classes, options.labels)], overwrite
+    )
     _check_files(images, folder)
     waiting = {name: file for name, file in images.items() if name not in folder.done}
     problems: dict[str, str] = {}
@@ -108,6 +114,13 @@ def predict_files(
         folder.add_rows([future.result() for future in writing])
     next(bar, None)
     return Report(len(waiting) - len(problems), len(images) - len(waiting), problems)
+
+
+def _named(labels: Sequence[str], count: int) -> tuple[str, ...]:
+    """A name for each image class of the model."""
+    if labels and (len(labels) != count or len(set(labels)) != count):
+        raise ValueError(f"labels={list(labels)}: the model has {count} image classes; give as many different names")
+    return tuple(labels or map(str, range(count)))
 
 
 def _check_files(images: Mapping[str, Path], folder: OutputFolder) -> None:
@@ -201,7 +214,11 @@ def _write(item: _Read, outputs: dict[str, np.ndarray], folder: OutputFolder, op
         mask = _enlarged(small, item.image.shape[:2]).argmax(-1).astype("uint8")
         overlay = _painted(item.image, mask, small.shape[-1]) if options.overlays else None
     folder.save_pictures(item.name, mask, overlay)
-    return {"file": item.name, "sha256": item.digest, **score_prediction(small, mask, outputs.get("label"))}
+    return {
+        "file": item.name,
+        "sha256": item.digest,
+        **score_prediction(small, mask, outputs.get("label"), options.labels),
+    }
 
 
 def _enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:

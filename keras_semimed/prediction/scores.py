@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 
-def score_columns(num_classes: int, num_labels: int) -> list[str]:
-    """Names of the values of `score_prediction`, for K mask and C image classes (0: no such head)."""
+def score_columns(num_classes: int, labels: Sequence[str]) -> list[str]:
+    """Names of the values of `score_prediction`, for K mask classes and the named image classes (or none)."""
     columns = []
-    if num_labels:
-        columns += ["prediction", *(f"probability_{index}" for index in range(num_labels)), "label_uncertainty"]
+    if labels:
+        columns += ["prediction", *(f"probability_{label}" for label in labels), "label_uncertainty"]
     if num_classes:
         for index in range(1, num_classes):
             columns += [f"area_class_{index}", f"share_class_{index}", f"regions_class_{index}"]
@@ -20,7 +21,10 @@ def score_columns(num_classes: int, num_labels: int) -> list[str]:
 
 
 def score_prediction(
-    mask_probabilities: np.ndarray | None, mask: np.ndarray | None, label_probabilities: np.ndarray | None
+    mask_probabilities: np.ndarray | None,
+    mask: np.ndarray | None,
+    label_probabilities: np.ndarray | None,
+    labels: Sequence[str],
 ) -> dict[str, Any]:
     """Scores one image.
 
@@ -28,17 +32,19 @@ def score_prediction(
         mask_probabilities: `(h, w, K)` at the model's size, without padding; or None.
         mask: `(H, W)` classes at the image's own size; or None.
         label_probabilities: `(C,)`; or None.
+        labels: Names of the C image classes.
 
     Returns:
-        `prediction` (class index), `probability_0`, ... and `label_uncertainty`; for each lesion class `area_class_1`
-        (pixels of the image), `share_class_1` (of the image's area) and `regions_class_1` (separate ones; pixels that
-        touch at a corner are one); and `mask_uncertainty`. An uncertainty is the entropy divided by its maximum: 0 is
-        certain, 1 is a coin toss; the mask's is its mean over the pixels.
+        `prediction` (the class' name), `probability_NAME` of each and `label_uncertainty`; for each lesion class
+        `area_class_1` (pixels of the image), `share_class_1` (of the image's area) and `regions_class_1` (separate
+        ones; pixels that touch at a corner are one); and `mask_uncertainty`. An uncertainty is the entropy divided by
+        its maximum: 0 is certain, 1 is a coin toss; the mask's is its mean over the pixels.
     """
     scores: dict[str, Any] = {}
     if label_probabilities is not None:
-        scores["prediction"] = int(label_probabilities.argmax())
-        scores |= {f"probability_{i}": round(float(value), 6) for i, value in enumerate(label_probabilities)}
+        scores["prediction"] = labels[int(label_probabilities.argmax())]
+        named = zip(labels, label_probabilities, strict=True)
+        scores |= {f"probability_{label}": round(float(value), 6) for label, value in named}
         scores["label_uncertainty"] = round(float(_entropy(label_probabilities)), 6)
     if mask is not None and mask_probabilities is not None:
         from scipy import ndimage

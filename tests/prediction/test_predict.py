@@ -121,11 +121,24 @@ def test_scores_of_a_made_case():
     mask = np.zeros((6, 6), "uint8")
     mask[0, 0] = mask[1, 1] = mask[4:, 4:] = 1
     probabilities = np.full((3, 3, 2), 0.5)
-    scores = score_prediction(probabilities, mask, np.array([0.25, 0.75]))
+    scores = score_prediction(probabilities, mask, np.array([0.25, 0.75]), ["benign", "malignant"])
     assert scores["area_class_1"] == 6 and scores["share_class_1"] == pytest.approx(6 / 36, abs=1e-6)
-    assert scores["regions_class_1"] == 2 and scores["mask_uncertainty"] == 1 and scores["prediction"] == 1
+    assert scores["regions_class_1"] == 2 and scores["mask_uncertainty"] == 1
+    assert scores["prediction"] == "malignant" and scores["probability_benign"] == 0.25
     entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75)) / np.log(2)
     assert scores["label_uncertainty"] == pytest.approx(entropy, abs=1e-6)
+
+
+def test_image_classes_can_be_named(folder, tmp_path):
+    images, output = find_images([folder]), tmp_path / "out"
+    named = Options(labels=("benign", "malignant"))
+    assert predict_files(Thresholds(), images, output, named).predicted == 3
+    row = rows(output)["wide.png"]
+    assert row["prediction"] == "malignant" and float(row["probability_malignant"]) > 0.99
+    assert predict_files(Thresholds(), images, output, named).done_before == 3
+    with pytest.raises(ValueError, match="has 2 image classes; give as many different names"):
+        predict_files(Thresholds(), images, tmp_path / "other", Options(labels=("one",)))
+    assert not (tmp_path / "other").exists()
 
 
 def test_same_names_of_two_folders_stay_apart(folder, tmp_path):
