@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_semimed.evaluation.images import Row
+from keras_semimed.evaluation.masks import surface_keys
 from keras_semimed.evaluation.summary import resampled, statistics
 
 
@@ -106,6 +108,62 @@ def paired_scores(
         low, high = np.nanpercentile(means[1:], [2.5, 97.5])
         found[key] = Difference(float(means[0]), float(low), float(high))
     return found
+
+
+def paired_p_values(
+    pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]], samples: int = 9999, seed: int = 0
+) -> dict[str, float]:
+    """Two-sided p-values of the differences of `paired_scores`, by a paired sign-flip permutation test over images.
+
+    What the pairs (seeds) say about one image is averaged first, each as it enters the difference, and flips its sign as
+    one. So p speaks about the choice of images, not about training. It is not corrected for several comparisons.
+
+    Args:
+        pairs: Rows of `evaluate_images` of two models on the same images, one pair a seed.
+        samples: Number of random flips; with fewer possible ones than that, all of them (13 images or less).
+        seed: Seed of the flips.
+
+    Returns:
+        P-values by the keys of `summarize`, of the scores that are means over images and that all runs have: `dice`,
+        `iou`, `nsd_at_2`, `hd95`, `missed_rate`, `accuracy`. Pooled scores and AUROC are not of this kind.
+    """
+    from scipy.stats import permutation_test
+
+    runs = [rows for pair in pairs for rows in pair]
+    found = {}
+    for key in ("dice", "iou", *surface_keys(runs[0]), "hd95", "missed_rate", "accuracy"):
+        values = [_image_scores(rows, key) for rows in runs]
+        if not all(values):
+            continue
+        most = max(map(len, values))
+        gains: dict[str, float] = defaultdict(float)
+        for number, scores in enumerate(values):
+            # A common factor does not matter to the test; this one leaves whole numbers whole, so that ties stay ties.
+            factor = (-1) ** number * most / len(scores)
+            for name, value in scores:
+                gains[name] += factor * value
+        found[key] = float(
+            permutation_test(
+                (np.array(list(gains.values())),),
+                lambda flipped, axis: flipped.sum(axis=axis),
+                permutation_type="samples",
+                vectorized=True,
+                n_resamples=samples,
+                batch=1000,
+                rng=np.random.default_rng(seed),
+            ).pvalue
+        )
+    return found
+
+
+def _image_scores(rows: Sequence[Row], key: str) -> list[tuple[str, float]]:
+    """Name and score of the images that enter a mean over images, `key` of `summarize`."""
+    if key == "accuracy":
+        return [
+            (row["name"], row["label"] == row["prediction"]) for row in rows if {"label", "prediction"} <= row.keys()
+        ]
+    column = "missed" if key == "missed_rate" else key
+    return [(row["name"], row[column]) for row in rows if column in row and not np.isnan(row[column])]
 
 
 def _resampled_means(sums: np.ndarray, counts: np.ndarray, samples: int, seed: int) -> np.ndarray:

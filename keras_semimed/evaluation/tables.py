@@ -30,7 +30,8 @@ TITLES = {
 
 EXPLANATION = (
     "Dice, IoU, NSD and HD95: means over images. mIoU and pooled Dice: of the pixels of all images. Missed: images "
-    "with a lesion on which no predicted pixel lies."
+    "with a lesion on which no predicted pixel lies. An image that is empty in truth and prediction counts 1 in Dice, IoU "
+    "and NSD and 0 in HD95; one that is empty in one of them counts 0 and, in HD95, the image's diagonal."
 )
 
 
@@ -50,6 +51,7 @@ def titles(keys: Iterable[str], wanted: Iterable[str] = tuple(TITLES)) -> dict[s
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns."""
+    header, *lines = [[cell.replace("|", r"\|") for cell in line] for line in (header, *lines)]
     widths = [max(len(line[column]) for line in (header, *lines)) for column in range(len(header))]
     rows = [header, ["-" * width for width in widths], *lines]
     return "\n".join(
@@ -57,8 +59,9 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def latex(header: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> str:
-    """A LaTeX table for the package booktabs; the first column is left-aligned, the others centred."""
+def latex(header: Sequence[str], lines: Sequence[Sequence[str]], caption: str, notes: Sequence[str] = ()) -> str:
+    """A LaTeX table for the package booktabs, notes below; the first column is left-aligned, the others centred."""
+    below = [r"\begin{flushleft}\footnotesize", "\n\n".join(map(_escape, notes)), r"\end{flushleft}"] if notes else []
     rows = [" & ".join(map(_escape, line)) + r" \\" for line in (header, *lines)]
     return "\n".join(
         (
@@ -72,6 +75,7 @@ def latex(header: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -
             *rows[1:],
             r"\bottomrule",
             r"\end{tabular}",
+            *below,
             r"\end{table}",
         )
     )
@@ -83,6 +87,7 @@ def _escape(text: str) -> str:
         "±": r"$\pm$",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
+        **{character: f"${character}$" for character in "<>|"},
         **{character: "\\" + character for character in "&%$#_{}"},
     }
     return "".join(special.get(character, character) for character in text)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from keras_semimed.evaluation import paired_bootstrap
+from keras_semimed.evaluation.compare import paired_p_values
 
 
 def test_mean_and_interval_of_independent_pairs():
@@ -50,3 +53,46 @@ def test_bad_input_is_named():
         paired_bootstrap([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="no pair"):
         paired_bootstrap([np.nan], [1.0])
+
+
+def rows_of(**columns):
+    return [
+        {"name": str(index), **dict(zip(columns, values, strict=True))}
+        for index, values in enumerate(zip(*columns.values(), strict=True))
+    ]
+
+
+def test_p_value_counts_the_sign_flips_that_are_as_extreme():
+    gains = np.array([0.1, 0.2, 0.3, 0.4, -0.05])
+    base = np.full(5, 0.5)
+    pair = (rows_of(dice=base + gains), rows_of(dice=base))
+    flipped = np.array(list(itertools.product((1, -1), repeat=5))) @ gains
+    expected = np.mean(np.abs(flipped) >= gains.sum() - 1e-9)
+    assert expected == 4 / 32
+    assert paired_p_values([pair])["dice"] == pytest.approx(expected)
+    # More seeds that say the same are no more images; seeds that say the opposite cancel.
+    assert paired_p_values([pair] * 4)["dice"] == pytest.approx(expected)
+    assert paired_p_values([pair, pair[::-1]])["dice"] == 1.0
+
+
+def test_p_values_of_equal_models_are_one_and_of_another_they_are_small():
+    generator = np.random.default_rng(0)
+    scores = generator.uniform(size=60)
+    rows = rows_of(dice=scores, nsd_at_2=scores, missed=scores < 0.1, label=[1] * 60, prediction=scores > 0.3)
+    found = paired_p_values([(rows, rows)])
+    assert found == {"dice": 1.0, "nsd_at_2": 1.0, "missed_rate": 1.0, "accuracy": 1.0}
+    better = [{**row, "dice": row["dice"] + 0.1} for row in rows]
+    assert paired_p_values([(better, rows)])["dice"] == pytest.approx(2 / 10000)
+
+
+def test_ties_of_counts_stay_ties_and_unknown_scores_are_left_out():
+    # One image is gained and one lost: no flip is less extreme than a difference of 0.
+    one, other = (
+        rows_of(label=[1] * 7, prediction=[1, 0] + [1] * 5),
+        rows_of(label=[1] * 7, prediction=[0, 1] + [1] * 5),
+    )
+    assert paired_p_values([(one, other)]) == {"accuracy": 1.0}
+    # Three images that all gain: 2 of 8 flips. The fourth has no lesion and no score.
+    nan = float("nan")
+    pair = rows_of(dice=[1, 1, 1, nan]), rows_of(dice=[0, 0, 0, nan])
+    assert paired_p_values([pair]) == {"dice": 0.25}
