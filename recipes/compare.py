@@ -3,30 +3,31 @@
     python -m recipes.compare supervised=runs/s0,runs/s1,runs/s2 hermes=runs/h0,runs/h1,runs/h2 --baseline supervised
 
 A run is the output folder of a recipe; a group NAME=RUN,RUN,... holds the seeds of one configuration; a run on its own
-is a group called like its folder. Runs are paired by seed, images by name, weights by kind (last with last, teacher
-with teacher). The interval resamples images: what all seeds scored on one image is drawn together. It says how far the
-choice of test images moves the difference; the standard deviation over seeds says how far training does.
+is a group called like its folder. Runs are paired by seed, as far as both groups have it, images by name, weights by
+kind (last with last, teacher with teacher). The interval resamples images: what all seeds scored on one image is drawn
+together. It says how far the choice of test images moves the difference, and so does p, of a sign-flip permutation
+test over images; the standard deviation over seeds says how far training does.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from keras_semimed.evaluation.compare import paired_scores
+from keras_semimed.evaluation.compare import paired_p_values, paired_scores
 from keras_semimed.evaluation.files import whole_file, write_table
-from keras_semimed.evaluation.images import Row, read_rows
+from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.published_results import PAPERS, published_results
 from keras_semimed.evaluation.summary import summarize
 from keras_semimed.evaluation.tables import titles
 from recipes.comparison_tables import as_latex, as_markdown, comparison_sections
-from recipes.console import RecipeError, run_main
+from recipes.console import RecipeError, input_errors, run_main
+from recipes.finished_runs import Groups, Run, pair_runs, read_groups
 
 SHOWN = (
     "dice",
@@ -44,60 +45,68 @@ DATA_SETS = {"polyp": ("kvasir_seg", "cvc_clinicdb")}
 """What the data sets of a recipe are called in the papers' tables, if otherwise."""
 
 
-class Run(NamedTuple):
-    """What a finished run left: its data, its seed, its split and its rows by kind of weights."""
-
-    path: Path
-    data: str | None
-    labels: int | float | None
-    seed: int
-    split_hash: str
-    scored: str
-    rows: dict[str, list[Row]]
-
-
-Groups = dict[str, list[Run]]
-
-
-def read_run(path: Path) -> Run:
-    """Reads the output folder of a recipe.
+def parse_groups(arguments: Sequence[str]) -> dict[str, list[Path]]:
+    """Takes `RUN` and `NAME=RUN,RUN,...` apart: folders by the name of their group.
 
     Raises:
-        RecipeError: If it is none, or the run is not finished.
+        RecipeError: If two groups have one name.
     """
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if "result" not in config:
-            raise RecipeError(f"{path} is not finished; go on with --resume, then compare")
-        table = read_rows(path / "images.csv")
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{path} is not the output folder of a run ({error})") from error
-    rows: dict[str, list[Row]] = {}
-    for line in table:
-        rows.setdefault(line["weights"], []).append(line)
-    flags, split = config["configuration"], config["split"]
-    return Run(path, flags.get("data"), flags.get("labeled"), flags["seed"], split["hash"], split["scored"], rows)
-
-
-def read_groups(arguments: Sequence[str]) -> Groups:
-    """Reads `RUN` and `NAME=RUN,RUN,...`.
-
-    Raises:
-        RecipeError: If two groups have one name, or two runs of a group one seed.
-    """
-    groups: Groups = {}
+    folders: dict[str, list[Path]] = {}
     for argument in arguments:
         name, separator, paths = argument.rpartition("=")
-        runs = [read_run(Path(path)) for path in (paths.split(",") if separator else [argument])]
-        name = name or runs[0].path.resolve().name
-        if name in groups:
+        runs = [Path(path) for path in (paths.split(",") if separator else [argument])]
+        name = name or runs[0].resolve().name
+        if name in folders:
             raise RecipeError(f"two groups are called {name!r}; name them: NAME=RUN,RUN,...")
-        for run in runs:
-            twin = next(other for other in runs if other.seed == run.seed)
-            if twin is not run:
-                raise RecipeError(f"{twin.path} and {run.path} in group {name!r} both have seed {run.seed}")
-        groups[name] = runs
-    return groups
+        folders[name] = runs
+    return folders
+
+
+def compare_folders(
+    folders: Mapping[str, Sequence[Path]],
+    baseline: str | None = None,
+    published: str | None = None,
+    published_table: str | None = None,
+    files: Mapping[str, Path] | None = None,
+) -> None:
+    """Compares the runs in folders, prints the tables and writes them to files.
+
+    Args:
+        folders: Output folders of runs by the name of their group.
+        baseline: Name of the group that the others are compared with; None takes the first one.
+        published: Paper whose rows to show beside.
+        published_table: Its table, such as `"Table 3"`; None takes what fits the data of the runs.
+        files: Files to write by `"csv"`, `"markdown"` and `"latex"`.
+
+    Raises:
+        RecipeError: If the runs cannot be compared or a file not be written.
+    """
+    files = files or {}
+    for kind, path in files.items():
+        if path.is_dir() or not path.parent.is_dir():
+            wrong = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+            raise RecipeError(f"--{kind} {path} cannot be written: {wrong}; give a file in a folder that is there")
+    groups = read_groups(folders)
+    baseline = baseline or next(iter(groups))
+    if baseline not in groups:
+        raise RecipeError(f"--baseline {baseline!r} is none of the groups {', '.join(groups)}")
+    table = compare(groups, baseline)
+    if published:
+        table += published_rows(published, [run for group in groups.values() for run in group], published_table)
+    sections = comparison_sections(table, baseline, SHOWN)
+    texts = {"markdown": as_markdown(sections), "latex": as_latex(sections)}
+    print(texts["markdown"])
+    with input_errors():
+        for kind, path in files.items():
+            if kind == "csv":
+                write_table(path, [_joined_notes(row) for row in table])
+            else:
+                with whole_file(path) as temporary:
+                    temporary.write_text(texts[kind] + "\n", encoding="utf-8")
+
+
+def _joined_notes(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "notes": "; ".join(row["notes"])} if "notes" in row else row
 
 
 def compare(groups: Groups, baseline: str) -> list[dict[str, Any]]:
@@ -108,67 +117,54 @@ def compare(groups: Groups, baseline: str) -> list[dict[str, Any]]:
         baseline: Name of the group that the others are compared with.
 
     Returns:
-        Dicts with `group`, `weights`, `seeds` and the scores of `summarize`, `dice`, `dice_std` (over seeds), ...;
-        `dice_difference`, `dice_low`, `dice_high`, ... for groups other than the baseline, where that has the same kind
-        of weights.
+        Dicts with `group`, `weights`, `seeds` (how many have such weights) and the scores of `summarize`, `dice`,
+        `dice_std` (over seeds), ...; `notes`, if there are any; and for groups other than the baseline
+        `paired_seeds`, `dice_difference`, `dice_low`, `dice_high`, `dice_p`, ..., over the seeds that both have, where
+        the baseline has the same kind of weights.
 
     Raises:
-        RecipeError: If runs to be paired differ in seed, split or scored part.
+        RecipeError: If runs to be paired have no seed in common, or differ in split or scored part.
     """
     table = []
     for name, runs in groups.items():
         pairs = [] if name == baseline else pair_runs(runs, groups[baseline], name, baseline)
-        for weights in sorted(set.intersection(*(set(run.rows) for run in runs))):
-            row: dict[str, Any] = {"group": name, "weights": weights, "seeds": len(runs)}
-            row |= _over_seeds([summarize(run.rows[weights], samples=0) for run in runs])
-            if pairs and all(weights in other.rows for _, other in pairs):
-                row |= _differences([(run.rows[weights], other.rows[weights]) for run, other in pairs])
+        for weights in sorted({weights for run in runs for weights in run.rows}):
+            scored = [run for run in runs if weights in run.rows]
+            row: dict[str, Any] = {"group": name, "weights": weights, "seeds": len(scored)}
+            if len(scored) < len(runs):
+                row["notes"] = [f"of {name}, only these seeds have the weights {weights!r}: {_seeds(scored)}"]
+            row |= _over_seeds([summarize(run.rows[weights], samples=0) for run in scored])
+            both = [(run, other) for run, other in pairs if weights in run.rows and weights in other.rows]
+            if both:
+                row["paired_seeds"] = _seeds([run for run, _ in both])
+                row |= _differences([(run.rows[weights], other.rows[weights]) for run, other in both])
             table.append(row)
     return table
 
 
-def pair_runs(runs: Sequence[Run], baseline: Sequence[Run], name: str, baseline_name: str) -> list[tuple[Run, Run]]:
-    """Pairs each run with the baseline's run of the same seed.
+def published_rows(paper: str, runs: Sequence[Run], only: str | None = None) -> list[dict[str, Any]]:
+    """What a paper reports on the data of the runs, with as many labels where it has them.
 
-    Raises:
-        RecipeError: If there is none, or if it has another split or scored another part.
+    On data that it does not have, such as phantoms, all of its rows; of the table `only`, all rows whatever the data.
     """
-    by_seed = {run.seed: run for run in baseline}
-    if {run.seed for run in runs} != set(by_seed):
-        raise RecipeError(
-            f"{name!r} has the seeds {sorted(run.seed for run in runs)} and {baseline_name!r} {sorted(by_seed)}; "
-            "compare runs with the same seeds"
-        )
-    pairs = [(run, by_seed[run.seed]) for run in runs]
-    for run, other in pairs:
-        for what, mine, theirs in (
-            ("split hash", run.split_hash, other.split_hash),
-            ("scored part", run.scored, other.scored),
-        ):
-            if mine != theirs:
-                raise RecipeError(
-                    f"{run.path} and {other.path} differ in their {what} ({mine}, {theirs}); "
-                    "their images cannot be paired"
-                )
-    return pairs
-
-
-def published_rows(paper: str, runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str]]:
-    """What a paper reports on the data of the runs, with as many labels where it has them, and notes on it.
-
-    On data that it does not have, such as phantoms, all of its rows.
-    """
-    rows = published_results(paper)
-    data = {name for run in runs for name in DATA_SETS.get(run.data or "", (run.data,))}
-    of_data = [row for row in rows if row["data"] in data]
-    rows = [row for row in of_data if row["labels"] in {run.labels for run in runs}] or of_data or rows
-    table, notes = [], []
+    data = sorted({name for run in runs if run.data for name in DATA_SETS.get(run.data, (run.data,))})
+    rows = [row for row in published_results(paper) if only in (None, row["table"])]
+    if only is None:
+        of_data = [row for row in rows if row["data"] in data]
+        rows = [row for row in of_data if row["labels"] in {run.labels for run in runs}] or of_data or rows
+    table = []
     for row in rows:
         source = f"{row['method']} ({PAPERS[paper]}, {row['table']}: {row['data']}, {row['labels']:g} labelled)"
-        notes += [f"{source}: {note}." for note in row["notes"]]
+        notes = row["notes"]
+        if row["data"] not in data:
+            notes = [*notes, f"on other data than the runs ({', '.join(data) or 'not named'})"]
         scores = {key: value for key, value in row.items() if key not in ("table", "data", "labels", "method", "notes")}
-        table.append({"group": source, "weights": "published", **scores, "notes": "; ".join(row["notes"])})
-    return table, list(dict.fromkeys(notes))
+        table.append({"group": source, "weights": "published", **scores, "notes": notes})
+    return table
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    return ", ".join(str(run.seed) for run in runs)
 
 
 def _differences(pairs: Sequence[tuple[list[Row], list[Row]]]) -> dict[str, float]:
@@ -178,11 +174,13 @@ def _differences(pairs: Sequence[tuple[list[Row], list[Row]]]) -> dict[str, floa
             raise RecipeError(
                 f"image {min(mine ^ other)!r} is in the images.csv of one run only; run the other one again"
             )
-    return {
-        f"{metric}_{name}": value
-        for metric, found in paired_scores(pairs).items()
-        for name, value in zip(("difference", "low", "high"), found, strict=True)
-    }
+    found: dict[str, float] = {}
+    p_values = paired_p_values(pairs)
+    for metric, (mean, low, high) in paired_scores(pairs).items():
+        found |= {f"{metric}_difference": mean, f"{metric}_low": low, f"{metric}_high": high}
+        if metric in p_values:
+            found[f"{metric}_p"] = p_values[metric]
+    return found
 
 
 def _over_seeds(summaries: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -210,29 +208,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path, help="also write the printed tables to this file")
     parser.add_argument("--latex", type=Path, help="also write the printed tables to this file, for booktabs")
     options = parser.parse_args(arguments)
-    return run_main(lambda: _run(options))
-
-
-def _run(options: argparse.Namespace) -> None:
-    groups = read_groups(options.groups)
-    baseline = options.baseline or next(iter(groups))
-    if baseline not in groups:
-        raise RecipeError(f"--baseline {baseline!r} is none of the groups {', '.join(groups)}")
-    table = compare(groups, baseline)
-    notes: list[str] = []
-    if options.published:
-        runs = [run for group in groups.values() for run in group]
-        rows, notes = published_rows(options.published, runs)
-        table += rows
-    sections = comparison_sections(table, baseline, SHOWN, notes)
-    text = as_markdown(sections)
-    print(text)
-    if options.csv:
-        write_table(options.csv, table)
-    for path, content in ((options.markdown, text), (options.latex, as_latex(sections))):
-        if path:
-            with whole_file(path) as temporary:
-                temporary.write_text(content + "\n", encoding="utf-8")
+    files = {kind: path for kind in ("csv", "markdown", "latex") if (path := getattr(options, kind))}
+    return run_main(
+        lambda: compare_folders(parse_groups(options.groups), options.baseline, options.published, files=files)
+    )
 
 
 if __name__ == "__main__":

@@ -14,38 +14,49 @@ class Section(NamedTuple):
     header: list[str]
     lines: list[list[str]]
     caption: str
-    notes: Sequence[str] = ()
+    notes: list[str]
 
 
-def comparison_sections(
-    table: Sequence[dict[str, Any]], baseline: str, shown: Iterable[str], notes: Sequence[str]
-) -> list[Section]:
+TEST = (
+    "p: two-sided, of a paired sign-flip permutation test over images, for scores that are means over images (Dice, "
+    "IoU, NSD, HD95, missed lesions, accuracy). The seeds' differences on an image are averaged first: p speaks about "
+    "images, not about trainings. It is not corrected for several comparisons."
+)
+
+
+def comparison_sections(table: Sequence[dict[str, Any]], baseline: str, shown: Iterable[str]) -> list[Section]:
     """Two tables in per cent, of what `recipes.compare.compare` returned and of published rows.
+
+    A note of several rows stands below once; its number stands behind the names of the rows.
 
     Args:
         table: One row a group and kind of weights.
         baseline: Name of the group that the others are compared with.
         shown: Keys of the scores to show, of those there are.
-        notes: On published rows.
     """
     columns = titles(dict.fromkeys(key for row in table for key in row), shown)
-    names = [[row["group"], row["weights"]] for row in table]
+    notes = list(dict.fromkeys(note for row in table for note in row.get("notes", ())))
+    names = [[_name(row, notes), row["weights"]] for row in table]
     means = [
         [*name, str(row.get("seeds", "-")), *(_percent(row.get(key), row.get(f"{key}_std")) for key in columns)]
         for name, row in zip(names, table, strict=True)
     ]
-    text = f"In per cent: mean ± standard deviation over seeds. {EXPLANATION}"
-    sections = [Section(["group", "weights", "seeds", *columns.values()], means, text, notes)]
+    below = [EXPLANATION, *(f"[{number}] {note}" for number, note in enumerate(notes, start=1))]
+    if any("seeds" not in row for row in table):
+        below[0] = f"Rows of runs: {EXPLANATION} Published rows follow the definitions of their paper."
+    caption = "In per cent: mean ± standard deviation over seeds."
+    sections = [Section(["group", "weights", "seeds", *columns.values()], means, caption, below)]
     compared = [key for key in columns if any(f"{key}_difference" in row for row in table)]
     if compared:
         lines = [
-            [*name, *(_interval(row, key) for key in compared)]
+            [*name, row["paired_seeds"], *(_interval(row, key) for key in compared)]
             for name, row in zip(names, table, strict=True)
             if any(f"{key}_difference" in row for key in compared)
         ]
-        header = ["group", "weights", *(f"{columns[key]} - {baseline}" for key in compared)]
+        header = ["group", "weights", "seeds of both", *(f"{columns[key]} - {baseline}" for key in compared)]
         caption = "In percentage points: paired difference with a 95 % bootstrap interval over images."
-        sections.append(Section(header, lines, caption))
+        tested = any(f"{key}_p" in row for row in table for key in compared)
+        sections.append(Section(header, lines, caption, [TEST] if tested else []))
     return sections
 
 
@@ -58,10 +69,13 @@ def as_markdown(sections: Sequence[Section]) -> str:
 
 
 def as_latex(sections: Sequence[Section]) -> str:
-    """Tables for booktabs; the notes become part of the captions."""
-    return "\n\n".join(
-        latex(section.header, section.lines, " ".join((section.caption, *section.notes))) for section in sections
-    )
+    """Tables for booktabs, with the notes below."""
+    return "\n\n".join(latex(*section) for section in sections)
+
+
+def _name(row: dict[str, Any], notes: Sequence[str]) -> str:
+    """The group, with the numbers of its notes."""
+    return " ".join((row["group"], *(f"[{notes.index(note) + 1}]" for note in row.get("notes", ()))))
 
 
 def _percent(mean: float | None, deviation: float | None) -> str:
@@ -74,4 +88,10 @@ def _interval(row: dict[str, Any], metric: str) -> str:
     if f"{metric}_difference" not in row:
         return "-"
     mean, low, high = (100 * row[f"{metric}_{name}"] for name in ("difference", "low", "high"))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" + _p_value(row.get(f"{metric}_p"))
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f", p {value:.3f}" if value >= 0.001 else ", p < 0.001"

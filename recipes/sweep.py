@@ -6,27 +6,37 @@
 
 What follows `--` goes to every run. Each run is a process and a folder of its own, OUTPUT/ROW/SEED; finished ones are
 not repeated and an interrupted one goes on, so the same command continues a sweep that was stopped. The table compares
-every row with the first one (`recipes.compare`) and is also written to OUTPUT/table.md and OUTPUT/table.csv.
+every row with the first one (`recipes.compare`), shows the published rows of a paper's table beside them, and is also
+written to OUTPUT/table.md, OUTPUT/table.csv and OUTPUT/table.tex.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from keras_semimed.evaluation.files import write_json
 from recipes import compare
-from recipes.console import RecipeError, run_main
+from recipes.console import RecipeError, input_errors, run_main
+from recipes.finished_runs import read_object
 from recipes.loco_arguments import RUNGS
 
 Flags = tuple[str, ...]
 RECORD = "sweep.json"
 PLACES = ("--manual-dir", "--cvc-dir", "--data-dir")
+OWN = {
+    "--seed": "name the seeds with the sweep's --seeds",
+    "--output": "name the folder with the sweep's --output, before `--`",
+    "--resume": "leave it out: the same command always goes on with a sweep",
+}
+"""Flags that a sweep sets for each run, and what to do instead of giving them."""
+FILES = {"csv": "table.csv", "markdown": "table.md", "latex": "table.tex"}
 
 # Table 3 of the Hermes paper: DTCL is the whole unlabelled part, SM/ITA the exchange, ITCL the consistency.
 _NO_DTCL = ("--unlabeled-weight", "0", "--alpha", "0", "--beta", "0")
@@ -53,25 +63,37 @@ def _table_3() -> dict[str, Flags]:
     return rows
 
 
+class Table(NamedTuple):
+    """A table or figure of a paper: its recipe, what it is about, flags by row, and which published rows to show."""
+
+    recipe: str
+    text: str
+    rows: dict[str, Flags]
+    published: tuple[str, str] | None = None
+
+
 _144 = ("--labeled", "144")
-TABLES: dict[str, tuple[str, str, dict[str, Flags]]] = {
-    "hermes_table_3": ("hermes_busi", "components, 72 labels", _table_3()),
-    "hermes_table_4": (
+TABLES = {
+    "hermes_table_3": Table("hermes_busi", "components, 72 labels", _table_3(), ("hermes", "Table 3")),
+    "hermes_table_4": Table(
         "hermes_busi",
         "learning rate, 72 labels",
         _one_flag("learning-rate", ("8e-5", "9e-5", "1e-4", "2e-4", "3e-4")),
+        ("hermes", "Table 4"),
     ),
-    "hermes_table_5": (
+    "hermes_table_5": Table(
         "hermes_busi",
         "level of the pixel contrast, 144 labels",
         _one_flag("contrast-level", ("P2", "P3", "P4", "P5"), _144),
+        ("hermes", "Table 5"),
     ),
-    "hermes_table_6": (
+    "hermes_table_6": Table(
         "hermes_busi",
         "level that the saliency map enters, 144 labels",
         _one_flag("saliency-level", ("P4", "P3", "P2", "P1"), _144),
+        ("hermes", "Table 6"),
     ),
-    "hermes_fig_5": (
+    "hermes_fig_5": Table(
         "hermes_busi",
         "weights of the branches, 72 labels",
         {
@@ -80,9 +102,16 @@ TABLES: dict[str, tuple[str, str, dict[str, Flags]]] = {
         },
     ),
     # The values on the axes of Fig. 8 and 9 are not in the text; these hold those that it names.
-    "hermes_fig_8": ("hermes_busi", "weight alpha, 144 labels", _one_flag("alpha", (0.2, 0.4, 0.6, 0.8, 1.0), _144)),
-    "hermes_fig_9": ("hermes_busi", "weight beta, 144 labels", _one_flag("beta", (0.1, 0.2, 0.4, 0.6, 0.8), _144)),
-    "loco_table_4": ("loco_kvasir", "rungs M1 to M7", {rung: ("--rung", rung) for rung in RUNGS}),
+    "hermes_fig_8": Table(
+        "hermes_busi", "weight alpha, 144 labels", _one_flag("alpha", (0.2, 0.4, 0.6, 0.8, 1.0), _144)
+    ),
+    "hermes_fig_9": Table("hermes_busi", "weight beta, 144 labels", _one_flag("beta", (0.1, 0.2, 0.4, 0.6, 0.8), _144)),
+    "loco_table_4": Table(
+        "loco_kvasir",
+        "rungs M1 to M7, on Kvasir-SEG; the paper's Table IV is on its private FAHSYU-LC",
+        {rung: ("--rung", rung) for rung in RUNGS},
+        ("loco", "Table IV"),
+    ),
 }
 RECIPES = {
     "hermes": "hermes_busi",
@@ -117,17 +146,26 @@ def grid_rows(grid: Sequence[str]) -> dict[str, Flags]:
     return rows
 
 
-def run_rows(recipe: str, rows: Mapping[str, Flags], seeds: Sequence[int], output: Path, common: Flags) -> list[str]:
-    """Runs what is not finished, seed by seed, and returns the groups for `recipes.compare`.
+def run_rows(
+    recipe: str, rows: Mapping[str, Flags], seeds: Sequence[int], output: Path, common: Flags
+) -> dict[str, list[Path]]:
+    """Runs what is not finished, seed by seed, and returns the runs' folders by row.
 
     Raises:
-        RecipeError: If a run fails; what is finished stays. If finished runs of a row were made with other flags.
+        RecipeError: If a run fails; what is finished stays. Before any run: if a seed stands there twice, finished runs
+            of a row were made with other flags, or what is in `output` cannot be read.
     """
-    made = _same_flags(recipe, rows, output, common)
-    todo = [(seed, row) for seed in seeds for row in rows]
+    twice = [seed for seed, count in Counter(seeds).items() if count > 1]
+    if twice:
+        raise RecipeError(f"the seed {twice[0]} stands there twice; give each seed once")
+    with input_errors():
+        made = _same_flags(recipe, rows, output, common)
+        todo = [(seed, row) for seed in seeds for row in rows]
+        finished = {(seed, row) for seed, row in todo if _finished(output / row / str(seed))}
+        output.mkdir(parents=True, exist_ok=True)
     for number, (seed, row) in enumerate(todo, start=1):
         folder = output / row / str(seed)
-        if _finished(folder):
+        if (seed, row) in finished:
             continue
         print(f"run {number} of {len(todo)}: {row}, seed {seed}", flush=True)
         own = ("--seed", str(seed), "--output", str(folder), "--resume")
@@ -136,13 +174,15 @@ def run_rows(recipe: str, rows: Mapping[str, Flags], seeds: Sequence[int], outpu
         if code:
             raise RecipeError(f"{row}, seed {seed} ended with exit code {code}; mend it and start the sweep again")
         write_json(output / RECORD, made := {**made, row: _flags(recipe, common, rows[row])})
-    return [f"{row}={','.join(str(output / row / str(seed)) for seed in seeds)}" for row in rows]
+    return {row: [output / row / str(seed) for seed in seeds] for row in rows}
 
 
 def _same_flags(recipe: str, rows: Mapping[str, Flags], output: Path, common: Flags) -> dict[str, list[str]]:
     """The flags that finished runs were made with, by row; refuses to mix them with others."""
     record = output / RECORD
-    made = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    made = read_object(record) if record.exists() else {}
+    if not all(isinstance(flags, list) for flags in made.values()):
+        raise ValueError(f"{record} is not the record of a sweep: flags by row are expected")
     for row in rows:
         now = _flags(recipe, common, rows[row])
         if made.get(row, now) != now:
@@ -166,7 +206,16 @@ def _flags(recipe: str, common: Flags, own: Flags) -> list[str]:
 
 def _finished(folder: Path) -> bool:
     config = folder / "config.json"
-    return config.exists() and "result" in json.loads(config.read_text(encoding="utf-8"))
+    return config.exists() and "result" in read_object(config)
+
+
+def _refuse_own(flags: Flags) -> None:
+    """Refuses flags that the sweep sets, also where they are shortened, as the recipes' parsers allow."""
+    for flag in flags:
+        name = flag.partition("=")[0]
+        for own, remedy in OWN.items():
+            if len(name) > len("--") and own.startswith(name):
+                raise RecipeError(f"{own} belongs to the sweep, neither in --grid nor after `--`; {remedy}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -182,8 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own, common = _cut(list(sys.argv[1:] if arguments is None else arguments))
     options = parser.parse_args(own)
     if options.table == "list":
-        for name, (recipe, text, rows) in TABLES.items():
-            print(f"{name:16s} {recipe:12s} {text}: {', '.join(rows)}")
+        for name, table in TABLES.items():
+            print(f"{name:16s} {table.recipe:12s} {table.text}: {', '.join(table.rows)}")
         return 0
     return run_main(lambda: _run(options, tuple(common)))
 
@@ -198,19 +247,21 @@ def _run(options: argparse.Namespace, common: Flags) -> None:
     if options.grid:
         if options.table not in RECIPES:
             raise RecipeError(f"{options.table!r} is no recipe for --grid; choose among {', '.join(RECIPES)}")
-        recipe, rows = RECIPES[options.table], grid_rows(options.grid)
+        table = Table(RECIPES[options.table], "grid", grid_rows(options.grid))
     elif options.table in TABLES:
-        recipe, _, rows = TABLES[options.table]
+        table = TABLES[options.table]
     else:
         raise RecipeError(f"{options.table!r} is no table; choose among {', '.join(TABLES)}, or a recipe with --grid")
-    unknown = [row for row in options.rows or () if row not in rows]
+    unknown = [row for row in options.rows or () if row not in table.rows]
     if unknown:
-        raise RecipeError(f"--rows {unknown[0]!r} is no row; choose among {', '.join(rows)}")
-    rows = {row: flags for row, flags in rows.items() if not options.rows or row in options.rows}
+        raise RecipeError(f"--rows {unknown[0]!r} is no row; choose among {', '.join(table.rows)}")
+    rows = {row: flags for row, flags in table.rows.items() if not options.rows or row in options.rows}
+    _refuse_own((*common, *(flag for flags in rows.values() for flag in flags[::2])))
     output = options.output or Path("runs") / options.table
-    groups = run_rows(recipe, rows, options.seeds, output, common)
-    if compare.main([*groups, "--markdown", str(output / "table.md"), "--csv", str(output / "table.csv")]):
-        raise RecipeError("the finished runs cannot be compared; see above")
+    folders = run_rows(table.recipe, rows, options.seeds, output, common)
+    paper, published = table.published or (None, None)
+    files = {kind: output / name for kind, name in FILES.items()}
+    compare.compare_folders(folders, published=paper, published_table=published, files=files)
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ def paired_p_values(
 ) -> dict[str, float]:
     """Two-sided p-values of the differences of `paired_scores`, by a paired sign-flip permutation test over images.
 
-    What the pairs (seeds) say about one image is averaged first, each as it enters the difference, and flips its sign as
-    one. So p speaks about the choice of images, not about training. It is not corrected for several comparisons.
+    What the pairs (seeds) say about one image is averaged first, each as it enters the difference, and flips its sign
+    as one. So p speaks about the choice of images, not about training. It is not corrected for several comparisons.
 
     Args:
         pairs: Rows of `evaluate_images` of two models on the same images, one pair a seed.

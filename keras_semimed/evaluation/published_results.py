@@ -8,6 +8,13 @@ from typing import Any
 from keras_semimed.evaluation.files import read_table
 
 PAPERS = {"hermes": "Hermes", "loco": "LoCo"}
+_AVERAGED = "it is not said whether Dice and IoU are means over images or of the pixels of all images"
+UNDEFINED = {
+    "hermes": {"dice": _AVERAGED, "iou": _AVERAGED},
+    "loco": {"dice": "Dice (its DSC) is not defined", "nsd": "NSD is not defined and its tolerance not given"},
+}
+"""What a paper leaves open about its metrics."""
+PRIVATE = {"fahsyu_lc": "the data set is private"}
 
 
 def published_results(paper: str) -> list[dict[str, Any]]:
@@ -40,4 +47,7 @@ def published_results(paper: str) -> list[dict[str, Any]]:
     for row in found.values():
         for name in ("metric", "value", "std", "note"):
             del row[name]
+        row["notes"] += [note for metric, note in UNDEFINED[paper].items() if metric in row]
+        row["notes"] += [note for data, note in PRIVATE.items() if data == row["data"]]
+        row["notes"] = list(dict.fromkeys(row["notes"]))
     return list(found.values())

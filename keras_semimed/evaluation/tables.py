@@ -30,8 +30,8 @@ TITLES = {
 
 EXPLANATION = (
     "Dice, IoU, NSD and HD95: means over images. mIoU and pooled Dice: of the pixels of all images. Missed: images "
-    "with a lesion on which no predicted pixel lies. An image that is empty in truth and prediction counts 1 in Dice, IoU "
-    "and NSD and 0 in HD95; one that is empty in one of them counts 0 and, in HD95, the image's diagonal."
+    "with a lesion on which no predicted pixel lies. An image that is empty in truth and prediction counts 1 in Dice, "
+    "IoU and NSD and 0 in HD95; one that is empty in one of them counts 0 and, in HD95, the image's diagonal."
 )
 
 

@@ -29,7 +29,18 @@ def test_the_accuracy_at_72_labels_contradicts_itself_and_says_so():
         row("hermes", "Table 4", "Hermes, learning rate 1e-4", 72),
     )
     assert (one["dice"], other["dice"]) == (0.7568, 0.7568) and one["accuracy"] != other["accuracy"]
-    assert one["notes"] == other["notes"] == ["Table 3 has 84.77 and Table 4 83.19 for the same setting"]
+    assert one["notes"] == other["notes"]
+    assert one["notes"][0] == "Table 3 has 84.77 and Table 4 83.19 for the same setting"
+
+
+def test_undefined_metrics_and_private_data_are_noted_where_they_are():
+    for found in published_results("hermes"):
+        assert ("means over images" in " ".join(found["notes"])) == ("dice" in found)
+    for found in published_results("loco"):
+        assert {"Dice (its DSC) is not defined", "NSD is not defined and its tolerance not given"} <= set(
+            found["notes"]
+        )
+        assert ("the data set is private" in found["notes"]) == (found["data"] == "fahsyu_lc")
 
 
 def test_loco_s_tables_agree_with_each_other():

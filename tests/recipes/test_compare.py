@@ -40,8 +40,13 @@ def test_means_over_seeds_and_paired_differences(groups, tmp_path, capsys):
     assert (float(better["accuracy_low"]), float(better["accuracy_high"])) == (0.0, 0.75)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("| group") and "23.8 ± 1.8" in printed[2]
+    assert "counts 1 in Dice" in "".join(printed)
     second = next(place for place, line in enumerate(printed) if "Dice - base" in line)
-    assert [cell.strip() for cell in printed[second + 2].split("|")[1:4]] == ["better", "last", "+15.0 [+15.0, +15.0]"]
+    assert [cell.strip() for cell in printed[second + 2].split("|")[1:4]] == ["better", "last", "0, 1"]
+    # All four images gain: 2 of 16 sign flips are as extreme. One accuracy gain: all of them.
+    assert printed[second + 2].split("|")[4].strip() == "+15.0 [+15.0, +15.0], p 0.125"
+    assert float(better["dice_p"]) == 0.125 and float(better["accuracy_p"]) == 1
+    assert "sign-flip permutation test over images" in printed[-1] and "auroc_p" not in better
 
 
 def test_the_baseline_can_be_any_group(groups, capsys):
@@ -51,7 +56,7 @@ def test_the_baseline_can_be_any_group(groups, capsys):
 
 def test_a_run_alone_is_a_group_called_like_its_folder(groups, tmp_path, capsys):
     assert main([str(tmp_path / "base0"), str(tmp_path / "better0")]) == 0
-    assert "+10.0 [+10.0, +10.0]" in capsys.readouterr().out
+    assert "+10.0 [+10.0, +10.0], p 0.125" in capsys.readouterr().out
 
 
 def test_other_weights_than_the_baseline_s_are_not_compared(tmp_path, capsys):
@@ -66,7 +71,7 @@ def test_other_weights_than_the_baseline_s_are_not_compared(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"seed": 1}, "seeds"),
+        ({"seed": 1}, "at least one seed in common"),
         ({"split_hash": "other"}, "split hash"),
         ({"finished": False}, "not finished"),
     ],
@@ -109,6 +114,7 @@ def test_scores_of_pixels_surfaces_and_missed_lesions_are_compared_too(tmp_path,
     assert float(better["nsd_at_2_low"]) == 0.5 and float(better["missed_rate_difference"]) == -1
     for cell in ("mIoU foreground - base", "NSD at 2 px - base", "missed lesions - base", "-100.0 [-100.0, -100.0]"):
         assert cell in printed
+    assert "missed_rate_p" in better and "miou_foreground_p" not in better
     latex = files["latex"].read_text()
     assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") == 2 and r"95 \%" in latex
     assert all(line.count("&") == 9 for line in latex.splitlines() if line.startswith(("base &", "better & last & 1")))
@@ -121,10 +127,15 @@ def test_published_rows_stand_beside_with_their_contradictions(groups, tmp_path,
     path.write_text(json.dumps(config))
     assert main([str(tmp_path / "base0"), "--published", "hermes", "--csv", str(tmp_path / "table.csv")]) == 0
     printed = capsys.readouterr().out
-    row = next(line for line in printed.splitlines() if "Hermes (Hermes, Table 1: busi, 72 labelled)" in line)
+    row = next(line for line in printed.splitlines() if "Hermes (Hermes, Table 1: busi, 72 labelled) [" in line)
     assert "75.7 ± 0.2" in row and "published" in row
     assert "udiat" not in printed and "144 labelled" not in printed
-    assert "Table 3 has 84.77 and Table 4 83.19" in printed
+    assert printed.count("Table 3 has 84.77 and Table 4 83.19") == 1  # though it stands at two rows
+    (number,) = [line[2:5] for line in printed.splitlines() if "Table 3 has 84.77" in line]
+    assert sum(number in line for line in printed.splitlines() if line.startswith("|")) == 2
+    assert printed.count("whether Dice and IoU are means over images or of the pixels") == 1
+    assert "Rows of runs: Dice, IoU" in printed and "follow the definitions of their paper" in printed
+    assert "on other data" not in printed
     rows = read_table(tmp_path / "table.csv")
     assert {row["accuracy"] for row in rows if "84.77" in row["notes"]} == {"0.8477", "0.8319"}
     # On other data: everything, whatever the number of labels.
@@ -134,5 +145,53 @@ def test_published_rows_stand_beside_with_their_contradictions(groups, tmp_path,
     path.write_text(json.dumps(config))
     assert main([str(tmp_path / "base1"), "--published", "loco"]) == 0
     printed = capsys.readouterr().out
-    assert "fahsyu_lc, 0.5 labelled" in printed
+    assert "fahsyu_lc, 0.5 labelled" in printed and printed.count("its tolerance not given") == 1
+    assert printed.count("whether mIoU counts the background") == 1
+    assert printed.count("on other data than the runs (phantom)") == 1
     assert "LoCo (LoCo, Table II: kvasir_seg, 0.1 labelled)" in printed and "Table IV" in printed
+
+
+def test_groups_are_paired_on_the_seeds_they_have_in_common(groups, tmp_path, capsys):
+    assert main([groups[0], f"better={tmp_path}/better1", "--csv", str(tmp_path / "table.csv")]) == 0
+    base, better = read_table(tmp_path / "table.csv")
+    assert (base["seeds"], better["seeds"], better["paired_seeds"]) == ("2", "1", "1")
+    assert float(better["dice_difference"]) == pytest.approx(0.2)
+    assert "| better | last    | 1             | +20.0" in capsys.readouterr().out
+
+
+def test_weights_that_not_all_seeds_have_are_shown_and_noted(tmp_path, capsys):
+    dice = dict.fromkeys("abcd", 0.5)
+    for seed, weights in enumerate(("last", "teacher")):
+        run_folder(tmp_path / str(seed), dice, ALL_RIGHT, seed, f"hash{seed}", weights=weights)
+    assert main([f"mixed={tmp_path}/0,{tmp_path}/1"]) == 0
+    printed = capsys.readouterr().out
+    assert "| mixed [1] | last    | 1 " in printed and "| mixed [2] | teacher | 1 " in printed
+    assert "[2] of mixed, only these seeds have the weights 'teacher': 1" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", '{"result": {}}', "no 'configuration'"),
+        ("config.json", '{"result": {}, "configuration": {"seed": 0}, "split": {}}', "no 'hash'"),
+        ("config.json", "[]", "no JSON object"),
+        ("config.json", "{", "no JSON file"),
+        ("images.csv", "name,dice\na,0.5\n", "without 'weights'"),
+        ("images.csv", "name,weights,dice\n", "no rows"),
+        ("images.csv", "name,weights,dice\na,last\n", "a cell"),
+    ],
+)
+def test_broken_folders_are_named(name, content, message, tmp_path, capsys):
+    folder = run_folder(tmp_path / "broken", {"a": 0.5}, {"a": True})
+    (folder / name).write_text(content)
+    assert main([str(folder)]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and "broken is not the output folder of a run" in printed
+
+
+@pytest.mark.parametrize("kind", ["csv", "markdown", "latex"])
+def test_files_that_cannot_be_written_are_named_before_anything_is_read(kind, tmp_path, capsys):
+    for path, message in ((tmp_path / "missing" / "x", "no folder"), (tmp_path, "is a folder")):
+        assert main(["no_run", f"--{kind}", str(path)]) == 2
+        printed = capsys.readouterr().err
+        assert f"--{kind} {path}" in printed and message in printed

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from keras_semimed.evaluation import published_results
+from keras_semimed.evaluation.files import read_table
 from recipes import compare, sweep
 from recipes.hermes_arguments import HermesSettings
 from recipes.loco_arguments import LoCoSettings
+from tests.recipes.made import run_folder
 
 
 @pytest.fixture
 def runs(monkeypatch):
-    """Commands that were run; each leaves a finished folder, and the comparison notes its groups."""
+    """Commands that were run; each leaves a finished folder, and the comparison notes what it is given."""
     commands = []
 
     def run(command):
@@ -24,17 +27,20 @@ def runs(monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(compare, "main", lambda arguments: commands.append(arguments) or 0)
+    monkeypatch.setattr(compare, "compare_folders", lambda folders, **options: commands.append((folders, options)))
     return commands
 
 
 def test_tables_use_flags_that_their_recipes_have():
-    for recipe, _, rows in sweep.TABLES.values():
+    for recipe, _, rows, published in sweep.TABLES.values():
         settings = LoCoSettings if recipe.startswith("loco") else HermesSettings
+        if published:
+            paper, name = published
+            assert name in {row["table"] for row in published_results(paper)}
         names = {f"--{name.replace('_', '-')}" for name in settings.__dataclass_fields__}
         for flags in rows.values():
             assert len(flags) % 2 == 0 and set(flags[::2]) <= names
-    assert sweep.TABLES["hermes_table_3"][2]["4_exchange_itcl"] == (
+    assert sweep.TABLES["hermes_table_3"].rows["4_exchange_itcl"] == (
         "--unlabeled-weight",
         "0",
         "--alpha",
@@ -42,7 +48,7 @@ def test_tables_use_flags_that_their_recipes_have():
         "--beta",
         "0",
     )
-    assert list(sweep.TABLES["loco_table_4"][2]) == [f"M{number}" for number in range(1, 8)]
+    assert list(sweep.TABLES["loco_table_4"].rows) == [f"M{number}" for number in range(1, 8)]
 
 
 def test_grid_runs_each_combination_and_seed_once(runs, tmp_path):
@@ -54,8 +60,15 @@ def test_grid_runs_each_combination_and_seed_once(runs, tmp_path):
         *("recipes.hermes_busi", "--demo", "--steps", "4", "--alpha", "0.2", "--selection", "dual"),
         *("--seed", "0", "--output", str(tmp_path / "alpha-0.2_selection-dual" / "0"), "--resume"),
     ]
-    first = f"alpha-0.2_selection-dual={tmp_path}/alpha-0.2_selection-dual/0,{tmp_path}/alpha-0.2_selection-dual/3"
-    assert comparison[0] == first and len(comparison[:-4]) == 2
+    folders, options = comparison
+    assert folders == {
+        f"alpha-{alpha}_selection-dual": [tmp_path / f"alpha-{alpha}_selection-dual" / seed for seed in "03"]
+        for alpha in ("0.2", "0.8")
+    }
+    assert options["files"] == {
+        kind: tmp_path / f"table.{end}" for kind, end in (("csv", "csv"), ("markdown", "md"), ("latex", "tex"))
+    }
+    assert options["published"] is None
     runs.clear()
     assert sweep.main([*command, "--", "--demo", "--steps", "4"]) == 0
     assert len(runs) == 1  # nothing but the comparison
@@ -88,8 +101,57 @@ def test_a_failed_run_stops_the_sweep_and_keeps_the_rest(runs, tmp_path, monkeyp
         (["busi", "--grid", "alpha=1"], "no recipe for --grid"),
         (["hermes", "--grid", "alpha"], "FLAG=VALUE"),
         (["hermes", "--grid", "alpha=1", "alpha=2"], "twice"),
+        (["hermes", "--grid", "seed=0,1"], "the sweep's --seeds"),
+        (["loco_table_4", "--", "--demo", "--seed", "7"], "the sweep's --seeds"),
+        (["loco_table_4", "--", "--se=7"], "the sweep's --seeds"),
+        (["loco_table_4", "--", "--output", "elsewhere"], "the sweep's --output"),
+        (["loco_table_4", "--", "--resume"], "leave it out"),
+        (["loco_table_4", "--seeds", "0", "1", "0"], "the seed 0 stands there twice"),
     ],
 )
-def test_wrong_usage(arguments, message, capsys):
+def test_wrong_usage(arguments, message, runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     assert sweep.main(arguments) == 2
     assert message in capsys.readouterr().err
+    assert runs == [] and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [("sweep.json", "{"), ("sweep.json", '{"M1": 5}'), ("M2/0/config.json", "{"), ("M2/0/config.json", "[]")],
+)
+def test_broken_files_are_named_before_any_run(name, content, runs, tmp_path, capsys):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(content)
+    assert sweep.main(["loco_table_4", "--rows", "M1", "M2", "--output", str(tmp_path)]) == 2
+    assert name in capsys.readouterr().err and runs == []
+
+
+def test_an_output_that_is_a_file_is_refused_before_any_run(runs, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert sweep.main(["loco_table_4", "--output", str(tmp_path / "file")]) == 2
+    assert "file" in capsys.readouterr().err and runs == []
+
+
+def test_the_list_says_that_loco_s_table_is_of_other_data(capsys):
+    assert sweep.main(["list"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("loco_table_4")]
+    assert "on Kvasir-SEG; the paper's Table IV is on its private FAHSYU-LC" in line
+
+
+def test_a_paper_s_table_ends_with_its_published_rows_in_a_folder_of_any_name(tmp_path, monkeypatch, capsys):
+    def run(command):
+        rung = command[command.index("--rung") + 1]
+        folder = Path(command[command.index("--output") + 1])
+        run_folder(folder, {"a": 0.25, "b": 0.5 if rung == "M1" else 0.75}, dict.fromkeys("ab", True))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    output = tmp_path / "alpha=1,2"
+    assert sweep.main(["loco_table_4", "--rows", "M1", "M2", "--output", str(output)]) == 0
+    assert "+12.5" in capsys.readouterr().out
+    text = (output / "table.md").read_text()
+    assert "M7 (LoCo, Table IV: fahsyu_lc, 0.1 labelled)" in text and "Table II:" not in text
+    assert "the data set is private" in text and "on other data than the runs" in text
+    assert r"\toprule" in (output / "table.tex").read_text()
+    assert len(read_table(output / "table.csv")) == 2 + 7
