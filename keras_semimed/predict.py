@@ -2,10 +2,10 @@
 
     python -m keras_semimed.predict MODEL PATH... --output DIR
 
-MODEL is the `model.keras` of a run or an exported model. DIR gets masks/ (PNG in the image's own size, a palette image
-whose values are the classes), overlays/, predictions.csv (class probabilities, lesion areas and uncertainty) and
-predict.json. A run that was interrupted goes on; files that cannot be read are listed at the end and do not stop the
-others. The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
+MODEL is a `.keras` file: of a run, or made by `export`. DIR gets masks/ (PNG in the image's own size, a palette image
+whose values are the classes), overlays/, predictions.csv (class probabilities, lesion areas and
+uncertainty) and predict.json. A run that was interrupted goes on; files that cannot be predicted are listed at the end
+and do not stop the others. The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
 
 Research software, not a medical device: its output must not guide the care of a patient.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0, 1 where files could not be read, 2 for wrong usage."""
+    """Runs the command; returns 0, 1 where files could not be predicted, 2 where nothing more could be."""
     parser = argparse.ArgumentParser(
         "keras_semimed.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--batch-size must be at least 1, got {options.batch_size}")
     # Imported late: Keras starts its backend, for which `--help` should not wait.
     from keras_semimed.data.folder_files import printable
-    from keras_semimed.prediction import Options, find_images, predict_files
+    from keras_semimed.prediction import Options, find_files, predict_files
     from keras_semimed.saved import load_model
 
     try:
-        images = find_images(options.paths)
+        images, others = find_files(options.paths, options.output)
         model = load_model(options.model)
         start = time.perf_counter()
         how = Options(
@@ -59,9 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rate = f" ({report.predicted / seconds:.1f} images/s)" if report.predicted else ""
     print(f"{report.predicted} images predicted in {seconds:.0f} s{rate}{before}; see {options.output}")
     if report.problems:
-        print(f"{len(report.problems)} files could not be read:")
+        print(f"{len(report.problems)} files could not be predicted:")
         for name, problem in report.problems.items():
             print(printable(f"  {name}: {problem}"))
+    if others:
+        kinds = sorted({file.suffix.lower() or "no suffix" for file in others})
+        print(printable(f"{len(others)} other files were left out: {', '.join(kinds[:9])}{', ...' * (len(kinds) > 9)}"))
     print("Research software, not a medical device.")
     return 1 if report.problems else 0
 

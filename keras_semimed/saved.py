@@ -16,11 +16,13 @@ def load_model(path: str | Path) -> keras.Model:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no Keras model, or a damaged one.
+        ValueError: If it is a folder or another format, no Keras model, or a damaged one.
     """
     import keras_semimed.models  # noqa: F401  registers what a saved model is made of
 
     path = Path(path)
+    if path.is_dir() or path.suffix in (".onnx", ".tflite"):
+        raise ValueError(f"{path}: only .keras files are loaded; give the model.keras of a run, or export to one")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give the .keras file of a saved model")
     if not zipfile.is_zipfile(path):

@@ -6,31 +6,56 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom")
+from keras_semimed.data.dicom import is_dicom
+from keras_semimed.data.folder_files import SUFFIXES
+from keras_semimed.prediction.output import holds_predictions
 
 
-def find_images(paths: Iterable[str | Path]) -> dict[str, Path]:
-    """Lists the images of files and folders under unique names.
+class Found(NamedTuple):
+    """What files and folders hold."""
 
-    A folder is searched with its subfolders, by the suffixes of image files (and `.dcm`); hidden files are passed over.
-    A file that is named itself is taken whatever its suffix.
+    images: dict[str, Path]
+    """Path of each image by its name."""
+    others: list[Path]
+    """Files of the folders that are no images; hidden ones are not among them."""
+
+
+def find_images(paths: Iterable[str | Path], output: str | Path | None = None) -> dict[str, Path]:
+    """Lists the images of files and folders under unique names; see `find_files`."""
+    return find_files(paths, output).images
+
+
+def find_files(paths: Iterable[str | Path], output: str | Path | None = None) -> Found:
+    """Looks through files and folders.
+
+    A folder is searched with its subfolders, by the suffixes of image files and the mark of DICOM, whose files often
+    have no suffix. Hidden files and folders that hold predictions are passed over. A file that is named itself is taken
+    whatever its suffix.
 
     Args:
         paths: Files and folders.
+        output: Where predictions go; a folder that is not searched.
 
     Returns:
-        Path of each image by its name: its place below the folder that was given, `/` between the parts. Where two
-        arguments hold the same name, all names of both start with the argument's number and last part.
+        The other files, and the path of each image by its name: its place below the folder that was given, `/` between
+        the parts. Where two arguments hold the same name, all names of both start with the argument's number and last
+        part.
 
     Raises:
         FileNotFoundError: If a path does not exist, or none of them holds an image.
     """
-    found = []
+    found, others = [], []
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; give images or folders of images")
-        found.append((path, _below(path) if path.is_dir() else {path.name: path}))
+        if path.is_dir():
+            inside = _below(path, None if output is None else Path(output).resolve())
+            found.append((path, inside.images))
+            others += inside.others
+        else:
+            found.append((path, {path.name: path}))
     times = Counter(name for _, images in found for name in images)
     result: dict[str, Path] = {}
     for index, (path, images) in enumerate(found):
@@ -38,14 +63,33 @@ def find_images(paths: Iterable[str | Path]) -> dict[str, Path]:
         prefix = f"{index}_{path.resolve().name}/" if clash else ""
         result |= {prefix + name: file for name, file in images.items()}
     if not result:
-        raise FileNotFoundError(f"no image ({', '.join(SUFFIXES)}) in {', '.join(map(str, paths))}")
-    return result
+        raise FileNotFoundError(
+            f"no image ({', '.join(SUFFIXES)}, or DICOM without a suffix) in {', '.join(map(str, paths))}; hidden "
+            "files and folders of predictions are left out"
+        )
+    return Found(result, others)
 
 
-def _below(folder: Path) -> dict[str, Path]:
-    files = []
+def _below(folder: Path, output: Path | None) -> Found:
+    images: list[Path] = []
+    others: list[Path] = []
     for parent, folders, names in os.walk(folder):
+        if Path(parent).resolve() == output or holds_predictions(Path(parent)):
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(parent, name) for name in names if not name.startswith(".")]
-    images = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
-    return {file.relative_to(folder).as_posix(): file for file in images}
+        for file in (Path(parent, name) for name in names if not name.startswith(".")):
+            (images if _is_image(file) else others).append(file)
+    return Found({file.relative_to(folder).as_posix(): file for file in sorted(images)}, sorted(others))
+
+
+def _is_image(file: Path) -> bool:
+    if file.suffix.lower() in SUFFIXES:
+        return True
+    if not file.is_file() or file.name.upper() == "DICOMDIR":  # the table of contents of a disc
+        return False
+    try:
+        with file.open("rb") as stream:
+            return is_dicom(stream.read(132))
+    except OSError:
+        return False

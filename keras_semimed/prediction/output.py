@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from keras_semimed.evaluation.files import PARTIAL, whole_file, write_json
+from keras_semimed.prediction.pictures import COLOURS
 
 TABLE = "predictions.csv"
 DESCRIPTION = "predict.json"
-# Colours of the classes 0, 1, 2, ... in mask files and overlays: black, then easily told apart.
-COLOURS = ((0, 0, 0), (255, 255, 255), (230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167))
+# Errors of writing that lie with the name of one file; others, such as a full disk, would meet the next file as well.
+_OF_NAMES = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 
 
-def name_problem(name: str) -> str | None:
-    """Why files cannot be called like an image; None if they can."""
+class Unwritable(Exception):
+    """The files of one image cannot be written, those of others may."""
+
+
+def holds_predictions(folder: Path) -> bool:
+    """Tells whether a folder is an output folder of this package."""
+    record = folder / DESCRIPTION
+    try:
+        return record.is_file() and {"model", "image_size"} <= _description(record).keys()
+    except (OSError, ValueError):
+        return False
+
+
+def name_problems(names: Iterable[str], pictures: bool) -> dict[str, str]:
+    """Why rows, and pictures where there are any, cannot be called like some images."""
+    names = list(names)
+    folders = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
+    problems = {}
+    for name in names:
+        if pictures and f"{name}.png" in folders:
+            problems[name] = f"its mask would have the name of the folder {name}.png; rename one of them"
+        elif (problem := _name_problem(name)) is not None:
+            problems[name] = problem
+    return problems
+
+
+def _name_problem(name: str) -> str | None:
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -45,11 +72,14 @@ class OutputFolder:
     Raises:
         FileExistsError: If the folder holds predictions of another model or other settings, or files that are not
             predictions, and `overwrite` is not given.
+        ValueError: If its description or its table is damaged.
     """
 
     def __init__(self, path: Path, description: Mapping[str, Any], columns: Sequence[str], overwrite: bool = False):
         self.path = path
         self.columns = list(columns)
+        has_masks = "mask_uncertainty" in self.columns
+        self._pictures = [self.mask, *([self.overlay] if description.get("overlays") else [])] if has_masks else []
         record = path / DESCRIPTION
         if overwrite:
             self._forget()
@@ -72,18 +102,30 @@ class OutputFolder:
         (self.path / TABLE).unlink(missing_ok=True)
 
     def _rows(self) -> dict[str, dict[str, str]]:
-        """Whole lines of the table, by image; none without a table."""
+        """Whole rows of the table, by image; none without a table. One that was cut off is dropped."""
         table = self.path / TABLE
         if not table.exists():
             return {}
-        text = table.read_bytes()
-        whole = io.StringIO(text[: text.rfind(b"\n") + 1].decode(), newline="")
-        return {row["file"]: row for row in csv.DictReader(whole) if row.get("file")}
+        content = table.read_bytes()
+        try:
+            whole = io.StringIO(content[: content.rfind(b"\n") + 1].decode(), newline="")
+            rows = list(csv.DictReader(whole))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(
+                f"{table} is no table of predictions ({error}); remove it or give another --output"
+            ) from error
+        # A name may hold the end of a line: a row that was cut off there lacks values.
+        return {row["file"]: row for row in rows if row.get("file") and None not in (*row, *row.values())}
 
     def _read_table(self) -> dict[str, dict[str, str]]:
-        """Rows whose files are there; a line that was cut off when the process died is dropped."""
-        has_masks = "mask_uncertainty" in self.columns
-        rows = {name: row for name, row in self._rows().items() if not has_masks or self.mask(name).exists()}
+        """Rows whose pictures are all there; the others leave the table."""
+        rows = {
+            name: row
+            for name, row in self._rows().items()
+            if all(picture(name).is_file() for picture in self._pictures)
+        }
+        if any(list(row) != self.columns for row in rows.values()):
+            raise ValueError(f"{self.path / TABLE} has other columns than {self.columns}; give --overwrite")
         with whole_file(self.path / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
@@ -99,13 +141,23 @@ class OutputFolder:
         return self.path / "overlays" / f"{name}.png"
 
     def save_pictures(self, name: str, mask: np.ndarray | None, overlay: np.ndarray | None) -> None:
-        """Writes the pictures of one image; its row comes afterwards, so that a row means whole files."""
+        """Writes the pictures of one image; its row comes afterwards, so that a row means whole files.
+
+        Raises:
+            Unwritable: If they cannot be called like the image; neither is left.
+            OSError: If nothing can be written, as on a full disk.
+        """
         if overlay is not None:
             _write(Image.fromarray(overlay), self.overlay(name))
         if mask is not None:
             picture = Image.fromarray(mask)
             picture.putpalette([value for colour in COLOURS for value in colour])
-            _write(picture, self.mask(name))
+            try:
+                _write(picture, self.mask(name))
+            except Unwritable:
+                if overlay is not None:
+                    self.overlay(name).unlink()
+                raise
 
     def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Appends the rows of images whose pictures are there."""
@@ -114,13 +166,30 @@ class OutputFolder:
 
 
 def _write(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary:
-        picture.save(temporary, "PNG", compress_level=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            picture.save(temporary, "PNG", compress_level=1)
+    except OSError as error:
+        if error.errno in _OF_NAMES:
+            raise Unwritable(f"{path} cannot be written ({error.strerror}); rename the image") from error
+        reason = error.strerror or str(error)
+        raise OSError(f"{path} cannot be written ({reason}); the same command goes on once it can") from error
+
+
+def _description(record: Path) -> dict[str, Any]:
+    """Reads `predict.json`."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError as error:  # no UTF-8, no JSON
+        found = error
+    if not isinstance(found, dict):
+        raise ValueError(f"{record} is damaged; give another --output, or --overwrite")
+    return found
 
 
 def _check_same(record: Path, description: Mapping[str, Any]) -> None:
-    found = json.loads(record.read_text(encoding="utf-8"))
+    found = _description(record)
     for key, value in description.items():
         if found.get(key) != value:
             raise FileExistsError(

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from PIL import Image
 
-from keras_semimed.data.images import read_image
-from keras_semimed.data.letterbox import Fitted, letterbox, stretch, unletterbox
+from keras_semimed.data.letterbox import unletterbox
 from keras_semimed.data.progress import progress
-from keras_semimed.prediction.output import COLOURS, OutputFolder, name_problem
+from keras_semimed.prediction.output import OutputFolder, Unwritable, name_problems
+from keras_semimed.prediction.pictures import COLOURS, class_mask, painted
+from keras_semimed.prediction.reading import Read, file_digest, read_ahead, whole_image
 from keras_semimed.prediction.scores import score_columns, score_prediction
 
-OPACITY = 0.45
+HEADS = {"mask": "(N, S, S, K)", "label": "(N, C)"}
+# Of the images that are too large to be kept, one is written at a time.
+_LARGE = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +51,7 @@ class Report(NamedTuple):
     predicted: int
     done_before: int
     problems: dict[str, str]
-    """What is wrong with each file that could not be read."""
-
-
-class _Read(NamedTuple):
-    name: str
-    image: np.ndarray | None
-    fitted: Fitted | None
-    problem: str | None
-    digest: str = ""
+    """What is wrong with each file that could not be predicted."""
 
 
 def predict_files(
@@ -83,11 +79,14 @@ def predict_files(
 
     Raises:
         FileExistsError: If `output` holds something else, or predictions of other files under the same names.
-        ValueError: If the model's input is no square of known size, or has another number of image classes than names.
+        ValueError: If the model's input is no square of known size, its outputs are not of the shapes above with at
+            least 2 classes, or it has another number of image classes than names; or if what `output` holds is damaged.
+        OSError: If nothing can be written, as on a full disk. The same call goes on later.
     """
     size = _input_size(model)
     nothing = _run(model, np.zeros((options.batch_size, size, size, 3), "uint8"))
-    classes, count = (nothing[head].shape[-1] if head in nothing else 0 for head in ("mask", "label"))
+    _check_outputs(nothing, options.batch_size, size)
+    classes, count = (nothing[head].shape[-1] if head in nothing else 0 for head in HEADS)
     if classes > len(COLOURS):
         raise ValueError(f"the model has {classes} mask classes, masks can be written with up to {len(COLOURS)}")
     options = dataclasses.replace(options, labels=_named(options.labels, count))
@@ -99,21 +98,56 @@ def predict_files(
     )
     _check_files(images, folder)
     waiting = {name: file for name, file in images.items() if name not in folder.done}
-    problems: dict[str, str] = {}
-    bar = iter(progress(range(len(waiting)), "predicting", len(waiting)))
+    problems = {name: why for name, why in name_problems(images, classes > 0).items() if name in waiting}
+    _predict(model, {name: file for name, file in waiting.items() if name not in problems}, folder, options, problems)
+    problems = {name: problems[name] for name in images if name in problems}
+    return Report(len(waiting) - len(problems), len(images) - len(waiting), problems)
+
+
+def _predict(
+    model: keras.Model, files: Mapping[str, Path], folder: OutputFolder, options: Options, problems: dict[str, str]
+) -> None:
+    """Predicts files, adds their rows to the table and what is wrong with others to the problems."""
+    size = _input_size(model)
+    bar = iter(progress(range(len(files)), "predicting", len(files)))
     with ThreadPoolExecutor() as pool:
-        writing: list[Future] = []
-        for batch in _read_ahead(pool, waiting, size, options):
+        writing: dict[str, Future] = {}
+        for batch in read_ahead(pool, files, size, options.batch_size, options.keep_aspect):
             problems |= {item.name: item.problem for item in batch if item.problem is not None}
             good = [item for item in batch if item.problem is None]
             outputs = _predict_batch(model, good, options, size) if good else []
-            folder.add_rows([future.result() for future in writing])  # of the batch before, written meanwhile
-            writing = [pool.submit(_write, *pair, folder, options) for pair in zip(good, outputs, strict=True)]
+            _finish(writing, folder, problems)  # the batch before, written meanwhile
+            writing = {}
+            for item, values in zip(good, outputs, strict=True):
+                if all(np.isfinite(value).all() for value in values.values()):
+                    writing[item.name] = pool.submit(_write, item, values, folder, options)
+                else:
+                    problems[item.name] = "the model gives values that are not finite"
             for _ in batch:
                 next(bar, None)
-        folder.add_rows([future.result() for future in writing])
+        _finish(writing, folder, problems)
     next(bar, None)
-    return Report(len(waiting) - len(problems), len(images) - len(waiting), problems)
+
+
+def _finish(writing: Mapping[str, Future], folder: OutputFolder, problems: dict[str, str]) -> None:
+    """Waits for the pictures of a batch and adds their rows."""
+    rows = []
+    for name, future in writing.items():
+        try:
+            rows.append(future.result())
+        except Unwritable as error:
+            problems[name] = str(error)
+    folder.add_rows(rows)
+
+
+def _check_outputs(outputs: Mapping[str, np.ndarray], batch_size: int, size: int) -> None:
+    for head, values in outputs.items():
+        expected = (batch_size, size, size) if head == "mask" else (batch_size,)
+        if values.shape[:-1] != expected or values.shape[-1] < 2:
+            raise ValueError(
+                f"the model's {head!r} output is {values.shape}; expected {HEADS[head]} softmax probabilities of at "
+                f"least 2 classes (a single sigmoid channel p as [1 - p, p]), with S = {size}"
+            )
 
 
 def _named(labels: Sequence[str], count: int) -> tuple[str, ...]:
@@ -125,17 +159,13 @@ def _named(labels: Sequence[str], count: int) -> tuple[str, ...]:
 
 def _check_files(images: Mapping[str, Path], folder: OutputFolder) -> None:
     """Raises FileExistsError if a prediction that is there was made from another file of the same name."""
-    for name, file in images.items():
-        if name in folder.done and file.is_file() and folder.done[name].get("sha256") != _file_digest(file):
+    done = [(name, file) for name, file in images.items() if name in folder.done and file.is_file()]
+    for name, file in progress(done, "checking what is done"):
+        if folder.done[name].get("sha256") != file_digest(file):
             raise FileExistsError(
                 f"{folder.path} holds the prediction of another {name} than {file}; give another --output, or "
                 "--overwrite"
             )
-
-
-def _file_digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 
 def _input_size(model: keras.Model) -> int:
@@ -160,37 +190,10 @@ def _run(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     outputs = model.predict_on_batch(images)
     if not isinstance(outputs, dict) or not outputs.keys() & {"mask", "label"}:
         raise ValueError("the model gives no dict with 'mask' or 'label' probabilities")
-    return {head: np.asarray(outputs[head], "float32") for head in ("mask", "label") if head in outputs}
+    return {head: np.asarray(outputs[head], "float32") for head in HEADS if head in outputs}
 
 
-def _read_ahead(
-    pool: ThreadPoolExecutor, files: Mapping[str, Path], size: int, options: Options
-) -> Iterator[list[_Read]]:
-    """Batches of read files; the next one is read while the present one is predicted."""
-    names = list(files)
-    batches = [names[start : start + options.batch_size] for start in range(0, len(names), options.batch_size)]
-    fit = letterbox if options.keep_aspect else stretch
-
-    def read(name: str) -> _Read:
-        if (problem := name_problem(name)) is not None:
-            return _Read(name, None, None, problem)
-        try:
-            image = read_image(files[name])
-            return _Read(name, image, fit(image, None, size), None, _file_digest(files[name]))
-        except (ValueError, OSError, ImportError, MemoryError) as error:
-            reason = str(error).removeprefix(f"{files[name]}: ")
-            return _Read(name, None, None, reason or type(error).__name__)
-
-    ahead: list[list[Future]] = []
-    for batch in batches:
-        ahead.append([pool.submit(read, name) for name in batch])
-        if len(ahead) == 2:
-            yield [future.result() for future in ahead.pop(0)]
-    for futures in ahead:
-        yield [future.result() for future in futures]
-
-
-def _predict_batch(model: keras.Model, batch: list[_Read], options: Options, size: int) -> list[dict[str, np.ndarray]]:
+def _predict_batch(model: keras.Model, batch: list[Read], options: Options, size: int) -> list[dict[str, np.ndarray]]:
     """Outputs of each image of a batch."""
     images = np.zeros((options.batch_size, size, size, 3), "uint8")  # always full: one shape, compiled once
     for row, item in enumerate(batch):
@@ -205,31 +208,26 @@ def _predict_batch(model: keras.Model, batch: list[_Read], options: Options, siz
     return [{head: value[row] for head, value in outputs.items()} for row in range(len(batch))]
 
 
-def _write(item: _Read, outputs: dict[str, np.ndarray], folder: OutputFolder, options: Options) -> dict[str, Any]:
+def _write(item: Read, outputs: dict[str, np.ndarray], folder: OutputFolder, options: Options) -> dict[str, Any]:
     """Writes the pictures of an image and returns its row."""
-    assert item.image is not None and item.fitted is not None
+    assert item.fitted is not None
     small = mask = overlay = None
-    if "mask" in outputs:
-        small = unletterbox(outputs["mask"], item.fitted.area)
-        mask = _enlarged(small, item.image.shape[:2]).argmax(-1).astype("uint8")
-        overlay = _painted(item.image, mask, small.shape[-1]) if options.overlays else None
-    folder.save_pictures(item.name, mask, overlay)
-    return {
-        "file": item.name,
-        "sha256": item.digest,
-        **score_prediction(small, mask, outputs.get("label"), options.labels),
-    }
+    with contextlib.nullcontext() if item.image is not None else _LARGE:
+        if "mask" in outputs:
+            small = unletterbox(outputs["mask"], item.fitted.area)
+            mask = class_mask(small, item.shape)
+            if options.overlays:
+                overlay = painted(_image(item), mask, small.shape[-1])
+        folder.save_pictures(item.name, mask, overlay)
+        scores = score_prediction(small, mask, outputs.get("label"), options.labels)
+    return {"file": item.name, "sha256": item.digest, **scores}
 
 
-def _enlarged(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear resizing of each class' map to `(height, width)`."""
-    maps = [Image.fromarray(np.ascontiguousarray(values)) for values in np.moveaxis(probabilities, -1, 0)]
-    return np.stack([np.asarray(map_.resize(size[::-1], Image.Resampling.BILINEAR)) for map_ in maps], axis=-1)
-
-
-def _painted(image: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
-    """The image with the classes painted on; two classes in green, as in this package's other pictures."""
-    colours = np.array(COLOURS if classes > 2 else ((0, 0, 0), (0, 255, 0)), "float32")
-    painted, lesion = image.copy(), mask > 0
-    painted[lesion] = np.rint((1 - OPACITY) * image[lesion].astype("float32") + OPACITY * colours[mask[lesion]])
-    return painted
+def _image(item: Read) -> np.ndarray:
+    """The image of a file, read again where it was too large to be kept."""
+    if item.image is not None:
+        return item.image
+    try:
+        return whole_image(item.file)
+    except (ValueError, OSError) as error:
+        raise Unwritable(str(error).removeprefix(f"{item.file}: ")) from error

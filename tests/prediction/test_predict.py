@@ -161,7 +161,7 @@ def test_command_reports_what_is_wrong(folder, tmp_path, capsys):
     keras.Model(inputs, {"mask": keras.layers.Conv2D(2, 1, activation="softmax")(inputs)}).save(tmp_path / "ok.keras")
     assert main([str(tmp_path / "ok.keras"), str(folder), "--output", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().out
-    assert "3 images predicted" in said and "1 files could not be read" in said and "broken.png" in said
+    assert "3 images predicted" in said and "1 files could not be predicted" in said and "broken.png" in said
 
 
 def test_classifier_alone(folder, tmp_path):
