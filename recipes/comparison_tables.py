@@ -75,7 +75,8 @@ def as_latex(sections: Sequence[Section]) -> str:
 
 def _name(row: dict[str, Any], notes: Sequence[str]) -> str:
     """The group, with the numbers of its notes."""
-    return " ".join((row["group"], *(f"[{notes.index(note) + 1}]" for note in row.get("notes", ()))))
+    numbers = sorted(notes.index(note) + 1 for note in row.get("notes", ()))
+    return " ".join((row["group"], *(f"[{number}]" for number in numbers)))
 
 
 def _percent(mean: float | None, deviation: float | None) -> str:
