@@ -81,15 +81,25 @@ def export(
         The exported Keras model.
 
     Raises:
+        TypeError: If the model is not of this package, or is an exported one already.
         FileExistsError: If there is something at `path`.
-        ValueError: If the format is unknown, needs another backend or what it cannot express; the message says how to
-            go on. Nothing is written then.
+        ValueError: If the format is unknown or does not fit the suffix, needs another backend or what it cannot
+            express, or if what was written gives other outputs than the model; the message says how to go on.
+            Nothing is kept then.
         ImportError: If a library is missing.
     """
     path = Path(path)
+    if not isinstance(model, SemiSupervisedModel):
+        raise TypeError(
+            f"model must be one of this package's models in training, such as Hermes; got {type(model).__name__}"
+        )
     format = _format(path) if format is None else format
     if format not in FORMATS:
         raise ValueError(f"format={format!r}; choose among {', '.join(FORMATS)}")
+    if path.suffix != FORMATS[format]:
+        raise ValueError(
+            f"{path}: a file of format={format!r} ends in {FORMATS[format] or 'no suffix, it is a folder'}"
+        )
     if path.exists():
         raise FileExistsError(f"{path} is there already; give another path, or remove it")
     for library in NEEDS.get(format, ()):
@@ -98,16 +108,17 @@ def export(
     exported = inference_model(model, saliency)
     images = np.random.default_rng(0).uniform(0, 255, (4, model.image_size, model.image_size, 3)).astype("float32")
     expected = exported.predict_on_batch(images)  # first: the ONNX converter wants a model that was called
+    original = model.predict_on_batch(images)
+    complete = saliency or not _lacks_saliency(exported)
     with tempfile.TemporaryDirectory(dir=path.parent if path.parent.is_dir() else None) as folder:
         written = Path(folder, path.name)
         found = _write_and_run(exported, written, format, images)
-        difference = _difference(expected, found)
-        if difference > (TOLERANCE if format == "keras" else OTHER_RUNTIMES):
+        difference = _difference(original if complete else expected, found)
+        if not difference <= (TOLERANCE if format == "keras" else OTHER_RUNTIMES):
             raise ValueError(f"format={format!r} gives other outputs than the model, by {difference:.1e}; nothing kept")
-        to_original = _difference(model.predict_on_batch(images), found)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(written, path)
-    _write_card(model, exported, path, format, to_original, len(images))
+    _write_card(model, exported, path, format, _difference(original, found), len(images))
     return exported
 
 
@@ -142,6 +153,11 @@ def _takes_saliency(model: keras.Model) -> bool:
     )
 
 
+def _lacks_saliency(model: keras.Model) -> bool:
+    """Whether zeros stand in the place of the saliency map."""
+    return not _takes_saliency(model) and any(getattr(layer, "has_saliency", False) for layer in model.layers)
+
+
 def _difference(first: Any, second: Any) -> float:
     """Largest difference between the outputs of two models, whatever order and names the second has them in."""
     ours = [np.asarray(ops.convert_to_numpy(value)) for value in first.values()]
@@ -167,7 +183,7 @@ def _write_card(
     ]
     if _takes_saliency(exported):
         said = "The saliency map, a gradient through the classifier, is computed inside."
-    elif any(getattr(layer, "has_saliency", False) for layer in exported.layers):
+    elif _lacks_saliency(exported):
         said = "Zeros stand in the place of the saliency map that it was trained with."
     else:
         said = "The model has no saliency map."

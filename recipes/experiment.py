@@ -239,8 +239,8 @@ def score(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder
             result[f"{weights}, {group}"] = summarize([row for row in rows if groups[row["name"]] == group])
         table += [{"name": row["name"], "weights": weights, **row} for row in rows]
     write_table(folder.path / "images.csv", table)
-    keep_for_the_report(model, data.held_out, rows, folder)
     folder.save_model(model)
+    keep_for_the_report(model, data.held_out, rows, folder)
     cost = {
         "training_seconds": folder.seconds,
         "scoring_seconds": round(time.perf_counter() - started, 1),

@@ -30,11 +30,13 @@ class HermesExperiment(Experiment[HermesSettings]):
         self.name = name
 
     def check(self) -> None:
-        """Refuses an image size that the networks cannot take."""
+        """Refuses an image size that the networks cannot take, and panels of masks without masks."""
         try:
             check_image_size(self.settings.image_size)
         except ValueError as error:
             raise RecipeError(f"--image-size {self.settings.image_size}: {error}") from error
+        if self.settings.panels is not None and self.settings.tasks == "classification":
+            raise RecipeError("--panels draws masks, which --tasks classification does not predict")
 
     def load(self) -> Data:
         """Reads and splits the images."""

@@ -77,8 +77,17 @@ def test_what_cannot_be_written_is_refused_whole(hermes, tmp_path, monkeypatch):
         export(hermes, tmp_path / "there.keras")
     with pytest.raises(ValueError, match="suffix"):
         export(hermes, tmp_path / "model.h5")
+    with pytest.raises(ValueError, match="ends in .keras"):
+        export(hermes, tmp_path / "model", format="keras")
+    with pytest.raises(TypeError, match="got Functional"):
+        export(inference_model(hermes), tmp_path / "again.keras")
     with pytest.raises(ValueError, match="format='pickle'"):
         export(hermes, tmp_path / "model", format="pickle")
+    with monkeypatch.context() as patch:
+        off = {"mask": np.full((4, 32, 32, 2), 0.5), "label": np.full((4, 2), 0.5)}
+        patch.setattr("keras_semimed.export._write_and_run", lambda *_: off)
+        with pytest.raises(ValueError, match="other outputs than the model"):
+            export(hermes, tmp_path / "other.keras")
     monkeypatch.setitem(NEEDS, "onnx", ())
     monkeypatch.setattr(keras.Model, "export", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ValueError, match="saliency=False"):

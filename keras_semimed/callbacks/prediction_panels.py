@@ -66,8 +66,9 @@ class PredictionPanels(keras.callbacks.Callback):
         self._events = None if log_dir is None else _ImageEvents(Path(log_dir))
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Makes the folder: what is wrong with it shall show before the training, not after."""
+        """Predicts once and makes the folder: what is wrong with either shall show before the training, not after."""
         del logs
+        self._masks()
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -76,11 +77,7 @@ class PredictionPanels(keras.callbacks.Callback):
         del logs
         if (epoch + 1) % self.every:
             return
-        predictions = self.model.predict_on_batch(self.images)
-        if "mask" not in predictions:
-            raise ValueError("PredictionPanels draws masks, and this model predicts none; leave the callback out")
-        masks = keras.ops.convert_to_numpy(predictions["mask"]).argmax(axis=-1)
-        content = _png(self._rows(masks))
+        content = _png(self._rows(self._masks()))
         if self.folder is not None:
             with whole_file(self.folder / f"epoch_{epoch + 1:04d}.png") as temporary:
                 temporary.write_bytes(content)
@@ -92,6 +89,16 @@ class PredictionPanels(keras.callbacks.Callback):
         del logs
         if self._events is not None:
             self._events.close()
+
+    def _masks(self) -> np.ndarray:
+        """Predicted class indices `(N, H, W)`."""
+        predictions = self.model.predict_on_batch(self.images)
+        if "mask" not in predictions:
+            raise ValueError("PredictionPanels draws masks, and this model predicts none; leave the callback out")
+        masks = keras.ops.convert_to_numpy(predictions["mask"]).argmax(axis=-1)
+        if masks.shape != self.images.shape[:3]:
+            raise ValueError(f"the model predicts masks {masks.shape[1:]} for images {self.images.shape[1:3]}")
+        return masks
 
     def _rows(self, predictions: np.ndarray) -> np.ndarray:
         """All panels as one picture `(N * (H + gap) - gap, ..., 3)`, white between them."""

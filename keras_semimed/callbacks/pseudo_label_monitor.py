@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.files import write_json
 from keras_semimed.evaluation.threshold_figure import share_names
 
@@ -92,8 +93,7 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
         found: dict[str, list[np.ndarray]] = {}
         for start in range(0, len(self.images), size):
             batch = self.images[start : start + size]
-            filled = np.concatenate([batch, np.repeat(batch[:1], size - len(batch), axis=0)])
-            for head, values in self.model.predict_on_batch(filled).items():
+            for head, values in self.model.predict_on_batch(filled(batch, size)).items():
                 found.setdefault(head, []).append(keras.ops.convert_to_numpy(values)[: len(batch)])
         return {head: np.concatenate(values) for head, values in found.items()}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.files import whole_file
 from keras_semimed.evaluation.images import Row
 
@@ -115,8 +116,8 @@ def collect_cases(
     some = np.asarray(images[positions])
     predictions = None
     if truths is not None and "dice" in rows[0]:
-        filled = np.resize(some, (max(min(batch_size, len(rows)), len(some)), *some.shape[1:]))
-        masks = np.asarray(model.predict_on_batch(filled)["mask"])[: len(positions)]
+        batch = filled(some, min(batch_size, len(rows)))
+        masks = np.asarray(model.predict_on_batch(batch)["mask"])[: len(positions)]
         predictions = masks.argmax(axis=-1).astype("uint8")
     return Cases(
         groups=list(chosen.values()),

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.files import whole_file
 
 MOST_PIXELS = 1500
@@ -94,8 +95,8 @@ def collect_embeddings(
     vectors = []
     for start in range(0, len(images), size):
         batch = np.asarray(images[start : start + size])
-        filled = np.concatenate([batch, np.repeat(batch[:1], size - len(batch), axis=0)])
-        vectors.append(np.asarray(ops.convert_to_numpy(embedder.predict_on_batch(filled)), "float32")[: len(batch)])
+        found = ops.convert_to_numpy(embedder.predict_on_batch(filled(batch, size)))
+        vectors.append(np.asarray(found, "float32")[: len(batch)])
     found = np.concatenate(vectors)
     if found.ndim == 2:
         source = "image embeddings (Eq. 12)" if kind == "image_embeddings" else "means of the deepest encoder features"

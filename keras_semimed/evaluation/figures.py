@@ -58,7 +58,7 @@ def save_overlays(
         images: 0..255. Shape: `(N, H, W)`, `(N, H, W, 1)` or `(N, H, W, 3)`.
         truths: Class indices. Shape: `(N, H, W)`.
         predictions: Class indices. Shape: `(N, H, W)`.
-        names: One a picture; the file is called like it.
+        names: One a picture; the file is called like it, `_` for what is neither letter, digit, `-`, `_` nor `.`.
         captions: One a picture, its title; the names by default.
 
     Returns:
@@ -69,13 +69,16 @@ def save_overlays(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    files = [f"{''.join(c if c.isalnum() or c in '-_.' else '_' for c in name)}.png" for name in names]
+    # Two names may become one: then the position tells the files apart.
+    files = [f"{index}_{file}" if files.count(file) > 1 else file for index, file in enumerate(files)]
     paths = []
     for index, name in enumerate(names):
         figure = Figure(figsize=(10, 3), layout="constrained")
         FigureCanvasAgg(figure)
         _draw(figure, images[index], truths[index], predictions[index])
-        figure.suptitle(name if captions is None else captions[index], fontsize=10)
-        paths.append(folder / f"{''.join(c if c.isalnum() or c in '-_.' else '_' for c in name)}.png")
+        figure.suptitle(plain(name if captions is None else captions[index]), fontsize=10)
+        paths.append(folder / files[index])
         with whole_file(paths[-1]) as temporary:
             figure.savefig(temporary, dpi=110)
     return paths
@@ -93,6 +96,11 @@ def _draw(figure: Any, image: np.ndarray, truth: np.ndarray, prediction: np.ndar
         axis.imshow(panel)
         axis.set_title(title, fontsize=8)
         axis.set_axis_off()
+
+
+def plain(text: str) -> str:
+    """Text that Matplotlib takes as it is, not as a formula between dollar signs."""
+    return text.replace("$", r"\$")
 
 
 def rgb(image: np.ndarray) -> np.ndarray:

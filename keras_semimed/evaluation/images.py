@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.files import read_table
 from keras_semimed.evaluation.masks import score_mask
 
@@ -54,7 +55,7 @@ def evaluate_images(
 
     Raises:
         ValueError: If the dataset is empty, a mask has another size than its prediction or a class that it cannot have,
-            or `names` has another length.
+            a label is no class of the model, predictions are not finite, or `names` has another length.
     """
     if names is None and hasattr(dataset, "image_set"):
         names = dataset.image_set.names
@@ -99,13 +100,17 @@ def _predictions(
         images = np.asarray(images)
         count = len(images)
         size = count if size is None else size
-        if count < size:
-            images = np.concatenate([images, np.repeat(images[:1], size - count, axis=0)])
-        predictions = model.predict_on_batch(images)
-        yield (
-            {name: np.asarray(value)[:count] for name, value in predictions.items()},
-            {name: np.asarray(value) for name, value in targets.items()},
-        )
+        predictions = model.predict_on_batch(filled(images, size))
+        if not isinstance(predictions, dict) or not isinstance(targets, dict):
+            raise ValueError(
+                "batches must be (images, {'mask': ..., 'label': ...}) and the model must predict such a dict; one of "
+                "the two keys is enough"
+            )
+        predictions = {name: np.asarray(value)[:count] for name, value in predictions.items()}
+        for name, value in predictions.items():
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name!r} probabilities of the model are not finite; its training may have diverged")
+        yield predictions, {name: np.asarray(value) for name, value in targets.items()}
 
 
 def _batches(dataset: Iterable) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -130,6 +135,13 @@ def _masks(masks: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def _add_labels(rows: list[Row], probabilities: np.ndarray, labels: np.ndarray | None) -> None:
+    if labels is not None:
+        classes = probabilities.shape[1]
+        if labels.shape != probabilities.shape[:1] or not np.isin(labels, range(classes)).all():
+            raise ValueError(
+                f"labels must be {len(probabilities)} class indices from 0 to {classes - 1}, one an image; got shape "
+                f"{labels.shape} and values {np.unique(labels)[:5].tolist()}"
+            )
     for index, (row, values) in enumerate(zip(rows, probabilities, strict=True)):
         if labels is not None:
             row["label"] = int(labels[index])

@@ -36,8 +36,13 @@ def score_mask(
         `hd95`.
 
     Raises:
-        ValueError: If the truth holds a class that the prediction cannot have.
+        ValueError: If the truth holds a class that the prediction cannot have or no whole numbers, the tolerance is
+            negative or the spacing is not positive.
     """
+    if surface_tolerance is not None and not surface_tolerance >= 0:
+        raise ValueError(f"surface_tolerance must be a distance of at least 0, got {surface_tolerance}")
+    if not min(spacing) > 0:
+        raise ValueError(f"spacing must be the positive height and width of a pixel, got {spacing}")
     valid = truth != ignore_value
     counts = _confusion(truth[valid], prediction[valid], num_classes)
     common = counts.diagonal()
@@ -94,6 +99,8 @@ def lesion_counts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 def _confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
     """Pixels by true and predicted class: `(K, K)`."""
+    if (truth % 1).any():
+        raise ValueError(f"a mask holds {truth[truth % 1 != 0][0]}; class indices are whole numbers")
     truth = truth.astype("int64")
     strange = truth[(truth < 0) | (truth >= num_classes)]
     if strange.size:

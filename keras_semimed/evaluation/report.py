@@ -53,14 +53,7 @@ def report(folder: str | Path) -> Path:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     folder = Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        history = epoch_columns(read_table(folder / "metrics.csv"))
-        rows = read_rows(folder / "images.csv")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} is not the folder of a run ({error})") from error
-    if "result" not in config:
-        raise ValueError(f"{folder} holds a run that is not finished; go on with it first")
+    config, history, rows = _read_run(folder)
     environment = Environment(
         loader=PackageLoader("keras_semimed.evaluation"),
         autoescape=True,
@@ -74,6 +67,27 @@ def report(folder: str | Path) -> Path:
     return folder / NAME
 
 
+def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]], list[Row]]:
+    """Content of `config.json`, `metrics.csv` and `images.csv`."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        history = epoch_columns(read_table(folder / "metrics.csv"))
+        rows = read_rows(folder / "images.csv")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} is not the folder of a run ({error})") from error
+    if not isinstance(config, dict) or not {"recipe", "configuration", "runtime", "split"} <= config.keys():
+        raise ValueError(
+            f"{folder / 'config.json'} is not that of a run: it lacks recipe, configuration, runtime or split"
+        )
+    if "result" not in config:
+        raise ValueError(f"{folder} holds a run that is not finished; go on with it first")
+    if not history:
+        raise ValueError(f"{folder / 'metrics.csv'} holds no epoch")
+    if not rows or "weights" not in rows[0]:
+        raise ValueError(f"{folder / 'images.csv'} holds no rows of images with the column 'weights'")
+    return config, history, rows
+
+
 def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float]], rows: list[Row]) -> dict[str, Any]:
     """What the template shows."""
     weights = rows[-1]["weights"]
@@ -82,7 +96,10 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
     embeddings = Embeddings.load(folder / EMBEDDINGS) if (folder / EMBEDDINGS).exists() else None
     pseudo_labels = pseudo_label_figures(history)
     if (folder / PSEUDO_LABELS).exists():
-        pseudo_labels += truth_figures(json.loads((folder / PSEUDO_LABELS).read_text(encoding="utf-8")))
+        try:
+            pseudo_labels += truth_figures(json.loads((folder / PSEUDO_LABELS).read_text(encoding="utf-8")))
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{folder / PSEUDO_LABELS} is not what PseudoLabelMonitor wrote ({error!r})") from error
     figures = score_figures(shown)
     figures += [figure for figure in (calibration_figure(shown),) if figure is not None]
     figures += [] if embeddings is None else [embedding_figure(embeddings)]
@@ -205,9 +222,9 @@ def _split(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _leaks(split: Mapping[str, Any]) -> str:
-    """What the run counted of near-duplicates, empty where there are none or nobody looked."""
+    """What the run counted of near-duplicates; empty where there are none, or it could not know."""
     counted = str(split.get("leaks", ""))
-    return "" if counted.startswith("0 ") else counted
+    return counted if counted[:1] in set("123456789") else ""
 
 
 def _cost(config: Mapping[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_semimed.evaluation.classes import calibration_bins, classified
 from keras_semimed.evaluation.embeddings import Embeddings, plane
+from keras_semimed.evaluation.figures import plain
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.pictures import figure_uri
 from keras_semimed.evaluation.threshold_figure import draw_curves, epoch_columns, share_names, threshold_names
@@ -78,7 +79,7 @@ def truth_figures(watched: Mapping[str, Any]) -> list[Figure]:
         watched: `images` (their number), `history` and `first_epoch` of a `PseudoLabelMonitor`.
     """
     figures = []
-    watch = f"{watched['images']} unlabelled images"
+    watch = f"{watched.get('images', 'some')} unlabelled images"
     columns = epoch_columns(watched["history"])
     for head, what in HEADS.items():
         names = {f"{head}_accuracy": "all", f"{head}_selected_accuracy": "those that pass the thresholds"}
@@ -159,7 +160,7 @@ def embedding_figure(embeddings: Embeddings) -> Figure:
             names = embeddings.class_names
             label = names[value] if value < len(names) else ("background" if value == 0 else f"class {value}")
             members = points[embeddings.classes == value]
-            axis.scatter(*members.T, s=14, alpha=0.7, linewidths=0, label=label, color=f"C{index}")
+            axis.scatter(*members.T, s=14, alpha=0.7, linewidths=0, label=plain(label), color=f"C{index}")
         axis.set(xticks=[], yticks=[])
         axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=3)
 

@@ -36,7 +36,8 @@ def summarize(rows: Sequence[Row], samples: int = 1000, seed: int = 0) -> dict[s
         `expected_calibration_error` (15 bins of the most probable class' probability). What cannot be computed because
         a class is missing is left out.
 
-        `..._low` and `..._high` of each but the counts: 95 % percentile bootstrap interval over images.
+        `..._low` and `..._high` of each but the counts: 95 % percentile bootstrap interval over images. A single
+        image has neither interval nor standard deviation.
     """
     scores = statistics(rows, np.ones((1, len(rows))))
     summary: dict[str, float] = {"images": len(rows)}
@@ -47,8 +48,9 @@ def summarize(rows: Sequence[Row], samples: int = 1000, seed: int = 0) -> dict[s
         if key in ("dice", "iou", "hd95", *surface_keys(rows)):
             values = np.array([row.get(key, np.nan) for row in rows], "float64")
             values = values[~np.isnan(values)]
-            summary[f"{key}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    intervals = _intervals(rows, samples, seed) if samples and rows else {}
+            if len(values) > 1:
+                summary[f"{key}_std"] = float(values.std(ddof=1))
+    intervals = _intervals(rows, samples, seed) if samples and len(rows) > 1 else {}
     return summary | lesion_counts(rows) | intervals
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_semimed.evaluation.figures import plain
 from keras_semimed.evaluation.files import whole_file
 
 # `kappa`, `tau`, `mask_tau`, `global_threshold`, `threshold_class_0`; `mask_selected`, `fixed_selected_class_0`.
@@ -133,7 +134,7 @@ def _look(name: str, class_names: Sequence[str] | None) -> dict[str, Any]:
     names = class_names if class_names is not None and head != "label" else ()
     label = names[int(index)] if int(index) < len(names) else f"class {index}"
     kind = {"label": "images, ", "mask": "pixels, ", "fixed": "fixed threshold, ", None: ""}.get(head, f"{head}, ")
-    return {**look, "label": kind + label}
+    return {**look, "label": plain(kind + label)}
 
 
 def epoch_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -94,4 +94,12 @@ def test_bad_input_is_refused_before_the_training(tmp_path):
         PredictionPanels(images[:0], folder=tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
-        PredictionPanels(images, folder=tmp_path / "file" / "panels").on_train_begin()
+        watch(PredictionPanels(images, folder=tmp_path / "file" / "panels"), epochs=0)
+    small = PredictionPanels(images, folder=tmp_path / "small")
+    small.set_model(type("Half", (), {"predict_on_batch": lambda self, x: {"mask": np.zeros((2, 4, 4, 2))}})())
+    with pytest.raises(ValueError, match=r"predicts masks \(4, 4\) for images \(8, 8\)"):
+        small.on_train_begin()
+    small.set_model(type("Classifier", (), {"predict_on_batch": lambda self, x: {"label": np.zeros((2, 2))}})())
+    with pytest.raises(ValueError, match="predicts none"):
+        small.on_train_begin()
+    assert not (tmp_path / "small").exists()

@@ -25,6 +25,13 @@ def test_pictures_are_written_under_the_images_names(tmp_path):
         assert picture.format == "PNG" and picture.width > picture.height
 
 
+def test_any_name_is_a_title_and_two_names_are_two_files(tmp_path):
+    images, masks = np.zeros((3, 8, 8, 1), "uint8"), np.zeros((3, 8, 8), "uint8")
+    paths = save_overlays(tmp_path, images, masks, masks, ["a b", "a(b", "x$_{$y"])
+    assert [path.name for path in paths] == ["0_a_b.png", "1_a_b.png", "x____y.png"]
+    assert all(path.exists() for path in paths)
+
+
 def test_sizes_must_agree():
     with pytest.raises(ValueError, match="one height and width"):
         overlay(np.zeros((4, 4)), np.zeros((4, 4)), np.zeros((2, 2)))

@@ -85,3 +85,28 @@ def test_bad_input_is_named():
         evaluate_images(Threshold(), [(images, {"mask": masks})], names=["a", "b"])
     with pytest.raises(ValueError, match="no batches"):
         evaluate_images(Threshold(), [])
+    for labels in ([0, 1, 2, 0], [0, 1, -1, 0], [[0], [1], [0], [1]], [0, 1]):
+        with pytest.raises(ValueError, match="4 class indices from 0 to 1, one an image"):
+            evaluate_images(Threshold(), [(images, {"label": np.array(labels)})])
+    with pytest.raises(ValueError, match="holds 0.5; class indices are whole numbers"):
+        evaluate_images(Threshold(), [(images, {"mask": masks / 2})])
+    with pytest.raises(ValueError, match="batches must be"):
+        evaluate_images(Threshold(), [(images, masks)])
+    for setting in ({"surface_tolerance": -1.0}, {"spacing": (0.0, 1.0)}):
+        with pytest.raises(ValueError, match=next(iter(setting))):
+            evaluate_images(Threshold(), [(images, {"mask": masks})], **setting)
+
+
+def test_probabilities_that_are_not_finite_are_no_scores():
+    class Diverged(Threshold):
+        def predict_on_batch(self, images):
+            return {"label": np.full((len(images), 2), np.nan)}
+
+    with pytest.raises(ValueError, match="'label' probabilities of the model are not finite"):
+        evaluate_images(Diverged(), [(images_and_masks()[0], {"label": np.zeros(4, int)})])
+
+
+def test_one_image_has_no_spread():
+    images, masks = images_and_masks()
+    summary = summarize(evaluate_images(Threshold(), [(images[:1], {"mask": masks[:1]})]))
+    assert summary["dice"] == 0.5 and not [key for key in summary if key.endswith(("_std", "_low", "_high"))]

@@ -169,6 +169,16 @@ def test_the_command_writes_it_again_and_refuses_what_is_no_finished_run(run, tm
     assert capsys.readouterr().out.strip() == str(run / "report.html")
     assert main([str(tmp_path / "nothing")]) == 2
     assert "nothing is not the folder of a run" in capsys.readouterr().err
+    for name, content_now, message in (
+        ("images.csv", "name,weights\n", "images.csv holds no rows"),
+        ("metrics.csv", "epoch,loss\n", "metrics.csv holds no epoch"),
+        ("pseudo_labels.json", "{", "pseudo_labels.json is not what"),
+        ("config.json", "{}", "config.json is not that of a run"),
+    ):
+        before = (run / name).read_bytes()
+        (run / name).write_text(content_now)
+        assert main([str(run)]) == 2 and message in capsys.readouterr().err
+        (run / name).write_bytes(before)
     (run / "report.html").unlink()
     content = (run / "config.json").read_text(encoding="utf-8")
     (run / "config.json").write_text(content.replace('"result"', '"results"'))
