@@ -12,9 +12,11 @@ import numpy as np
 
 from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.files import write_json
+from keras_semimed.evaluation.pseudo_masks import SELECTIONS, PseudoMasks
 from keras_semimed.evaluation.threshold_figure import share_names
 
 BINS = 25
+PICTURES = 3
 
 
 class PseudoLabelMonitor(keras.callbacks.Callback):
@@ -22,14 +24,16 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
 
     After each epoch it predicts the images as they are, with the weights that `predict` uses, and notes the accuracy of
     all pseudo-labels and of those that the epoch's thresholds let through (Hermes' Fig. 1). After the first epoch it
-    counts confidence and entropy, too, which tells whether thresholds are in a sensible range (its Fig. 10 and 11). It
-    changes nothing, and does nothing for a model that selects no pseudo-labels.
+    counts confidence and entropy, too, which tells whether thresholds are in a sensible range (its Fig. 10 and 11). Of
+    a few images it keeps the pseudo-masks of the first and of the last epoch under each way to select them (its
+    Fig. 6). It changes nothing, and does nothing for a model that selects no pseudo-labels.
 
     Args:
         images: 0..255, as `predict` takes them; a few dozen. Shape: `(N, H, W, C)`.
         masks: True masks, 255 = ignored; None: unknown. Shape: `(N, H, W)`.
         labels: True classes; None: unknown. Shape: `(N,)`.
-        path: JSON file to keep the history in; a training that goes on takes it up. None: in memory only.
+        path: JSON file to keep the history in, with the pseudo-masks in an .npz file of the same name beside it; a
+            training that goes on takes both up. None: in memory only.
         batch_size: Images a prediction.
 
     Attributes:
@@ -37,6 +41,7 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
             `mask_accuracy`, `mask_selected_accuracy` (absent where nothing is selected), `label_accuracy`, ...
         first_epoch: by head, `confidence` and `entropy`, each with `edges` and `counts` of bins; those of the
             confidence go from chance to 1, those of the entropy from 0 to that of chance, in nats.
+        pseudo_masks: `PseudoMasks` of the first images; None without true masks or before the first epoch.
 
     Raises:
         ValueError: If there are no images, or targets of another length.
@@ -62,6 +67,7 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
         self.batch_size = min(batch_size, len(self.images))
         self.history: list[dict[str, float]] = []
         self.first_epoch: dict[str, dict[str, dict[str, list[float]]]] = {}
+        self.pseudo_masks: PseudoMasks | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Takes up what an interrupted training left."""
@@ -69,6 +75,8 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
         if self.path is not None and self.path.exists():
             content = json.loads(self.path.read_text(encoding="utf-8"))
             self.history, self.first_epoch = content["history"], content["first_epoch"]
+            if self._masks_path().exists():
+                self.pseudo_masks = PseudoMasks.load(self._masks_path())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Predicts and counts."""
@@ -79,13 +87,34 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
         for head, probabilities in self._predictions().items():
             if epoch == 0:
                 self.first_epoch[head] = _histograms(probabilities)
+            combine = getattr(self.model, "mask_combine", "all") if head == "mask" else "all"
             if head in self.truths:
                 selection = getattr(self.model, "selection", "dual")
-                row |= _accuracies(head, probabilities, self.truths[head], passes(head, probabilities, logs, selection))
+                chosen = passes(head, probabilities, logs, selection, combine)
+                row |= _accuracies(head, probabilities, self.truths[head], chosen)
+            if head == "mask" and head in self.truths:
+                self._keep_masks(epoch + 1, probabilities[:PICTURES], logs, combine)
         self.history = [earlier for earlier in self.history if earlier["epoch"] <= epoch] + [row]
         if self.path is not None:
             content = {"images": len(self.images), "history": self.history, "first_epoch": self.first_epoch}
             write_json(self.path, content)
+            if self.pseudo_masks is not None:
+                self.pseudo_masks.save(self._masks_path())
+
+    def _masks_path(self) -> Path:
+        assert self.path is not None
+        return self.path.with_suffix(".npz")
+
+    def _keep_masks(self, epoch: int, probabilities: np.ndarray, logs: Mapping[str, Any], combine: str) -> None:
+        """Takes the pseudo-masks of this epoch beside those of the first."""
+        before = {} if self.pseudo_masks is None else self.pseudo_masks.kept
+        kept = {key: values for key, values in before.items() if key[0] == 1}
+        for name in SELECTIONS if "kappa" in logs else ("none", "confidence"):
+            chosen = passes("mask", probabilities, logs, name, combine)
+            kept[epoch, name] = np.where(chosen, probabilities.argmax(axis=-1), 0).astype("uint8")
+        truths = self.truths["mask"][:PICTURES].reshape(probabilities.shape[:-1])
+        images = np.clip(self.images[:PICTURES], 0, 255).astype("uint8")
+        self.pseudo_masks = PseudoMasks(images, truths.astype("uint8"), kept)
 
     def _predictions(self) -> dict[str, np.ndarray]:
         """Probabilities of each head for all images, in batches of one size."""
@@ -98,7 +127,9 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
         return {head: np.concatenate(values) for head, values in found.items()}
 
 
-def passes(head: str, probabilities: np.ndarray, logs: Mapping[str, Any], selection: str = "dual") -> np.ndarray:
+def passes(
+    head: str, probabilities: np.ndarray, logs: Mapping[str, Any], selection: str = "dual", combine: str = "all"
+) -> np.ndarray:
     """Which pseudo-labels the thresholds in the logs let through, by head and method.
 
     Args:
@@ -106,18 +137,21 @@ def passes(head: str, probabilities: np.ndarray, logs: Mapping[str, Any], select
         probabilities: Shape: `(..., K)`.
         logs: Those of an epoch; their names decide: `tau`, `mask_tau`, `kappa` of Hermes, `threshold_class_0` of LoCo.
         selection: As Hermes has it: `"none"`, `"confidence"`, `"uncertainty"` or `"dual"`.
+        combine: For `"dual"`: `"all"` or `"any"` of the tests must pass.
 
     Returns:
         Booleans `(...)`.
     """
-    chosen = np.ones(probabilities.shape[:-1], bool)
+    tests = []
     if selection in ("confidence", "dual"):
         common = logs.get(f"{head}_tau", logs.get("tau", 0.0))
         thresholds = [float(logs.get(f"threshold_class_{c}", common)) for c in range(probabilities.shape[-1])]
-        chosen &= probabilities.max(axis=-1) >= np.array(thresholds)[probabilities.argmax(axis=-1)]
+        tests.append(probabilities.max(axis=-1) >= np.array(thresholds)[probabilities.argmax(axis=-1)])
     if selection in ("uncertainty", "dual") and "kappa" in logs:
-        chosen &= _entropy(probabilities) <= float(logs["kappa"])
-    return chosen
+        tests.append(_entropy(probabilities) <= float(logs["kappa"]))
+    if not tests:
+        return np.ones(probabilities.shape[:-1], bool)
+    return (np.logical_and if combine == "all" else np.logical_or).reduce(tests)
 
 
 def _entropy(probabilities: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from keras_semimed.evaluation.files import read_table, whole_file
 from keras_semimed.evaluation.images import Row, read_rows
 from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.pictures import heat, image_uri
+from keras_semimed.evaluation.pseudo_masks import SELECTIONS, PseudoMasks
 from keras_semimed.evaluation.report_figures import (
     calibration_figure,
     embedding_figure,
@@ -31,6 +32,7 @@ NAME = "report.html"
 CASES = "cases.npz"
 EMBEDDINGS = "embeddings.npz"
 PSEUDO_LABELS = "pseudo_labels.json"
+PSEUDO_MASKS = "pseudo_labels.npz"
 
 
 def report(folder: str | Path) -> Path:
@@ -38,8 +40,8 @@ def report(folder: str | Path) -> Path:
 
     It shows what the folder holds: `config.json` (configuration, versions, split, result, cost), `metrics.csv` (a row
     an epoch), `images.csv` (rows of `evaluate_images`, with a column `weights`), and, where they are there, `cases.npz`
-    (`Cases`), `embeddings.npz` (`Embeddings`) and `pseudo_labels.json` (`PseudoLabelMonitor`). Neither the model nor
-    the data are read.
+    (`Cases`), `embeddings.npz` (`Embeddings`), `pseudo_labels.json` and `pseudo_labels.npz` (`PseudoLabelMonitor`).
+    Neither the model nor the data are read.
 
     Args:
         folder: Output folder of a recipe.
@@ -122,6 +124,7 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
         "weights": weights,
         "learning": learning_figures(history),
         "pseudo_labels": pseudo_labels,
+        "pseudo_masks": pseudo_mask_rows(folder / PSEUDO_MASKS),
         "figures_of_scores": figures,
         "gallery": {} if cases is None else gallery(cases, shown),
         "maps": [] if cases is None else map_rows(cases),
@@ -179,6 +182,24 @@ def map_rows(cases: Cases) -> list[dict[str, Any]]:
             panels.append((f"{title}: {low:.2f} to {high:.2f}", image_uri(heat(image, values[index]))))
         found.append({"name": cases.names[index], "panels": panels})
     return found
+
+
+def pseudo_mask_rows(path: Path) -> dict[int, list[list[tuple[str, str]]]]:
+    """Panels (title and picture) of the pseudo-masks under each selection, by epoch and image; none without a file."""
+    if not path.exists():
+        return {}
+    masks = PseudoMasks.load(path)
+    return {
+        epoch: [
+            [("image", image_uri(rgb(image)))]
+            + [
+                (SELECTIONS[name], image_uri(overlay(image, masks.truths[index], kept[index])))
+                for name, kept in selections.items()
+            ]
+            for index, image in enumerate(masks.images)
+        ]
+        for epoch, selections in masks.epochs().items()
+    }
 
 
 def _facts(row: Row, class_names: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from keras_semimed.callbacks import PseudoLabelMonitor
 from keras_semimed.callbacks.pseudo_label_monitor import passes
+from keras_semimed.evaluation.pseudo_masks import PseudoMasks
 
 
 class Given:
@@ -61,6 +62,20 @@ def test_histograms_are_of_the_first_epoch(tmp_path):
     assert later.first_epoch == monitor.first_epoch and [row["epoch"] for row in later.history] == [1, 2]
 
 
+def test_pseudo_masks_of_the_first_and_the_last_epoch_are_kept(tmp_path):
+    logs = {"mask_selected": 0.5, "tau": 0.85, "kappa": 0.4}
+    monitor = monitored(logs, epochs=3, path=tmp_path / "watched.json")
+    loaded = PseudoMasks.load(tmp_path / "watched.npz")
+    assert {key[0] for key in loaded.kept} == {1, 3} and loaded.images.shape == (3, 1, 4, 1)
+    found = {name: kept[:, 0].tolist() for name, kept in loaded.epochs()[3].items()}
+    # The first pixel's 0.9 passes both tests, 0.6 neither.
+    assert found["none"][0] == [1, 1, 0, 0] and found["dual"][0] == [1, 0, 0, 0]
+    assert found["confidence"][2] == found["uncertainty"][2] == [0, 0, 0, 1]
+    later = monitored({"mask_selected": 0.5, "threshold_class_1": 0.85}, first=3, path=tmp_path / "watched.json")
+    assert set(later.pseudo_masks.kept) == {*((1, name) for name in found), (4, "none"), (4, "confidence")}
+    np.testing.assert_array_equal(later.pseudo_masks.kept[1, "dual"], monitor.pseudo_masks.kept[3, "dual"])
+
+
 def test_thresholds_are_those_in_the_logs():
     sure = np.array([[0.2, 0.8], [0.1, 0.9], [0.7, 0.3]])
     assert passes("mask", sure, {"mask_tau": 0.85, "tau": 0.0}).tolist() == [False, True, False]
@@ -71,6 +86,7 @@ def test_thresholds_are_those_in_the_logs():
     expected = {"none": [1, 1, 1], "confidence": [1, 1, 0], "uncertainty": [0, 1, 0], "dual": [0, 1, 0]}
     for selection, chosen in expected.items():
         assert passes("mask", sure, logs, selection).tolist() == [bool(value) for value in chosen]
+    assert passes("mask", sure, logs, "dual", "any").tolist() == [True, True, False]
 
 
 def test_nothing_is_done_without_pseudo_labels_and_nothing_selected_has_no_accuracy(tmp_path):

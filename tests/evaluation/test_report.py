@@ -9,6 +9,7 @@ from keras_semimed.evaluation import report, summarize
 from keras_semimed.evaluation.cases import Cases
 from keras_semimed.evaluation.embeddings import Embeddings
 from keras_semimed.evaluation.files import write_json, write_table
+from keras_semimed.evaluation.pseudo_masks import PseudoMasks
 from recipes.report import main
 
 COUNT = 12
@@ -100,6 +101,8 @@ def run(tmp_path):
         "first_epoch": {"mask": {"confidence": bins, "entropy": bins}},
     }
     write_json(tmp_path / "pseudo_labels.json", watched)
+    kept = {(epoch, name): masks for epoch in (1, 3) for name in ("none", "dual")}
+    PseudoMasks(images, masks, kept).save(tmp_path / "pseudo_labels.npz")
     return tmp_path
 
 
@@ -108,8 +111,8 @@ def test_the_page_needs_no_other_file_and_no_network(run):
     assert path == run / "report.html" and not list(run.glob(".partial*"))
     page = Page(path.read_text(encoding="utf-8"))
     # Three curves, two of pseudo-labels and three of their truth; histogram, size, calibration, t-SNE; 3 x 4 panels;
-    # 3 x 3 maps.
-    assert len(page.images) == 3 + 2 + 3 + 4 + 12 + 9
+    # 3 x 3 maps; pseudo-masks of 2 epochs, 3 images and 2 selections, beside the image.
+    assert len(page.images) == 3 + 2 + 3 + 4 + 12 + 9 + 2 * 3 * 3
     assert all(image.startswith("data:image/") for image in page.images)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
@@ -135,6 +138,7 @@ def test_the_page_says_what_the_run_was_and_found(run):
         "attention, 1/4: 0.00 to 0.00",
         "Accuracy of the pixels' pseudo-labels. Share of pixels that are right, on 32 unlabelled images",
         "First entropy of the pixels.",
+        "After epoch 3 image no threshold both thresholds image",
     ):
         assert part in text, part
     # A term that was 0 throughout is no curve, and thresholds are none of the loss.
@@ -146,7 +150,7 @@ def test_the_same_run_gives_the_same_page(run):
 
 
 def test_what_a_run_did_not_keep_is_not_shown(run):
-    for name in ("cases.npz", "embeddings.npz", "pseudo_labels.json"):
+    for name in ("cases.npz", "embeddings.npz", "pseudo_labels.json", "pseudo_labels.npz"):
         (run / name).unlink()
     write_table(run / "metrics.csv", [{"epoch": 1, "loss": 1.0}])
     rows = [{key: row[key] for key in ("name", "weights", "dice")} for row in image_rows()]
