@@ -11,6 +11,8 @@ from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.tables import EXPLANATION, markdown, titles
 
 NOTICE = "Research software, not a medical device: its output must not guide the care of a patient."
+GO_ON = "the same command goes on where it stopped"
+RESUME = "the same command with --resume goes on from the last finished epoch"
 # The result's columns.
 COLUMNS = (
     *("dice", "iou", "miou_with_background", "miou_foreground", NSD, "missed_lesions"),
@@ -31,15 +33,15 @@ def input_errors() -> Iterator[None]:
         raise RecipeError(str(error)) from error
 
 
-def run_main(main: Callable[[], None]) -> int:
-    """Runs a recipe: 0 if it ended well, 2 after a `RecipeError`, 130 when interrupted; bugs keep their traceback."""
+def run_main(main: Callable[[], None], when_interrupted: str = "run it again") -> int:
+    """Runs a command: 0 if it ended well, 2 after a `RecipeError`, 130 when interrupted; bugs keep their traceback."""
     try:
         main()
     except RecipeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command with --resume goes on from the last finished epoch", file=sys.stderr)
+        print(f"\ninterrupted; {when_interrupted}", file=sys.stderr)
         return 130
     return 0
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from recipes.arguments import parse
-from recipes.console import run_main
+from recipes.console import RESUME, run_main
 from recipes.hermes_arguments import DEMO, HermesSettings
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from recipes.experiment import run
     from recipes.hermes import HermesExperiment
 
-    return run_main(lambda: run(HermesExperiment(settings)))
+    return run_main(lambda: run(HermesExperiment(settings)), RESUME)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.arguments import parse
-from recipes.console import run_main
+from recipes.console import RESUME, run_main
 from recipes.hermes_arguments import DEMO, HermesSettings
 
 DEFAULTS = {"data": "udiat", "labeled": 20, "output": Path("runs/hermes_udiat")}
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from recipes.experiment import run
     from recipes.hermes import HermesExperiment
 
-    return run_main(lambda: run(HermesExperiment(settings, "hermes_udiat")))
+    return run_main(lambda: run(HermesExperiment(settings, "hermes_udiat")), RESUME)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 from keras_semimed.data import Split, load_image_set
 from keras_semimed.evaluation.compare import paired_bootstrap
 from keras_semimed.evaluation.files import read_table
-from recipes.console import print_table, run_main
+from recipes.console import GO_ON, print_table, run_main
 from recipes.sweep import run_rows
 
 SPLITS = {split: ("--method", "supervised", "--split", split) for split in ("paper", "leak_safe")}
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--draws must be at least 2 to see how they vary, got {options.draws}")
     places = ["--manual-dir", str(options.manual_dir)]
     places += [] if options.data_dir is None else ["--data-dir", str(options.data_dir)]
-    return run_main(lambda: _run(options, (*places, *flags)))
+    return run_main(lambda: _run(options, (*places, *flags)), GO_ON)
 
 
 def _run(options: argparse.Namespace, flags: tuple[str, ...]) -> None:

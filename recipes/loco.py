@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from keras_semimed.data import ImageSet, concatenate, load_image_set, split_image_set
 from keras_semimed.data.named_splits import check_split
 from keras_semimed.models import LoCo, SemiSupervisedModel
-from recipes.console import RecipeError, run_main
+from recipes.console import RESUME, RecipeError, run_main
 from recipes.experiment import Data, Experiment, load_one, run, scored_part
 from recipes.loco_arguments import LOCO_ARGUMENTS, RUNGS, LoCoSettings
 from recipes.resolve import batch_and_epoch
@@ -105,4 +105,4 @@ class LoCoExperiment(Experiment[LoCoSettings]):
 
 def run_recipe(settings: LoCoSettings, name: str) -> int:
     """Runs LoCo with the flags of a recipe; returns the exit code."""
-    return run_main(lambda: run(LoCoExperiment(settings, name)))
+    return run_main(lambda: run(LoCoExperiment(settings, name)), RESUME)

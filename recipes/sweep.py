@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from keras_semimed.evaluation.files import write_json
 from recipes import compare
-from recipes.console import RecipeError, input_errors, run_main
+from recipes.console import GO_ON, RecipeError, input_errors, run_main
 from recipes.finished_runs import read_object
 from recipes.loco_arguments import RUNGS
 
@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, table in TABLES.items():
             print(f"{name:16s} {table.recipe:12s} {table.text}: {', '.join(table.rows)}")
         return 0
-    return run_main(lambda: _run(options, tuple(common)))
+    return run_main(lambda: _run(options, tuple(common)), GO_ON)
 
 
 def _cut(arguments: list[str]) -> tuple[list[str], list[str]]:
