@@ -68,6 +68,7 @@ def compare_folders(
     published: str | None = None,
     published_table: str | None = None,
     files: Mapping[str, Path] | None = None,
+    require_pairs: bool = True,
 ) -> None:
     """Compares the runs in folders, prints the tables and writes them to files.
 
@@ -77,6 +78,7 @@ def compare_folders(
         published: Paper whose rows to show beside.
         published_table: Its table, such as `"Table 3"`; None takes what fits the data of the runs.
         files: Files to write by `"csv"`, `"markdown"` and `"latex"`.
+        require_pairs: See `compare`.
 
     Raises:
         RecipeError: If the runs cannot be compared or a file not be written.
@@ -90,7 +92,7 @@ def compare_folders(
     baseline = baseline or next(iter(groups))
     if baseline not in groups:
         raise RecipeError(f"--baseline {baseline!r} is none of the groups {', '.join(groups)}")
-    table = compare(groups, baseline)
+    table = compare(groups, baseline, require_pairs)
     if published:
         table += published_rows(published, [run for group in groups.values() for run in group], published_table)
     sections = comparison_sections(table, baseline, SHOWN)
@@ -109,12 +111,13 @@ def _joined_notes(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "notes": "; ".join(row["notes"])} if "notes" in row else row
 
 
-def compare(groups: Groups, baseline: str) -> list[dict[str, Any]]:
+def compare(groups: Groups, baseline: str, require_pairs: bool = True) -> list[dict[str, Any]]:
     """One row a group and kind of weights: mean and standard deviation over seeds, paired differences.
 
     Args:
         groups: Runs by group.
         baseline: Name of the group that the others are compared with.
+        require_pairs: Refuse runs that cannot be paired with the baseline's; False shows their means, with a note.
 
     Returns:
         Dicts with `group`, `weights`, `seeds` (how many have such weights) and the scores of `summarize`, `dice`,
@@ -127,12 +130,21 @@ def compare(groups: Groups, baseline: str) -> list[dict[str, Any]]:
     """
     table = []
     for name, runs in groups.items():
-        pairs = [] if name == baseline else pair_runs(runs, groups[baseline], name, baseline)
+        pairs, unpaired = [], []
+        try:
+            pairs = [] if name == baseline else pair_runs(runs, groups[baseline], name, baseline)
+        except RecipeError as error:
+            if require_pairs:
+                raise
+            unpaired = [f"no differences: {error}"]
         for weights in sorted({weights for run in runs for weights in run.rows}):
             scored = [run for run in runs if weights in run.rows]
             row: dict[str, Any] = {"group": name, "weights": weights, "seeds": len(scored)}
+            notes = list(unpaired)
             if len(scored) < len(runs):
-                row["notes"] = [f"of {name}, only these seeds have the weights {weights!r}: {_seeds(scored)}"]
+                notes.append(f"of {name}, only these seeds have the weights {weights!r}: {_seeds(scored)}")
+            if notes:
+                row["notes"] = notes
             row |= _over_seeds([summarize(run.rows[weights], samples=0) for run in scored])
             both = [(run, other) for run, other in pairs if weights in run.rows and weights in other.rows]
             if both:

@@ -34,7 +34,7 @@ def summarize(rows: Sequence[Row], samples: int = 1000, seed: int = 0) -> dict[s
         `specificity` (recall of class 1 and of class 0) and `auroc` (area under the ROC curve of the probability of
         class 1), which with more than two classes are means over the classes, each against the others;
         `expected_calibration_error` (15 bins of the most probable class' probability). What cannot be computed because
-        a class is missing is left out.
+        a class is missing is left out, of means over classes that class.
 
         `..._low` and `..._high` of each but the counts: 95 % percentile bootstrap interval over images. A single
         image has neither interval nor standard deviation.

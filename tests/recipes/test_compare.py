@@ -5,7 +5,7 @@ import json
 import pytest
 
 from keras_semimed.evaluation.files import read_table, write_table
-from recipes.compare import main
+from recipes.compare import compare_folders, main
 from tests.recipes.made import run_folder
 
 ALL_RIGHT = dict.fromkeys("abcd", True)
@@ -195,3 +195,12 @@ def test_files_that_cannot_be_written_are_named_before_anything_is_read(kind, tm
         assert main(["no_run", f"--{kind}", str(path)]) == 2
         printed = capsys.readouterr().err
         assert f"--{kind} {path}" in printed and message in printed
+
+
+def test_a_sweep_over_other_splits_shows_means_without_differences(groups, tmp_path, capsys):
+    run_folder(tmp_path / "other", {"a": 0.5}, {"a": True}, 0, "other")
+    folders = {"base": [tmp_path / "base0"], "other": [tmp_path / "other"], "better": [tmp_path / "better0"]}
+    compare_folders(folders, require_pairs=False)
+    printed = capsys.readouterr().out
+    assert "| other [1] | last    | 1     | 50.0" in printed and "[1] no differences: " in printed
+    assert "| better | last    | 0" in printed
