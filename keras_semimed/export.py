@@ -21,9 +21,13 @@ from keras_semimed.models import SemiSupervisedModel
 FORMATS = {"keras": ".keras", "tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 TOLERANCE = 1e-5
 OTHER_RUNTIMES = 1e-4  # they round otherwise
-NEEDS = {"tf_saved_model": ("tensorflow",), "litert": ("tensorflow",), "onnx": ("onnx", "onnxruntime")}
-if keras.backend.backend() != "torch":  # PyTorch writes ONNX by itself
-    NEEDS["onnx"] += ("tf2onnx",)
+# PyTorch writes ONNX by itself, the others through a converter.
+ONNX_CONVERTER = {"tensorflow": ("tf2onnx",), "jax": ("jax2onnx",)}.get(keras.backend.backend(), ())
+NEEDS = {
+    "tf_saved_model": ("tensorflow",),
+    "litert": ("tensorflow",),
+    "onnx": ("onnx", "onnxruntime", *ONNX_CONVERTER),
+}
 
 CARD = """# {name}
 
