@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from keras_semimed.data.dicom import is_dicom
 from keras_semimed.data.folder_files import SUFFIXES
 from keras_semimed.prediction.output import holds_predictions
 
 
-class Found(NamedTuple):
-    """What files and folders hold."""
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What files and folders hold.
+
+    Attributes:
+        images: path of each image by its name.
+        others: files of the folders that are no images; hidden ones are not among them.
+    """
 
     images: dict[str, Path]
-    """Path of each image by its name."""
     others: list[Path]
-    """Files of the folders that are no images; hidden ones are not among them."""
 
 
 def find_images(paths: Iterable[str | Path], output: str | Path | None = None) -> dict[str, Path]:
