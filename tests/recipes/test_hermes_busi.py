@@ -12,6 +12,7 @@ import pytest
 from keras_semimed.data import Split, loading
 from keras_semimed.data.loading import load_image_set
 from keras_semimed.evaluation.files import read_table
+from keras_semimed.evaluation.pseudo_masks import SELECTIONS, PseudoMasks
 from recipes import experiment
 from recipes.hermes import HermesExperiment
 from recipes.hermes_busi import main
@@ -68,11 +69,13 @@ def all_weights(path: Path) -> dict[str, np.ndarray]:
 def test_a_run_leaves_its_files(one_go):
     names = {path.name for path in one_go.iterdir()}
     files = {"config.json", "split.txt", "metrics.csv", "images.csv", "model.keras", "overlays"}
-    files |= {"cases.npz", "embeddings.npz", "pseudo_labels.json", "report.html"}
+    files |= {"cases.npz", "embeddings.npz", "pseudo_labels.json", "pseudo_labels.npz", "report.html"}
     assert names == files | {"thresholds.png", "tensorboard", "panels"}
     assert [path.name for path in (one_go / "panels").iterdir()] == ["epoch_0002.png"]
     watched = json.loads((one_go / "pseudo_labels.json").read_text())
     assert [row["epoch"] for row in watched["history"]] == [1, 2] and set(watched["first_epoch"]) == {"mask", "label"}
+    masks = PseudoMasks.load(one_go / "pseudo_labels.npz").epochs()
+    assert {epoch: list(kept) for epoch, kept in masks.items()} == dict.fromkeys((1, 2), list(SELECTIONS))
     assert any((one_go / "tensorboard").rglob("events.out.tfevents.*"))
     page = (one_go / "report.html").read_text(encoding="utf-8")
     assert "not a medical device" in page and Split.load(one_go / "split.txt").hash in page
