@@ -7,7 +7,7 @@ The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
 
 Output folder: config.json (configuration, versions, split, result), split.txt, metrics.csv (a row an epoch), images.csv
 (a row an image of the scored part), model.keras, overlays/, report.html (all of it on one page) and what it is made of,
-cases.npz and embeddings.npz. No epoch is picked: the last weights count.
+cases.npz, embeddings.npz and pseudo_labels.*. No epoch is picked: the last weights count.
 """
 
 from __future__ import annotations
