@@ -7,8 +7,8 @@ The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
 
 Output folder: config.json (configuration, versions, split, result), split.txt, metrics.csv (a row an epoch), images.csv
 (a row an image of the scored part, for the last weights and for the teacher's), model.keras, overlays/, report.html
-(all of it on one page) and what it is made of, cases.npz, embeddings.npz and pseudo_labels.*. No epoch is picked: the last weights
-count, and the teacher is the model that predicts.
+(all of it on one page) and what it is made of, cases.npz, embeddings.npz and pseudo_labels.*. No epoch is picked:
+the last weights count, and the teacher is the model that predicts.
 """
 
 from __future__ import annotations
