@@ -44,13 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from keras_semimed.saved import load_model
 
     try:
-        images, others = find_files(options.paths, options.output)
+        found = find_files(options.paths, options.output)
         model = load_model(options.model)
         start = time.perf_counter()
         how = Options(
             options.batch_size, options.flip, options.keep_aspect, not options.no_overlays, tuple(options.labels)
         )
-        report = predict_files(model, images, options.output, how, options.overwrite)
+        report = predict_files(model, found.images, options.output, how, options.overwrite)
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -62,9 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{len(report.problems)} files could not be predicted:")
         for name, problem in report.problems.items():
             print(printable(f"  {name}: {problem}"))
-    if others:
-        kinds = sorted({file.suffix.lower() or "no suffix" for file in others})
-        print(printable(f"{len(others)} other files were left out: {', '.join(kinds[:9])}{', ...' * (len(kinds) > 9)}"))
+    if found.others:
+        kinds = sorted({file.suffix.lower() or "no suffix" for file in found.others})
+        kinds[9:] = ["..."] if len(kinds) > 9 else []
+        print(printable(f"{len(found.others)} other files were left out: {', '.join(kinds)}"))
     print("Research software, not a medical device.")
     return 1 if report.problems else 0
 
