@@ -1,6 +1,6 @@
 """Evaluation of images and test sets, paired comparisons and figures."""
 
-from keras_semimed.evaluation.compare import Difference, paired_bootstrap, paired_scores
+from keras_semimed.evaluation.compare import Difference, paired_bootstrap, paired_p_values, paired_scores
 from keras_semimed.evaluation.contrast import contrast_maps
 from keras_semimed.evaluation.contrast_figures import (
     save_boundary_figure,
@@ -20,6 +20,7 @@ __all__ = [
     "evaluate_images",
     "overlay",
     "paired_bootstrap",
+    "paired_p_values",
     "paired_scores",
     "published_results",
     "report",
