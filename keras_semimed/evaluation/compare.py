@@ -87,12 +87,9 @@ def paired_scores(
     Raises:
         ValueError: If there is no pair, or two models of a pair did not score the same images.
     """
-    if not pairs:
-        raise ValueError("there is no pair of runs to compare")
+    _check_pairs(pairs)
     numbers: dict[str, int] = {}
-    for first, second in pairs:
-        if {row["name"] for row in first} != {row["name"] for row in second}:
-            raise ValueError("two runs scored different images; they cannot be paired")
+    for first, _ in pairs:
         for row in first:
             numbers.setdefault(row["name"], len(numbers))
     drawn = np.concatenate([np.ones((1, len(numbers)), int), resampled(len(numbers), samples, seed)])
@@ -125,10 +122,15 @@ def paired_p_values(
 
     Returns:
         P-values by the keys of `summarize`, of the scores that are means over images and that all runs have: `dice`,
-        `iou`, `nsd_at_2`, `hd95`, `missed_rate`, `accuracy`. Pooled scores and AUROC are not of this kind.
+        `iou`, `nsd_at_2`, `hd95`, `missed_rate`, `accuracy`. Pooled scores and AUROC are not of this kind, and a single
+        image has none.
+
+    Raises:
+        ValueError: If there is no pair, or two models of a pair did not score the same images.
     """
     from scipy.stats import permutation_test
 
+    _check_pairs(pairs)
     runs = [rows for pair in pairs for rows in pair]
     found = {}
     for key in ("dice", "iou", *surface_keys(runs[0]), "hd95", "missed_rate", "accuracy"):
@@ -142,6 +144,8 @@ def paired_p_values(
             factor = (-1) ** number * most / len(scores)
             for name, value in scores:
                 gains[name] += factor * value
+        if len(gains) < 2:
+            continue
         found[key] = float(
             permutation_test(
                 (np.array(list(gains.values())),),
@@ -154,6 +158,14 @@ def paired_p_values(
             ).pvalue
         )
     return found
+
+
+def _check_pairs(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> None:
+    if not pairs:
+        raise ValueError("there is no pair of runs to compare")
+    for first, second in pairs:
+        if {row["name"] for row in first} != {row["name"] for row in second}:
+            raise ValueError("two runs scored different images; they cannot be paired")
 
 
 def _image_scores(rows: Sequence[Row], key: str) -> list[tuple[str, float]]:

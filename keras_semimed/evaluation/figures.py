@@ -58,7 +58,8 @@ def save_overlays(
         images: 0..255. Shape: `(N, H, W)`, `(N, H, W, 1)` or `(N, H, W, 3)`.
         truths: Class indices. Shape: `(N, H, W)`.
         predictions: Class indices. Shape: `(N, H, W)`.
-        names: One a picture; the file is called like it, `_` for what is neither letter, digit, `-`, `_` nor `.`.
+        names: One a picture; the file is called like it, `_` for what is neither letter, digit, `-`, `_` nor `.`, with
+            its position before where two would be called alike.
         captions: One a picture, its title; the names by default.
 
     Returns:
@@ -70,8 +71,8 @@ def save_overlays(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files = [f"{''.join(c if c.isalnum() or c in '-_.' else '_' for c in name)}.png" for name in names]
-    # Two names may become one: then the position tells the files apart.
-    files = [f"{index}_{file}" if files.count(file) > 1 else file for index, file in enumerate(files)]
+    if len(set(files)) < len(files):
+        files = [f"{index}_{file}" for index, file in enumerate(files)]
     paths = []
     for index, name in enumerate(names):
         figure = Figure(figsize=(10, 3), layout="constrained")

@@ -136,6 +136,7 @@ def _masks(masks: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 def _add_labels(rows: list[Row], probabilities: np.ndarray, labels: np.ndarray | None) -> None:
     if labels is not None:
+        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         classes = probabilities.shape[1]
         if labels.shape != probabilities.shape[:1] or not np.isin(labels, range(classes)).all():
             raise ValueError(

@@ -15,7 +15,7 @@ SELECTIONS = {
     "none": "no threshold",
     "confidence": "confidence",
     "uncertainty": "uncertainty",
-    "dual": "both thresholds",
+    "dual": "dual threshold",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,14 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
     cases = Cases.load(folder / CASES) if (folder / CASES).exists() else None
     embeddings = Embeddings.load(folder / EMBEDDINGS) if (folder / EMBEDDINGS).exists() else None
     pseudo_labels = pseudo_label_figures(history)
-    if (folder / PSEUDO_LABELS).exists():
-        try:
+    try:
+        if (folder / PSEUDO_LABELS).exists():
             pseudo_labels += truth_figures(json.loads((folder / PSEUDO_LABELS).read_text(encoding="utf-8")))
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"{folder / PSEUDO_LABELS} is not what PseudoLabelMonitor wrote ({error!r})") from error
+        pseudo_masks = pseudo_mask_rows(folder / PSEUDO_MASKS)
+    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{PSEUDO_LABELS} or {PSEUDO_MASKS} in {folder} is not what PseudoLabelMonitor wrote ({error!r})"
+        ) from error
     figures = score_figures(shown)
     figures += [figure for figure in (calibration_figure(shown),) if figure is not None]
     figures += [] if embeddings is None else [embedding_figure(embeddings)]
@@ -124,7 +128,7 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
         "weights": weights,
         "learning": learning_figures(history),
         "pseudo_labels": pseudo_labels,
-        "pseudo_masks": pseudo_mask_rows(folder / PSEUDO_MASKS),
+        "pseudo_masks": pseudo_masks,
         "figures_of_scores": figures,
         "gallery": {} if cases is None else gallery(cases, shown),
         "maps": [] if cases is None else map_rows(cases),

@@ -43,8 +43,8 @@ def find_files(paths: Iterable[str | Path], output: str | Path | None = None) ->
         output: Where predictions go; a folder that is not searched.
 
     Returns:
-        The other files, and the path of each image by its name: its place below the folder that was given, `/` between
-        the parts. Where two arguments hold the same name, all names of both start with the argument's number and last
+        The images by name, and the other files. A name is the place below the folder that was given, `/` between the
+        parts. Where two arguments hold the same name, all names of both start with the argument's number and last
         part.
 
     Raises:

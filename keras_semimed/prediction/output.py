@@ -94,7 +94,7 @@ class OutputFolder:
         self.done = self._read_table()
 
     def _forget(self) -> None:
-        """Removes the table and the pictures that it lists, so that none of another model is left beside new ones."""
+        """Removes the table and the pictures that it lists; others in the folder may be somebody's own."""
         for name in self._rows():
             for picture in (self.mask(name), self.overlay(name)):
                 if picture.resolve().is_relative_to(self.path.resolve()):
@@ -160,9 +160,16 @@ class OutputFolder:
                 raise
 
     def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Appends the rows of images whose pictures are there."""
-        with (self.path / TABLE).open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns, lineterminator="\n").writerows(rows)
+        """Appends the rows of images whose pictures are there.
+
+        Raises:
+            OSError: If nothing can be written, as on a full disk.
+        """
+        try:
+            with (self.path / TABLE).open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self.columns, lineterminator="\n").writerows(rows)
+        except OSError as error:
+            raise _stopped(self.path / TABLE, error) from error
 
 
 def _write(picture: Image.Image, path: Path) -> None:
@@ -173,8 +180,11 @@ def _write(picture: Image.Image, path: Path) -> None:
     except OSError as error:
         if error.errno in _OF_NAMES:
             raise Unwritable(f"{path} cannot be written ({error.strerror}); rename the image") from error
-        reason = error.strerror or str(error)
-        raise OSError(f"{path} cannot be written ({reason}); the same command goes on once it can") from error
+        raise _stopped(path, error) from error
+
+
+def _stopped(path: Path, error: OSError) -> OSError:
+    return OSError(f"{path} cannot be written ({error.strerror or error}); the same command goes on once it can")
 
 
 def _description(record: Path) -> dict[str, Any]:

@@ -112,32 +112,36 @@ def _predict(
     bar = iter(progress(range(len(files)), "predicting", len(files)))
     with ThreadPoolExecutor() as pool:
         writing: dict[str, Future] = {}
-        for batch in read_ahead(pool, files, size, options.batch_size, options.keep_aspect):
-            problems |= {item.name: item.problem for item in batch if item.problem is not None}
-            good = [item for item in batch if item.problem is None]
-            outputs = _predict_batch(model, good, options, size) if good else []
-            _finish(writing, folder, problems)  # the batch before, written meanwhile
-            writing = {}
-            for item, values in zip(good, outputs, strict=True):
-                if all(np.isfinite(value).all() for value in values.values()):
-                    writing[item.name] = pool.submit(_write, item, values, folder, options)
-                else:
-                    problems[item.name] = "the model gives values that are not finite"
-            for _ in batch:
-                next(bar, None)
-        _finish(writing, folder, problems)
+        try:
+            for batch in read_ahead(pool, files, size, options.batch_size, options.keep_aspect):
+                problems |= {item.name: item.problem for item in batch if item.problem is not None}
+                good = [item for item in batch if item.problem is None]
+                outputs = _predict_batch(model, good, options, size) if good else []
+                before, writing = writing, {}
+                _finish(before, folder, problems)  # written while the network was at work
+                for item, values in zip(good, outputs, strict=True):
+                    if all(np.isfinite(value).all() for value in values.values()):
+                        writing[item.name] = pool.submit(_write, item, values, folder, options)
+                    else:
+                        problems[item.name] = "the model gives values that are not finite"
+                for _ in batch:
+                    next(bar, None)
+        finally:
+            _finish(writing, folder, problems)
     next(bar, None)
 
 
 def _finish(writing: Mapping[str, Future], folder: OutputFolder, problems: dict[str, str]) -> None:
     """Waits for the pictures of a batch and adds their rows."""
-    rows = []
-    for name, future in writing.items():
-        try:
-            rows.append(future.result())
-        except Unwritable as error:
-            problems[name] = str(error)
-    folder.add_rows(rows)
+    rows: list[dict[str, Any]] = []
+    try:
+        for name, future in writing.items():
+            try:
+                rows.append(future.result())
+            except Unwritable as error:
+                problems[name] = str(error)
+    finally:
+        folder.add_rows(rows)
 
 
 def _check_outputs(outputs: Mapping[str, np.ndarray], batch_size: int, size: int) -> None:
@@ -215,9 +219,11 @@ def _write(item: Read, outputs: dict[str, np.ndarray], folder: OutputFolder, opt
     with contextlib.nullcontext() if item.image is not None else _LARGE:
         if "mask" in outputs:
             small = unletterbox(outputs["mask"], item.fitted.area)
-            mask = class_mask(small, item.shape)
-            if options.overlays:
-                overlay = painted(_image(item), mask, small.shape[-1])
+            try:
+                mask = class_mask(small, item.shape)
+                overlay = painted(_image(item), mask, small.shape[-1]) if options.overlays else None
+            except MemoryError as error:
+                raise Unwritable("there is not enough memory for a mask of its size") from error
         folder.save_pictures(item.name, mask, overlay)
         scores = score_prediction(small, mask, outputs.get("label"), options.labels)
     return {"file": item.name, "sha256": item.digest, **scores}
@@ -228,6 +234,9 @@ def _image(item: Read) -> np.ndarray:
     if item.image is not None:
         return item.image
     try:
-        return whole_image(item.file)
+        image = whole_image(item.file)
     except (ValueError, OSError) as error:
         raise Unwritable(str(error).removeprefix(f"{item.file}: ")) from error
+    if image.shape[:2] != item.shape:
+        raise Unwritable("it changed while it was predicted")
+    return image

@@ -96,3 +96,12 @@ def test_ties_of_counts_stay_ties_and_unknown_scores_are_left_out():
     nan = float("nan")
     pair = rows_of(dice=[1, 1, 1, nan]), rows_of(dice=[0, 0, 0, nan])
     assert paired_p_values([pair]) == {"dice": 0.25}
+
+
+def test_p_values_need_pairs_of_the_same_images_and_more_than_one():
+    one = [{"name": "a", "dice": 0.5}]
+    assert paired_p_values([(one, one)]) == {}
+    with pytest.raises(ValueError, match="scored different images"):
+        paired_p_values([(one, [{"name": "b", "dice": 0.5}])])
+    with pytest.raises(ValueError, match="no pair"):
+        paired_p_values([])

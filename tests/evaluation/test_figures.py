@@ -28,7 +28,7 @@ def test_pictures_are_written_under_the_images_names(tmp_path):
 def test_any_name_is_a_title_and_two_names_are_two_files(tmp_path):
     images, masks = np.zeros((3, 8, 8, 1), "uint8"), np.zeros((3, 8, 8), "uint8")
     paths = save_overlays(tmp_path, images, masks, masks, ["a b", "a(b", "x$_{$y"])
-    assert [path.name for path in paths] == ["0_a_b.png", "1_a_b.png", "x____y.png"]
+    assert [path.name for path in paths] == ["0_a_b.png", "1_a_b.png", "2_x____y.png"]
     assert all(path.exists() for path in paths)
 
 

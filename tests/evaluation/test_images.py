@@ -85,7 +85,7 @@ def test_bad_input_is_named():
         evaluate_images(Threshold(), [(images, {"mask": masks})], names=["a", "b"])
     with pytest.raises(ValueError, match="no batches"):
         evaluate_images(Threshold(), [])
-    for labels in ([0, 1, 2, 0], [0, 1, -1, 0], [[0], [1], [0], [1]], [0, 1]):
+    for labels in ([0, 1, 2, 0], [0, 1, -1, 0], [[0, 1], [1, 0], [0, 1], [1, 0]], [0, 1]):
         with pytest.raises(ValueError, match="4 class indices from 0 to 1, one an image"):
             evaluate_images(Threshold(), [(images, {"label": np.array(labels)})])
     with pytest.raises(ValueError, match="holds 0.5; class indices are whole numbers"):

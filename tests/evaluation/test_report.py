@@ -138,7 +138,7 @@ def test_the_page_says_what_the_run_was_and_found(run):
         "attention, 1/4: 0.00 to 0.00",
         "Accuracy of the pixels' pseudo-labels. Share of pixels that are right, on 32 unlabelled images",
         "First entropy of the pixels.",
-        "After epoch 3 image no threshold both thresholds image",
+        "After epoch 3 image no threshold dual threshold image",
     ):
         assert part in text, part
     # A term that was 0 throughout is no curve, and thresholds are none of the loss.
@@ -165,7 +165,7 @@ def test_leaks_are_shown_where_the_run_counted_them(run):
     for leaks, warned in (("7 pairs, 3 of 9 scored images", True), ("0 pairs, 0 of 9 scored images", False)):
         (run / "config.json").write_text(content.replace('"scored": "test"', f'"scored": "test", "leaks": "{leaks}"'))
         text = Page(report(run).read_text(encoding="utf-8")).text
-        assert f"leaks {leaks}" in text and ("Near-duplicates between" in text) == warned
+        assert f"leaks {leaks}" in text and ("are both trained on and scored" in text) == warned
 
 
 def test_the_command_writes_it_again_and_refuses_what_is_no_finished_run(run, tmp_path, capsys):
@@ -176,7 +176,8 @@ def test_the_command_writes_it_again_and_refuses_what_is_no_finished_run(run, tm
     for name, content_now, message in (
         ("images.csv", "name,weights\n", "images.csv holds no rows"),
         ("metrics.csv", "epoch,loss\n", "metrics.csv holds no epoch"),
-        ("pseudo_labels.json", "{", "pseudo_labels.json is not what"),
+        ("pseudo_labels.json", "[]", "is not what PseudoLabelMonitor wrote"),
+        ("pseudo_labels.npz", "PK", "is not what PseudoLabelMonitor wrote"),
         ("config.json", "{}", "config.json is not that of a run"),
     ):
         before = (run / name).read_bytes()
