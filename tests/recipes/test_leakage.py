@@ -31,3 +31,9 @@ def test_one_draw_is_refused(capsys):
     with pytest.raises(SystemExit) as end:
         leakage.main(["--draws", "1", "--manual-dir", "nowhere"])
     assert end.value.code == 2 and "--draws must be at least 2" in capsys.readouterr().err
+
+
+def test_flags_that_the_recipe_sets_are_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        leakage.main(["--manual-dir", "nowhere", "--seed", "7"])
+    assert end.value.code == 2 and "--seed is set by this recipe" in capsys.readouterr().err
