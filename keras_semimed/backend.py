@@ -110,6 +110,11 @@ def enable_determinism() -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
+def onnx_converters() -> tuple[str, ...]:
+    """Libraries through which the running backend writes ONNX; PyTorch does it by itself."""
+    return {"tensorflow": ("tf2onnx",), "jax": ("jax2onnx",)}.get(keras.backend.backend(), ())
+
+
 def run_exported(path: Path, format: str, images: Any) -> Any:
     """Runs an exported model with the runtime of its format, whichever backend runs.
 

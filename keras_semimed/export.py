@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_semimed import __version__
-from keras_semimed.backend import describe_runtime, run_exported
+from keras_semimed.backend import describe_runtime, onnx_converters, run_exported
 from keras_semimed.evaluation.files import whole_file
 from keras_semimed.layers import SaliencyMap
 from keras_semimed.models import SemiSupervisedModel
@@ -23,12 +23,10 @@ TOLERANCE = 1e-5
 OTHER_RUNTIMES = 1e-4  # they round otherwise
 # The model and the exported one are two graphs, which an accelerator may round otherwise; processors: to 1e-5.
 OTHER_GRAPH = 1e-3
-# PyTorch writes ONNX by itself, the others through a converter.
-ONNX_CONVERTER = {"tensorflow": ("tf2onnx",), "jax": ("jax2onnx",)}.get(keras.backend.backend(), ())
 NEEDS = {
     "tf_saved_model": ("tensorflow",),
     "litert": ("tensorflow",),
-    "onnx": ("onnx", "onnxruntime", *ONNX_CONVERTER),
+    "onnx": ("onnx", "onnxruntime", *onnx_converters()),
 }
 
 CARD = """# {name}

@@ -98,7 +98,7 @@ def _images(files: FolderFiles, part: str, required: bool) -> list[Path]:
             continue
         if (problem := _unfit(file, files.path)) is not None:
             files.problems.append(ValueError(f"{printable(file)}: {problem}"))
-        elif not _is_image(file):
+        elif not is_image(file):
             files.skipped.append(file)
         elif _stem(file) in found:
             problem = f"{file}: {found[_stem(file)].name} beside it has the same name but for the suffix; rename one"
@@ -131,10 +131,12 @@ def _inside(file: Path, root: Path) -> bool:
         return False
 
 
-def _is_image(file: Path) -> bool:
-    """By the suffix, or, as DICOM files often have none, by the mark of DICOM."""
+def is_image(file: Path) -> bool:
+    """By the suffix, or, as DICOM files often have none, by the mark of DICOM; a disc's table of contents is none."""
     if file.suffix.lower() in SUFFIXES:
         return True
+    if not file.is_file() or file.name.upper() == "DICOMDIR":
+        return False
     try:
         with file.open("rb") as stream:
             return is_dicom(stream.read(132))

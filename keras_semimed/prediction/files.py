@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from keras_semimed.data.dicom import is_dicom
-from keras_semimed.data.folder_files import SUFFIXES
+from keras_semimed.data.folder_files import SUFFIXES, is_image
 from keras_semimed.prediction.output import holds_predictions
 
 
@@ -83,17 +82,5 @@ def _below(folder: Path, output: Path | None) -> Found:
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in (Path(parent, name) for name in names if not name.startswith(".")):
-            (images if _is_image(file) else others).append(file)
+            (images if is_image(file) else others).append(file)
     return Found({file.relative_to(folder).as_posix(): file for file in sorted(images)}, sorted(others))
-
-
-def _is_image(file: Path) -> bool:
-    if file.suffix.lower() in SUFFIXES:
-        return True
-    if not file.is_file() or file.name.upper() == "DICOMDIR":  # the table of contents of a disc
-        return False
-    try:
-        with file.open("rb") as stream:
-            return is_dicom(stream.read(132))
-    except OSError:
-        return False
