@@ -104,6 +104,22 @@ def consistency_ramp(progress: float | keras.KerasTensor) -> keras.KerasTensor:
     return ops.exp(-5.0 * ops.square(1.0 - _clipped(progress)))
 
 
+def average_momentum(updates: int | keras.KerasTensor, maximum: float) -> keras.KerasTensor:
+    """Momentum of a teacher's moving average at its update number `updates`: `min(1 - 1 / updates, maximum)`.
+
+    The first update copies the student, and until `1 / (1 - maximum)` updates the teacher is the plain mean of all
+    students so far (Tarvainen, Valpola, Mean Teacher, 2017).
+
+    Args:
+        updates: number of this update, from 1 on.
+        maximum: limit of the momentum, in [0, 1).
+
+    Returns:
+        Scalar float32.
+    """
+    return ops.minimum(1.0 - 1.0 / ops.cast(updates, "float32"), maximum)
+
+
 class Selection(NamedTuple):
     """Pseudo-labels, and which of them to trust; nothing here carries a gradient.
 
@@ -182,8 +198,8 @@ class DualThreshold:
         if uncertainty is None:
             uncertainty = entropy(probabilities)
         uncertainty = ops.stop_gradient(ops.cast(uncertainty, "float32"))
-        kappa = self._kappa(progress)
-        tau = self._tau(progress, labels, probabilities.shape[-1])
+        kappa = self.kappa(progress)
+        tau = self.tau(progress, labels, probabilities.shape[-1])
         maximum = ops.max(probabilities, axis=-1)
         confident = maximum > ops.take(tau, labels) if self.confidence == "class_wise" else maximum >= tau
         certain = uncertainty <= kappa
@@ -198,16 +214,18 @@ class DualThreshold:
             return certain
         return ops.logical_and(confident, certain) if self.combine == "all" else ops.logical_or(confident, certain)
 
-    def _kappa(self, progress: float | keras.KerasTensor) -> keras.KerasTensor:
+    def kappa(self, progress: float | keras.KerasTensor) -> keras.KerasTensor:
+        """The uncertainty threshold at some progress: scalar float32."""
         if self.uncertainty == "scheduled":
             return uncertainty_threshold(progress)
         if self.uncertainty == "release":
             return release_uncertainty_threshold(progress)
         return ops.convert_to_tensor(self.uncertainty, "float32")
 
-    def _tau(
+    def tau(
         self, progress: float | keras.KerasTensor, labels: keras.KerasTensor, num_classes: int
     ) -> keras.KerasTensor:
+        """The confidence threshold at some progress: scalar float32; class-wise, of these pseudo-labels: `(K,)`."""
         if self.confidence == "scheduled":
             return confidence_threshold(progress)
         if self.confidence == "class_wise":

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_semimed.thresholds import (
     DualThreshold,
+    average_momentum,
     class_wise_confidence,
     confidence_threshold,
     consistency_ramp,
@@ -19,6 +20,18 @@ from keras_semimed.thresholds import (
 )
 from tests.gradients import gradient
 from tests.losses.helpers import assert_config_round_trip, compiled, softmax, value
+
+
+@pytest.mark.parametrize(("maximum", "expected"), [(0.99, (1, 1.5, 2, 2.5)), (0.5, (1, 1.5, 2.25, 3.125))])
+def test_a_teacher_is_the_mean_of_the_students_until_its_momentum_is_reached(maximum, expected):
+    teacher = 7.0
+    for updates, (student, after) in enumerate(zip((1, 2, 3, 4), expected, strict=True), start=1):
+        momentum = value(average_momentum(updates, maximum))
+        teacher = momentum * teacher + (1 - momentum) * student
+        np.testing.assert_allclose(teacher, after, rtol=1e-6)
+        traced = compiled(lambda n: average_momentum(n, maximum), np.array(updates, "int32"))
+        assert value(traced) == momentum
+    np.testing.assert_allclose(value(average_momentum(10**6, 0.999)), 0.999)
 
 
 def entropy_oracle(p):

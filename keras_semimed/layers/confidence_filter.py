@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
 
-
-class PseudoLabels(NamedTuple):
-    """What a filter makes of the teacher's prediction; nothing here carries a gradient.
-
-    Attributes:
-        labels: most probable class of each pixel. Shape: `(N, H, W)`, int32.
-        confidence: its probability. Shape: `(N, H, W)`, float32.
-        kept: 1.0 where the confidence reaches its class' threshold, on valid pixels, else 0.0. Shape: `(N, H, W)`.
-    """
-
-    labels: Any
-    confidence: Any
-    kept: Any
+from keras_semimed.layers.pseudo_labels import PseudoLabels
 
 
 @keras.saving.register_keras_serializable(package="keras_semimed")
@@ -141,7 +129,8 @@ class ConfidenceDynamicFilter(keras.Layer):
             training: whether the thresholds take in this batch first.
 
         Returns:
-            `PseudoLabels`.
+            `PseudoLabels`; kept is 1 where the confidence of a valid pixel reaches the threshold of its class, else 0.
+            All fields are there: a layer of a functional model cannot return None.
         """
         probabilities = ops.stop_gradient(ops.cast(probabilities, "float32"))
         labels = ops.cast(ops.argmax(probabilities, axis=-1), "int32")
@@ -149,7 +138,7 @@ class ConfidenceDynamicFilter(keras.Layer):
         valid = ops.ones_like(confidence) if valid is None else ops.cast(valid, "float32")
         if training:
             self.update(labels, confidence, valid)
-        return PseudoLabels(labels, confidence, self.keep(labels, confidence, valid))
+        return PseudoLabels(labels, confidence, self.keep(labels, confidence, valid), valid, probabilities)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that build this layer again."""

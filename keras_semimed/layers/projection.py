@@ -21,6 +21,7 @@ class ProjectionHead(keras.Layer):
         hidden_units: width of the hidden layer; `units` where None.
         batch_norm: whether to normalise the hidden layer over the batch (momentum 0.9) before its ReLU.
         normalize: whether to scale each embedding to length 1, in float32; an embedding of zeros stays zero.
+        epsilon: what BatchNorm adds to the variance.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class ProjectionHead(keras.Layer):
         hidden_units: int | None = None,
         batch_norm: bool = False,
         normalize: bool = False,
+        epsilon: float = 1e-3,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -36,10 +38,15 @@ class ProjectionHead(keras.Layer):
         self.hidden_units = hidden_units
         self.batch_norm = batch_norm
         self.normalize = normalize
+        self.epsilon = epsilon
         policy = self.dtype_policy
         # BatchNorm subtracts the mean, which makes a bias before it idle.
         self.hidden = keras.layers.Dense(hidden_units or units, use_bias=not batch_norm, dtype=policy, name="hidden")
-        self.norm = keras.layers.BatchNormalization(momentum=0.9, dtype=policy, name="norm") if batch_norm else None
+        self.norm = (
+            keras.layers.BatchNormalization(momentum=0.9, epsilon=epsilon, dtype=policy, name="norm")
+            if batch_norm
+            else None
+        )
         self.output_layer = keras.layers.Dense(units, dtype=policy, name="embedding")
 
     def build(self, input_shape: tuple) -> None:
@@ -75,4 +82,5 @@ class ProjectionHead(keras.Layer):
             "hidden_units": self.hidden_units,
             "batch_norm": self.batch_norm,
             "normalize": self.normalize,
+            "epsilon": self.epsilon,
         }

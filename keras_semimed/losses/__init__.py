@@ -3,14 +3,17 @@
 from keras_semimed.losses.anchors import sample_anchors
 from keras_semimed.losses.consistency import InterTaskConsistency
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
+from keras_semimed.losses.cross_pseudo_supervision import CrossPseudoSupervision
 from keras_semimed.losses.dice import DiceLoss
 from keras_semimed.losses.image_contrast import ImageContrastiveLoss
 from keras_semimed.losses.low_contrast import LowContrastLoss, LowContrastMaps
 from keras_semimed.losses.pixel_contrast import Anchors, PixelContrastiveLoss
 from keras_semimed.losses.segmentation import SegmentationLoss
+from keras_semimed.losses.softmax_consistency import SoftmaxConsistency
 
 __all__ = [
     "Anchors",
+    "CrossPseudoSupervision",
     "DiceLoss",
     "ImageContrastiveLoss",
     "InterTaskConsistency",
@@ -18,6 +21,7 @@ __all__ = [
     "LowContrastMaps",
     "PixelContrastiveLoss",
     "SegmentationLoss",
+    "SoftmaxConsistency",
     "masked_cross_entropy",
     "sample_anchors",
 ]

@@ -19,14 +19,20 @@ class SegmentationLoss(keras.losses.Loss):
         smooth: see `DiceLoss`.
         per_image: see `DiceLoss`.
         ignore_value: label of the pixels to leave out of both terms.
+        include_background: see `DiceLoss`; the cross-entropy has all classes anyway.
         name: name of the loss.
     """
 
     def __init__(
-        self, smooth: float = 1e-5, per_image: bool = False, ignore_value: int = 255, name: str = "segmentation_loss"
+        self,
+        smooth: float = 1e-5,
+        per_image: bool = False,
+        ignore_value: int = 255,
+        include_background: bool = False,
+        name: str = "segmentation_loss",
     ) -> None:
         super().__init__(name=name)
-        self.dice = DiceLoss(smooth=smooth, per_image=per_image, ignore_value=ignore_value)
+        self.dice = DiceLoss(smooth, per_image, ignore_value, include_background)
 
     def __call__(self, labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
         """Computes the loss.

@@ -26,12 +26,14 @@ def test_two_dense_layers_with_a_relu_between_and_a_linear_end():
     assert (result < 0).any()
 
 
-def test_batch_norm_uses_the_batch_in_training_only():
-    head = ProjectionHead(6, batch_norm=True)
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-5, 2.0])
+def test_batch_norm_uses_the_batch_in_training_only(epsilon):
+    head = ProjectionHead(6, batch_norm=True, epsilon=epsilon)
+    assert ProjectionHead(6, batch_norm=True).norm.epsilon == 1e-3
     result = ops.convert_to_numpy(head(MAP, training=True))
     assert [weight.name for weight in head.weights if "bias" in weight.path] == ["bias"]  # of the end alone
     hidden = MAP @ ops.convert_to_numpy(head.hidden.kernel)
-    hidden = (hidden - hidden.mean(axis=(0, 1, 2))) / np.sqrt(hidden.var(axis=(0, 1, 2)) + head.norm.epsilon)
+    hidden = (hidden - hidden.mean(axis=(0, 1, 2))) / np.sqrt(hidden.var(axis=(0, 1, 2)) + epsilon)
     expected = np.maximum(hidden, 0) @ ops.convert_to_numpy(head.output_layer.kernel)
     np.testing.assert_allclose(result, expected, atol=1e-4)
     assert np.abs(ops.convert_to_numpy(head(MAP, training=False)) - result).max() > 1e-3
@@ -58,7 +60,7 @@ def test_normalised_embeddings_are_float32_under_mixed_precision(policy):
 
 def test_config_and_file_round_trip(tmp_path):
     inputs = keras.Input((None, None, 5))
-    model = keras.Model(inputs, ProjectionHead(6, hidden_units=7, batch_norm=True, normalize=True)(inputs))
+    model = keras.Model(inputs, ProjectionHead(6, 7, batch_norm=True, normalize=True, epsilon=1e-5)(inputs))
     model.save(tmp_path / "head.keras")
     loaded = keras.saving.load_model(tmp_path / "head.keras")
     assert loaded.layers[-1].get_config() == model.layers[-1].get_config()

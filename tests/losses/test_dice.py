@@ -10,13 +10,13 @@ from tests.losses import test_cross_entropy
 from tests.losses.helpers import assert_config_round_trip, compiled, finite_difference, softmax, value
 
 
-def oracle(labels, probabilities, weights=None, smooth=1e-5, per_image=False, ignore_value=255):
+def oracle(labels, probabilities, weights=None, smooth=1e-5, per_image=False, ignore_value=255, first=1):
     probabilities = np.asarray(probabilities, "float64")
     images, height, width, num_classes = probabilities.shape
     pools = [[n] for n in range(images)] if per_image else [list(range(images))]
     losses = []
     for pool in pools:
-        for k in range(1, num_classes):
+        for k in range(first, num_classes):
             overlap, size = 0.0, 0.0
             for n in pool:
                 for row in range(height):
@@ -118,9 +118,71 @@ def test_compiled(dynamic_batch):
     np.testing.assert_allclose(value(result), oracle(*arrays), atol=1e-6)
 
 
-def segmentation_oracle(labels, logits, per_image=False):
+@pytest.mark.parametrize("per_image", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_background_included(num_classes, weighted, per_image):
+    labels, probabilities, weights = example((2, 3, 4), num_classes)
+    weights = weights if weighted else None
+    loss = DiceLoss(per_image=per_image, include_background=True)
+    expected = oracle(labels, probabilities, weights, per_image=per_image, first=0)
+    np.testing.assert_allclose(value(loss(labels, probabilities, weights)), expected, atol=1e-6)
+    result = gradient(lambda p: loss(labels, p, weights), probabilities)
+    expected = finite_difference(lambda p: oracle(labels, p, weights, per_image=per_image, first=0), probabilities)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_background_included_by_hand():
+    labels = np.array([[[0, 1]]])
+    probabilities = np.array([[[[0.8, 0.2], [0.4, 0.6]]]], "float32")
+    found = value(DiceLoss(include_background=True)(labels, probabilities))
+    np.testing.assert_allclose(found, ((1 - 1.6 / 1.8) + (1 - 1.2 / 1.4)) / 2, atol=2e-5)
+    first, second = (np.eye(2, dtype="float32")[np.array([[maps]])] for maps in ((0, 0, 1, 1), (0, 1, 1, 1)))
+    np.testing.assert_allclose(value(DiceLoss(include_background=True)(first, second)), 0.266666, atol=1e-5)
+    absent = np.full((1, 1, 2, 4), [1 - 3e-2, 1e-2, 1e-2, 1e-2], "float32")  # three of four classes without a pixel
+    found = value(DiceLoss(include_background=True)(np.zeros((1, 1, 2), int), absent))
+    np.testing.assert_allclose(found, oracle(np.zeros((1, 1, 2), int), absent, first=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("include_background", [False, True])
+@pytest.mark.parametrize("per_image", [False, True])
+def test_soft_targets(per_image, include_background):
+    _, probabilities, weights = example((2, 3, 4), 3)
+    targets = example((2, 3, 4), 3, seed=1)[1]
+    first = 0 if include_background else 1
+    p, y, w = (x.astype("float64") for x in (probabilities, targets, weights))
+    p, y, w = p[..., first:], y[..., first:], w[..., None]
+
+    def by_hand(p):
+        axes = (1, 2) if per_image else (0, 1, 2)
+        return (1 - (2 * (w * p * y).sum(axes) + 0.1) / ((w * p * p).sum(axes) + (w * y * y).sum(axes) + 0.1)).mean()
+
+    loss = DiceLoss(smooth=0.1, per_image=per_image, include_background=include_background)
+    np.testing.assert_allclose(value(loss(targets, probabilities, weights)), by_hand(p), atol=1e-6)
+    result = gradient(lambda x: loss(targets, x, weights), probabilities)
+    np.testing.assert_allclose(result[..., first:], finite_difference(by_hand, p), atol=1e-5)
+    np.testing.assert_array_equal(gradient(lambda y: loss(y, probabilities, weights), targets), 0)
+    np.testing.assert_array_equal(gradient(lambda w: loss(targets, probabilities, w), weights), 0)
+    nothing = np.zeros_like(weights)
+    assert value(loss(targets, probabilities, nothing)) == 0
+    np.testing.assert_array_equal(gradient(lambda x: loss(targets, x, nothing), probabilities), 0)
+
+
+def test_one_hot_targets_are_hard_labels():
+    labels, probabilities, weights = example((2, 3, 4), 3)
+    labels, weights = labels % 3, np.where(labels == 255, 0, weights).astype("float32")
+    one_hot = np.eye(3, dtype="float32")[labels]
+    for include_background in (False, True):
+        loss = DiceLoss(include_background=include_background)
+        hard = value(loss(labels, probabilities, weights))
+        np.testing.assert_allclose(value(loss(one_hot, probabilities, weights)), hard, rtol=1e-6)
+
+
+def segmentation_oracle(labels, logits, per_image=False, first=1):
     cross_entropy = test_cross_entropy.oracle(labels, logits)
-    return (cross_entropy + oracle(labels, softmax(np.asarray(logits, "float64")), per_image=per_image)) / 2
+    return (
+        cross_entropy + oracle(labels, softmax(np.asarray(logits, "float64")), None, 1e-5, per_image, 255, first)
+    ) / 2
 
 
 @pytest.mark.parametrize("per_image", [False, True])
@@ -134,6 +196,14 @@ def test_segmentation_loss_is_half_of_both(num_classes, per_image):
     np.testing.assert_allclose(value(compiled(loss, labels, logits)), value(loss(labels, logits)), rtol=1e-6)
 
 
+def test_segmentation_loss_with_the_background():
+    labels, logits, _ = test_cross_entropy.example((2, 3, 3), 4)
+    loss = SegmentationLoss(include_background=True)
+    np.testing.assert_allclose(value(loss(labels, logits)), segmentation_oracle(labels, logits, first=0), rtol=1e-5)
+    expected = finite_difference(lambda x: segmentation_oracle(labels, x, first=0), logits)
+    np.testing.assert_allclose(gradient(lambda x: loss(labels, x), logits), expected, atol=1e-5)
+
+
 def test_segmentation_loss_with_everything_ignored():
     labels, logits, _ = test_cross_entropy.example((2, 3, 3), 2)
     labels = np.full_like(labels, 255)
@@ -142,8 +212,10 @@ def test_segmentation_loss_with_everything_ignored():
 
 
 def test_config_round_trip():
-    assert_config_round_trip(DiceLoss(smooth=0.5, per_image=True, ignore_value=7, name="d"))
-    assert_config_round_trip(SegmentationLoss(smooth=0.5, per_image=True, ignore_value=7, name="s"))
+    assert_config_round_trip(DiceLoss(smooth=0.5, per_image=True, ignore_value=7, include_background=True, name="d"))
+    assert_config_round_trip(
+        SegmentationLoss(smooth=0.5, per_image=True, ignore_value=7, include_background=True, name="s")
+    )
 
 
 def test_errors():
@@ -151,3 +223,5 @@ def test_errors():
         DiceLoss(smooth=0)
     with pytest.raises(ValueError, match="K >= 2 classes .* got K = 1"):
         DiceLoss()(np.zeros((1, 2, 2), int), np.zeros((1, 2, 2, 1), "float32"))
+    with pytest.raises(ValueError, match="soft labels must have the K = 3 classes .* got 2"):
+        DiceLoss()(np.zeros((1, 2, 2, 2), "float32"), np.zeros((1, 2, 2, 3), "float32"))
