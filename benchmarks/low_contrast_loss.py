@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -37,6 +36,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from benchmarks.steps import in_turn, medians, resident
 from keras_semimed.losses import LowContrastLoss, LowContrastMaps
 from keras_semimed.losses.low_resolution import Upsampling
 from keras_semimed.losses.neighbourhood import boundary_pixels, boundary_scores, nearest_offsets
@@ -258,15 +258,6 @@ def make_step(form: str, part: str, batch: Batch, arguments: argparse.Namespace)
     return lambda: step(*inputs)
 
 
-def resident(entry: str) -> float:
-    """Memory of this process in MiB: "VmRSS", resident now, or "VmHWM", its peak.
-
-    `getrusage` would start from the peak of the process that started this one.
-    """
-    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(f"{entry}:"))
-    return int(line.split()[1]) / 2**10
-
-
 def added_memory(step: Callable[[], Any]) -> float:
     """What a second run of a step adds at its peak to the resident memory, in MiB."""
     step()
@@ -286,19 +277,6 @@ def memory_of(form: str, part: str) -> float:
     return float(result.stdout.split()[-1])
 
 
-def seconds(steps: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median time of each step, run in turn after a warm-up."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    for _ in range(repeats):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def compare(batch: Batch, arguments: argparse.Namespace) -> None:
     """Prints how far the forms differ, and time and memory of every part."""
     results = [make_step(form, "all", batch, arguments)() for form in FORMS]
@@ -315,7 +293,7 @@ def compare(batch: Batch, arguments: argparse.Namespace) -> None:
     )
     print(f"{'':14s}{'exact':>20s}{'straightforward':>22s}{'faster':>10s}{'memory':>10s}")
     for part in PARTS:
-        median = seconds({form: make_step(form, part, batch, arguments) for form in FORMS}, arguments.repeats)
+        median = medians(in_turn({form: make_step(form, part, batch, arguments) for form in FORMS}, arguments.repeats))
         used = {form: 0.0 if arguments.no_memory else memory_of(form, part) for form in FORMS}
         exact, straight = (f"{1e3 * median[form]:8.0f} ms{used[form]:6.0f} MiB" for form in FORMS)
         faster = median["straightforward"] / median["exact"]
@@ -325,14 +303,14 @@ def compare(batch: Batch, arguments: argparse.Namespace) -> None:
 
 def grow(arguments: argparse.Namespace) -> None:
     """Prints the time of both forms by side, and the exponents."""
-    medians: dict[str, list[float]] = {form: [] for form in FORMS}
+    by_side: dict[str, list[float]] = {form: [] for form in FORMS}
     for side in GROWTH:
         batch = make_batch(side, arguments.stride, arguments.depth, arguments.images)
-        median = seconds({form: make_step(form, "all", batch, arguments) for form in FORMS}, arguments.repeats)
+        median = medians(in_turn({form: make_step(form, "all", batch, arguments) for form in FORMS}, arguments.repeats))
         for form in FORMS:
-            medians[form].append(median[form])
+            by_side[form].append(median[form])
         print(f"side {side}: " + ", ".join(f"{form} {1e3 * median[form]:.0f} ms" for form in FORMS), flush=True)
-    for form, times in medians.items():
+    for form, times in by_side.items():
         exponent = np.polyfit(np.log(GROWTH), np.log(times), 1)[0]
         print(f"{form}: time ~ side^{exponent:.2f}")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,34 @@ def run_after_step(model: keras.Model, result: Any) -> Any:
     updated = [old if new is None else new for old, new in zip(values, updated, strict=True)]
     count = len(trainable)
     return logs, (updated[:count], updated[count:], optimizer_state, metrics_state)
+
+
+@contextlib.contextmanager
+def state_kept(model: keras.Model) -> Iterator[None]:
+    """Gives a model its state back when its first step fails: Keras on JAX has taken it away from the model by then.
+
+    Otherwise a wrong argument of `evaluate` would cost a trained model its weights.
+    """
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *model.metrics_variables, *(optimizer.variables if optimizer else ())]
+    values = [variable.value for variable in variables]
+    try:
+        yield
+    except BaseException:
+        for variable, value in zip(variables, values, strict=True):
+            if variable._value is None and not value.is_deleted():
+                variable.assign(value)
+        raise
+
+
+def replicas(model: keras.Model) -> int:
+    """The number of devices among which a `tf.distribute` strategy splits each batch of a model; 1 without one."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    return model.distribute_strategy.num_replicas_in_sync
 
 
 def describe_runtime() -> dict[str, str]:

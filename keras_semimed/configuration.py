@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 
-def arguments_config(model: keras.layers.Layer) -> dict[str, Any]:
-    """Returns a JSON-ready value for each own argument of `type(model).__init__`.
+def constructor_arguments(cls: type) -> dict[str, inspect.Parameter]:
+    """The arguments of a constructor, the class's own before those that it passes on to the classes that it extends.
 
-    `weights` is None: a file of start weights need not exist any more where a saved model is loaded.
+    A class passes arguments on where its `__init__` takes `**kwargs`; those of Keras itself are not counted.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for each in cls.__mro__:
+        if each.__module__.partition(".")[0] == "keras" or "__init__" not in vars(each):
+            continue
+        own = inspect.signature(vars(each)["__init__"]).parameters
+        for name, parameter in own.items():
+            if name != "self" and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                found.setdefault(name, parameter)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
+            break
+    return found
+
+
+def arguments_config(model: keras.layers.Layer, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Returns a JSON-ready value for each argument of a constructor.
+
+    `weights` is left out: a file of start weights need not exist any more where a saved model is loaded.
+
+    Args:
+        model: keeps its arguments as attributes of the same names.
+        given: arguments that it keeps elsewhere.
     """
     config = {}
-    for name, parameter in inspect.signature(type(model).__init__).parameters.items():
-        if name in ("self", "weights") or parameter.kind is parameter.VAR_KEYWORD:
+    for name in constructor_arguments(type(model)):
+        if name == "weights":
             continue
-        value = getattr(model, name)
+        value = (given or {})[name] if name in (given or {}) else getattr(model, name)
         if isinstance(value, keras.layers.Layer):
             value = keras.saving.serialize_keras_object(value)
         config[name] = plain(value)
     return config
 
 
-def take_arguments(model: keras.Model, arguments: dict[str, Any], presets: dict[str, dict[str, Any]]) -> None:
-    """Keeps each argument of `__init__` as an attribute, what is None from the preset.
-
-    Args:
-        model: whose arguments they are.
-        arguments: `locals()` of its `__init__`.
-        presets: defaults by the value of the argument `preset`.
-
-    Raises:
-        ValueError: if there is no such preset.
-    """
-    if arguments["preset"] not in presets:
-        raise ValueError(f"`preset` must be one of {sorted(presets)}. Received: {arguments['preset']!r}.")
-    defaults = presets[arguments["preset"]]
-    for name, value in arguments.items():
-        if name not in ("self", "kwargs", "__class__", "weights", "encoder", "views"):
-            setattr(model, name, defaults[name] if value is None and name in defaults else value)
+def check_choice(argument: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raises a ValueError unless the value is one of the allowed ones; the nearest name is offered."""
+    if value in allowed:
+        return
+    near = difflib.get_close_matches(str(value), [str(name) for name in allowed], 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, allowed))}. Received: {value!r}.{hint}")
 
 
 def check_not_negative(model: keras.Model, *names: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -44,7 +44,7 @@ class PolynomialDecayToZero(keras.optimizers.schedules.LearningRateSchedule):
 def branch_optimizer(
     total_steps: int,
     learning_rate: float = 1e-4,
-    classifier: str = "sgd",
+    classifier: Literal["sgd", "adam"] = "sgd",
     weight_decay: float = 1e-4,
     power: float = 0.9,
 ) -> keras.optimizers.MultiOptimizer:
@@ -84,7 +84,7 @@ def encoder_optimizer(
     total_steps: int,
     learning_rate: float = 1e-3,
     head_factor: float = 10.0,
-    optimizer: str = "sgd",
+    optimizer: Literal["sgd", "adam"] = "sgd",
     weight_decay: float = 1e-4,
     power: float = 0.9,
 ) -> keras.optimizers.MultiOptimizer:

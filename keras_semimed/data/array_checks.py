@@ -88,26 +88,83 @@ def check_finite(images: np.ndarray | DiskRows, names: Sequence[str], argument: 
                 raise ValueError(f"{argument}: {name!r} holds NaN or infinity; expected values in 0..255")
 
 
+def check_range(images: np.ndarray, argument: str, slack: float = 0.0) -> None:
+    """Raises ValueError naming the first image whose values are not those of an image in 0..255.
+
+    Args:
+        images: `(N, ...)` of any real dtype; looked at one by one, so that no image hides behind another.
+        argument: What they are called.
+        slack: How far beyond 0..255 a value may lie, as resizing leaves it.
+    """
+    if images.dtype in (np.uint8, bool):
+        return
+    check_finite(images, [f"{argument}[{i}]" for i in range(len(images))], argument)
+    for index, image in enumerate(images):
+        if image.size == 0:
+            continue
+        low, high = image.min(), image.max()
+        if np.issubdtype(images.dtype, np.floating) and low >= 0 and 0 < high <= 1:
+            raise ValueError(f"{argument}[{index}] holds values in 0..1; expected 0..255: multiply by 255")
+        if low < -slack or high > 255 + slack or low < 0 and high <= 1:
+            raise ValueError(f"{argument}[{index}] holds values in {low}..{high}; expected 0..255")
+
+
 def to_uint8(images: np.ndarray, argument: str) -> np.ndarray:
     """Converts images of any real dtype in 0..255 to `(N, H, W, C)` uint8, adding a channel axis to grey ones."""
     images = np.asarray(images)
     if images.ndim == 3:
         images = images[..., None]
-    names = [f"{argument}[{i}]" for i in range(len(images))]
     if images.dtype != np.uint8:
-        check_finite(images, names, argument)
-        for name, image in zip(names, images, strict=True):
-            if image.min() < 0 or image.max() > 255:
-                raise ValueError(f"{name} holds values in {image.min()}..{image.max()}; expected 0..255")
-        if np.issubdtype(images.dtype, np.floating) and images.size and 0 < images.max() <= 1:
-            raise ValueError(f"{argument} holds values in 0..1; expected 0..255: multiply by 255")
+        check_range(images, argument)
         images = np.rint(images).astype("uint8") if images.dtype != bool else images.astype("uint8") * 255
-    check_images(images, names, argument)
+    check_images(images, [f"{argument}[{i}]" for i in range(len(images))], argument)
     return images
 
 
-def to_masks(masks: np.ndarray) -> np.ndarray:
-    """Converts masks of class indices, `(N, H, W)` or `(N, H, W, 1)`, to `(N, H, W)` uint8."""
+def shows_lesion(masks: np.ndarray) -> bool:
+    """Whether a pixel of a set of masks belongs to a class above the background."""
+    return any(((mask > 0) & (mask != IGNORE)).any() for mask in masks)
+
+
+def ignores_inside(masks: np.ndarray) -> bool:
+    """Whether 255 stands elsewhere than in whole rows and columns, where the padding of an image has it."""
+    for mask in masks:
+        ignored = mask == IGNORE
+        padding = ignored.all(axis=1)[:, None] | ignored.all(axis=0)[None, :]
+        if (ignored & ~padding).any():
+            return True
+    return False
+
+
+def check_lesion_value(masks: np.ndarray, num_classes: int, argument: str) -> None:
+    """Raises ValueError when a whole set of masks of two classes holds 255 where the lesions should be.
+
+    255 is ignored, so such masks would score as perfect whatever is predicted.
+    """
+    if num_classes == 2 and not shows_lesion(masks) and ignores_inside(masks):
+        raise ValueError(
+            f"{argument} holds 0 and 255 alone, and {IGNORE} is what is ignored; give the lesion the value 1, as "
+            "`masks // 255` does"
+        )
+
+
+def check_lesion(masks: np.ndarray, argument: str) -> None:
+    """Raises ValueError when a whole set of masks to learn from has no pixel of a lesion."""
+    if len(masks) and not shows_lesion(masks):
+        raise ValueError(
+            f"{argument}: no pixel of the {len(masks)} masks belongs to a class above 0, the background ({IGNORE} is "
+            "ignored), so no lesion could be learnt; give masks with a lesion, or check their values"
+        )
+
+
+def to_masks(masks: np.ndarray, num_classes: int = 2) -> np.ndarray:
+    """Converts masks of class indices, `(N, H, W)` or `(N, H, W, 1)`, to `(N, H, W)` uint8.
+
+    A set of two classes that holds 0 and 255 alone is read as background and lesion, and a line says so.
+
+    Raises:
+        ValueError: If a value is no whole number in 0..255, or no mask shows a lesion.
+    """
     masks = np.asarray(masks)
     if masks.ndim == 4 and masks.shape[-1] == 1:
         masks = masks[..., 0]
@@ -115,6 +172,10 @@ def to_masks(masks: np.ndarray) -> np.ndarray:
     for index, (mask, converted) in enumerate(zip(masks, result, strict=True)):
         if not np.array_equal(mask, converted):
             raise ValueError(f"mask of 'images[{index}]' holds values that are not classes; expected whole 0..255")
+    if result.ndim == 3 and num_classes == 2 and not shows_lesion(result) and ignores_inside(result):
+        print("masks: 0 and 255 alone, read as background and lesion")
+        result = (result > 0).astype("uint8")
+    check_lesion(result, "masks")
     return result
 
 

@@ -84,29 +84,34 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
     """Full batches of labelled and unlabelled images for `fit`.
 
     Yields `({"labeled": (B, H, W, C), "unlabeled": (U, H, W, C)}, {"mask": (B, H, W), "label": (B,)})`, all uint8
-    but the int32 labels, with only the targets that the labelled set has. Where the unlabelled images have `areas`, the
-    inputs also hold `"unlabeled_area"` `(U, 4)` int32.
+    but the int32 labels, with only the targets that the labelled set has. Where the images of a half have `areas`, the
+    inputs also hold `"labeled_area"` `(B, 4)` or `"unlabeled_area"` `(U, 4)`, int32.
 
     Labelled and unlabelled images are two endless streams, each a new permutation a pass, so the smaller set repeats
     against the larger one. A batch is a pure function of `seed` and the global step
     `epoch * steps_per_epoch + index`: training that resumes with `dataset.epoch = k` goes on exactly where it
-    stopped. `epoch` moves on when `fit` finishes an epoch. The order is already shuffled: call
+    stopped. `epoch` moves on when `fit` finishes an epoch, so a second `fit` goes on where the first one ended; the
+    models of this package move it to the `initial_epoch` that their `fit` is given. The order is already shuffled: call
     `fit(dataset, shuffle=False)`, because Keras otherwise mixes the batches of an epoch by a generator of its own,
     and leave `steps_per_epoch` of `fit` alone.
 
     Args:
         labeled: Images with masks, labels or both.
-        unlabeled: Images whose targets, if any, are not used.
+        unlabeled: Images whose targets, if any, are not used unless `unlabeled_targets` says so.
         batch_size: Labelled images a batch, B.
         unlabeled_batch_size: Unlabelled images a batch, U. None means B.
         steps_per_epoch: Batches an epoch. None means one pass over the unlabelled images, rounded up.
         seed: Seed of the order.
         shard: `(index, count)` of this process among several that train together: of every batch it reads the
             images index, index + count, ... The batch sizes are those of all processes together.
+        unlabeled_targets: Whether the targets also hold what is known of the unlabelled images, `"unlabeled_mask"`
+            `(U, H, W)`, 255 where unknown, and `"unlabeled_label"` `(U,)`: for an oracle,
+            `pseudo_labels="truth"`, never for a method that is to be compared.
 
     Raises:
         ValueError: If a set is empty, the labelled one has no targets, image sizes differ, a size is not positive, or
-            the batches cannot be dealt out to the processes.
+            the batches cannot be dealt out to the processes; if the unlabelled images' targets are asked for and there
+            are none.
     """
 
     def __init__(
@@ -118,6 +123,7 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         steps_per_epoch: int | None = None,
         seed: int = 0,
         shard: tuple[int, int] = (0, 1),
+        unlabeled_targets: bool = False,
     ):
         super().__init__()
         unlabeled_batch_size = batch_size if unlabeled_batch_size is None else unlabeled_batch_size
@@ -135,6 +141,11 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
                 f"labeled images are {labeled.images.shape[1:]} and unlabeled ones {unlabeled.images.shape[1:]} "
                 "(height, width, channels); bring them to one size"
             )
+        if unlabeled_targets and unlabeled.masks is None and unlabeled.labels is None:
+            raise ValueError(
+                "unlabeled_targets=True: the unlabelled images have neither masks nor labels; give a set whose truth "
+                "is known, or leave it out"
+            )
         if steps_per_epoch is None:
             steps_per_epoch = -(-len(unlabeled) // unlabeled_batch_size)
         _check_positive(steps_per_epoch=steps_per_epoch)
@@ -145,6 +156,7 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
         self.shard = shard
+        self.unlabeled_targets = unlabeled_targets
         self._epoch = 0
         self._begun = self._complete = False
 
@@ -189,9 +201,14 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         """Returns the batch of a global step, whatever the epoch."""
         labeled, unlabeled = self.indices(step)
         inputs = {"labeled": self.labeled.images[labeled], "unlabeled": self.unlabeled.images[unlabeled]}
+        if self.labeled.areas is not None:
+            inputs["labeled_area"] = self.labeled.areas[labeled]
         if self.unlabeled.areas is not None:
             inputs["unlabeled_area"] = self.unlabeled.areas[unlabeled]
-        return inputs, _targets(self.labeled, labeled)
+        targets = _targets(self.labeled, labeled)
+        if self.unlabeled_targets:
+            targets |= {f"unlabeled_{name}": value for name, value in _targets(self.unlabeled, unlabeled).items()}
+        return inputs, targets
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         self._complete |= self._begun and index == len(self) - 1
@@ -243,7 +260,8 @@ def from_arrays(
 
     Args:
         images: `(N, H, W, C)` or grey `(N, H, W)`, values in 0..255 of any real dtype.
-        masks: `(N, H, W)` or `(N, H, W, 1)` class indices, 255 = ignore; or None.
+        masks: `(N, H, W)` or `(N, H, W, 1)` class indices, 255 = ignore; or None. With two classes, 0 and 255 alone in
+            all of them are background and lesion.
         labels: `(N,)` image classes; or None.
         unlabeled: `(M, H, W, C)` or `(M, H, W)`. None takes the labelled images, without their targets.
         batch_size: Labelled images a batch.
@@ -253,13 +271,14 @@ def from_arrays(
         seed: Seed of the order.
 
     Raises:
-        ValueError: If an array has a wrong shape, NaN, values outside 0..255 or mask values that are not classes.
+        ValueError: If an array has a wrong shape, NaN, values outside 0..255 or mask values that are not classes, or if
+            no mask shows a lesion.
     """
     images = checks.to_uint8(images, "images")
     labeled = ImageSet(
         names=[f"images[{i}]" for i in range(len(images))],
         images=images,
-        masks=None if masks is None else checks.to_masks(masks),
+        masks=None if masks is None else checks.to_masks(masks, num_classes),
         labels=None if labels is None else checks.to_labels(labels),
         num_classes=num_classes,
     )

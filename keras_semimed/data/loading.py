@@ -82,6 +82,7 @@ def load(
     intersect: bool = False,
     keep_aspect: bool = False,
     cache: str = "auto",
+    unlabeled_targets: bool = False,
 ) -> tuple[SemiSupervisedBatches, EvaluationBatches, Split]:
     """Reads a data set, splits it and returns batches for `fit` and for evaluation.
 
@@ -102,6 +103,7 @@ def load(
         intersect: As in `split_image_set`.
         keep_aspect: As in `load_image_set`.
         cache: As in `load_image_set`.
+        unlabeled_targets: As in `SemiSupervisedBatches`, for an oracle.
 
     Returns:
         Training batches, evaluation batches (test, or validation with `validate`) and the split.
@@ -125,6 +127,7 @@ def load(
         unlabeled_batch_size=unlabeled_batch_size,
         steps_per_epoch=steps_per_epoch,
         seed=seed,
+        unlabeled_targets=unlabeled_targets,
     )
     held_out = images.select(parts.validation if validate else parts.test)
     return train, EvaluationBatches(held_out, batch_size), parts

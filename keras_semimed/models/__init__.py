@@ -1,8 +1,39 @@
 """Methods: Keras models that train on labelled and unlabelled images with plain `fit`."""
 
+from keras_semimed.models.augseg import AugSeg
+from keras_semimed.models.cps import CPS
+from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
 from keras_semimed.models.loco import LoCo
-from keras_semimed.models.semi_supervised import SemiSupervisedModel
+from keras_semimed.models.mean_teacher import MeanTeacher
+from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.supervised import Supervised
+from keras_semimed.models.unimatch import UniMatch
+from keras_semimed.models.view import View
 
-__all__ = ["Hermes", "LoCo", "SemiSupervisedModel", "Supervised"]
+METHODS: dict[str, type[SemiSupervisedModel]] = {
+    "supervised": Supervised,
+    "mean_teacher": MeanTeacher,
+    "cps": CPS,
+    "fixmatch": FixMatch,
+    "unimatch": UniMatch,
+    "augseg": AugSeg,
+    "hermes": Hermes,
+    "loco": LoCo,
+}
+"""Every method by the name of its file, which is what commands call it."""
+
+__all__ = [
+    "CPS",
+    "METHODS",
+    "AugSeg",
+    "FixMatch",
+    "Hermes",
+    "LoCo",
+    "Losses",
+    "MeanTeacher",
+    "SemiSupervisedModel",
+    "Supervised",
+    "UniMatch",
+    "View",
+]

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
-from keras_semimed.configuration import arguments_config, check_not_negative, take_arguments
+from keras_semimed.configuration import check_choice, check_not_negative
 from keras_semimed.embeddings import l2_normalize
 from keras_semimed.layers.memory_bank import MemoryBank
-from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
-from keras_semimed.layers.views import WeakStrongViews
+from keras_semimed.layers.pseudo_labels import PseudoLabels
 from keras_semimed.losses import (
     DiceLoss,
     ImageContrastiveLoss,
     InterTaskConsistency,
     PixelContrastiveLoss,
-    SegmentationLoss,
-    masked_cross_entropy,
 )
-from keras_semimed.models.health import Share, share_by_class
-from keras_semimed.models.labeled import supervised_predictions, supervised_terms
-from keras_semimed.models.semi_supervised import SemiSupervisedModel
-from keras_semimed.networks.encoders import encoder_config
-from keras_semimed.networks.joint import JointNetwork
+from keras_semimed.models.passes import forward
+from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
+from keras_semimed.models.view import View
+from keras_semimed.networks.contract import Extended, Head
 from keras_semimed.optimizers import branch_optimizer
 from keras_semimed.thresholds import DualThreshold, consistency_ramp, view_uncertainty
 
@@ -77,14 +73,7 @@ class Hermes(SemiSupervisedModel):
     Arguments marked with a star take their default from the preset.
 
     Args:
-        num_classes: number of mask classes K, background included.
-        num_labels: number of image classes C.
-        image_size: side of the square views in pixels, a multiple of 32.
-        encoder: name or Keras model, see `keras_semimed.networks.encoder`.
-        weights: ImageNet preset, local file or None.
-        total_steps: length of the run; drives kappa and tau (Eq. 16, 17) and the learning rates.
         preset: `"paper"` (the equations as printed) or `"release"` (the authors' code).
-        tasks: `"both"`, `"segmentation"` or `"classification"` (Table 3, SS and SC).
         exchange: `"both"`, `"seg_to_cls"` (attention), `"cls_to_seg"` (saliency) or `"none"` (Table 3, SM/ITA).
         attention_on*: `"all"` images or the `"labeled"` ones of a training batch only (and then not in inference).
         stop_gradient_between_tasks: keep the classification loss out of the segmentation encoder.
@@ -110,53 +99,47 @@ class Hermes(SemiSupervisedModel):
         beta: weight of the image contrast.
         gamma*: weight of the inter-task consistency.
         ramp_consistency*: multiply gamma by exp(-5 (1 - t)^2).
-        decoder_filters: channels of the decoder's blocks, deepest first.
         teacher_momentum: take pseudo-labels from a moving-average teacher; None, as printed: from the model itself.
-        teacher_statistics: BatchNorm statistics of the teacher, see `SemiSupervisedModel`.
-        views: arguments of `WeakStrongViews` (a dict), such a layer, or None.
-        seed: seed of views and sampling.
 
     Raises:
         ValueError: for an argument out of its range; the message names it.
     """
 
-    term_names = (
-        "mask_supervised",
-        "mask_unlabeled",
-        "mask_contrast",
-        "label_supervised",
-        "label_unlabeled",
-        "label_contrast",
-        "consistency",
-    )
+    presets = PRESETS
+    attention_on: str
+    confidence: str | float
+    uncertainty: str | float
+    mask_combine: str
+    unlabeled_weight: float
+    contrast_delay: float
+    image_weighting: str
+    bank_size: int
+    lambda_cls: float
+    gamma: float
+    ramp_consistency: bool
+    pixel_embeddings = "pixel_embeddings"
+    image_embeddings = "image_embeddings"
 
     def __init__(
         self,
-        num_classes: int = 2,
-        num_labels: int = 2,
-        image_size: int = 224,
-        encoder: str | keras.Model = "resnet18",
-        weights: str | None = None,
-        total_steps: int = 3000,
-        preset: str = "paper",
-        tasks: str = "both",
-        exchange: str = "both",
-        attention_on: str | None = None,
+        preset: Literal["paper", "release"] = "paper",
+        exchange: Literal["both", "seg_to_cls", "cls_to_seg", "none"] = "both",
+        attention_on: Literal["all", "labeled"] | None = None,
         stop_gradient_between_tasks: bool = False,
-        saliency_level: str = "P2",
+        saliency_level: Literal["P1", "P2", "P3", "P4"] = "P2",
         saliency_image: bool = True,
-        contrast_level: str = "P3",
-        selection: str = "dual",
+        contrast_level: Literal["P1", "P2", "P3", "P4", "P5"] = "P3",
+        selection: Literal["none", "confidence", "uncertainty", "dual"] = "dual",
         confidence: str | float | None = None,
         uncertainty: str | float | None = None,
-        mask_combine: str | None = None,
-        uncertainty_of: str = "weak",
-        unlabeled_mask_loss: str = "dice",
+        mask_combine: Literal["all", "any"] | None = None,
+        uncertainty_of: Literal["weak", "mean", "disagreement"] = "weak",
+        unlabeled_mask_loss: Literal["dice", "ce"] = "dice",
         unlabeled_weight: float | None = None,
         unlabeled_start: int = 0,
         unlabeled_ramp: int = 0,
         contrast_delay: float | None = None,
-        image_weighting: str | None = None,
+        image_weighting: Literal["pair", "anchor"] | None = None,
         bank_size: int | None = None,
         lambda_seg: float = 0.5,
         lambda_cls: float | None = None,
@@ -164,135 +147,58 @@ class Hermes(SemiSupervisedModel):
         beta: float = 0.2,
         gamma: float | None = None,
         ramp_consistency: bool | None = None,
-        decoder_filters: tuple[int, ...] = (256, 128, 64, 32, 16),
         teacher_momentum: float | None = None,
-        teacher_statistics: str = "average",
-        views: dict | WeakStrongViews | None = None,
-        seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            num_classes, image_size, total_steps, teacher_momentum, views, seed, teacher_statistics, **kwargs
-        )
-        self._take(locals())
-        self.encoder = encoder_config(encoder)
-        self.decoder_filters = tuple(decoder_filters)
-        self.segmentation_loss = SegmentationLoss()
+        super().__init__(teacher_momentum=teacher_momentum, **kwargs)
+        self.take_preset(preset, locals())
+        self.exchange = exchange
+        self.stop_gradient_between_tasks = stop_gradient_between_tasks
+        self.saliency_level, self.saliency_image = saliency_level, saliency_image
+        self.contrast_level = contrast_level
+        self.selection = selection
+        self.uncertainty_of = uncertainty_of
+        self.unlabeled_mask_loss = unlabeled_mask_loss
+        self.unlabeled_start, self.unlabeled_ramp = unlabeled_start, unlabeled_ramp
+        self.lambda_seg, self.alpha, self.beta = lambda_seg, alpha, beta
+        check_choice("attention_on", self.attention_on, ("all", "labeled"))
+        check_choice("contrast_level", contrast_level, ("P1", "P2", "P3", "P4", "P5"))
+        check_choice("uncertainty_of", uncertainty_of, ("weak", "mean", "disagreement"))
+        check_choice("unlabeled_mask_loss", unlabeled_mask_loss, ("dice", "ce"))
+        check_not_negative(self, "unlabeled_weight", "unlabeled_start", "unlabeled_ramp", "contrast_delay")
+        check_not_negative(self, "bank_size", "lambda_seg", "lambda_cls", "alpha", "beta", "gamma")
         self.dice_loss = DiceLoss()
-        self.pixel_contrast = PixelContrastiveLoss(num_classes)
+        self.pixel_contrast = PixelContrastiveLoss(self.num_classes)
         self.image_contrast = ImageContrastiveLoss(weighting=self.image_weighting)
         self.consistency_loss = InterTaskConsistency()
-        self.mask_threshold = DualThreshold(
-            selection, combine=self.mask_combine, confidence=self.confidence, uncertainty=self.uncertainty
-        )
-        self.label_threshold = DualThreshold(selection, confidence=self.confidence, uncertainty=self.uncertainty)
-        self.random_state = add_random_state(self, seed + 1)
-        self.bank = MemoryBank(num_classes, self.bank_size, 256, name="bank") if self.bank_size else None
-        heads = {"mask": num_classes} if tasks != "classification" else {}
-        heads |= {"label": num_labels} if tasks != "segmentation" else {}
-        self.health_names = ("kappa", *dict.fromkeys(map(self._tau_name, heads)))
-        for head, count in heads.items():
-            self.health_names += (f"{head}_selected", *(f"{head}_selected_class_{c}" for c in range(count)))
-        self._attach(
-            lambda: JointNetwork(
-                num_classes,
-                num_labels,
-                encoder,
-                weights,
-                self.decoder_filters,
-                exchange,
-                tasks,
-                saliency_level,
-                saliency_image,
-                contrast_level,
-                stop_gradient_between_tasks,
-                dtype=self.dtype_policy,
-                name="network",
-            )
-        )
+        self.mask_threshold = DualThreshold(selection, self.mask_combine, self.confidence, self.uncertainty)
+        self.label_threshold = DualThreshold(selection, "all", self.confidence, self.uncertainty)
+        self.bank = MemoryBank(self.num_classes, self.bank_size, 256, name="bank") if self.bank_size else None
+        self.build_networks()
 
-    build_arguments = {"heads": True}
+    @property
+    def joint_options(self) -> dict[str, Any]:
+        """What the branches exchange."""
+        names = ("exchange", "saliency_level", "saliency_image", "stop_gradient_between_tasks")
+        return {name: getattr(self, name) for name in names}
 
-    def _take(self, arguments: dict[str, Any]) -> None:
-        """Keeps each argument as an attribute and checks the choices."""
-        take_arguments(self, arguments, PRESETS)
-        for name, allowed in {
-            "attention_on": ("all", "labeled"),
-            "uncertainty_of": ("weak", "mean", "disagreement"),
-            "unlabeled_mask_loss": ("dice", "ce"),
-        }.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"`{name}` must be one of {allowed}. Received: {getattr(self, name)!r}.")
-        check_not_negative(
-            self,
-            *("unlabeled_weight", "unlabeled_start", "unlabeled_ramp", "contrast_delay", "bank_size"),
-            *("lambda_seg", "lambda_cls", "alpha", "beta", "gamma"),
-        )
-
-    def training_outputs(self, images: dict[str, Any]) -> dict[str, Any]:
-        """One forward pass over the labelled weak, unlabelled weak and unlabelled strong views."""
-        labeled, labeled_geometry, _ = self._weak_view(images["labeled"])
-        weak, geometry, inside = self._weak_view(images["unlabeled"], images.get("unlabeled_area"))
-        strong = self._strong_view(weak, images, geometry)
-        count, unlabeled_count = ops.shape(labeled)[0], ops.shape(weak)[0]
-        attended = None
-        if self.attention_on == "labeled":
-            attended = ops.concatenate([ops.ones((count,)), ops.zeros((2 * unlabeled_count,))])
-        outputs = self.network(ops.concatenate([labeled, weak, strong]), attended=attended, heads=True, training=True)
-        first, second = count, count + unlabeled_count
-        parts = {
-            "labeled": {name: value[:first] for name, value in outputs.items() if name.endswith("_logits")},
-            "weak": {name: value[first:second] for name, value in outputs.items()},
-            "strong": {name: value[second:] for name, value in outputs.items()},
-        }
-        if self.teacher is not None:
-            taught = self.teach(weak, attended=self._attended(unlabeled_count))
-            parts["weak"] |= {name: value for name, value in taught.items() if name.endswith("_logits")}
-        return {**parts, "geometry": labeled_geometry, "inside": inside}
-
-    def _attended(self, count: Any) -> Any:
-        return ops.zeros((count,)) if self.attention_on == "labeled" else None
-
-    def inference_arguments(self, images: Any) -> dict[str, Any]:
-        """Without attention where it is for the labelled images of a training batch only."""
-        return {"attended": self._attended(ops.shape(images)[0])}
-
-    def inference_network(self, saliency: bool = True) -> JointNetwork:
-        """As in the base class; without attention where it is for the labelled images of a training batch only."""
-        return self.predictor.for_inference(attention=self.attention_on != "labeled", saliency=saliency)
-
-    def loss_terms(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The seven unweighted terms of Eq. 15 and what the thresholds let through."""
-        terms = dict.fromkeys(self.term_names, ops.zeros(()))
-        terms |= supervised_terms(self, outputs["labeled"], targets, outputs["geometry"])
-        health: dict[str, Any] = {}
-        weak, strong = outputs["weak"], outputs["strong"]
-        ramp = self._ramp(self.unlabeled_start, self.unlabeled_ramp)
-        contrast_start = max(self.unlabeled_start, int(self.contrast_delay * self.total_steps))
-        contrast = self._ramp(contrast_start, self.unlabeled_ramp)
-        if self.tasks != "segmentation":
-            selected = self._select(self.label_threshold, weak["label_logits"], strong["label_logits"])
-            terms["label_unlabeled"] = ramp * masked_cross_entropy(
-                selected.labels, strong["label_logits"], selected.weight, normalize="all"
-            )
-            embeddings = ops.stack([weak["image_embeddings"], strong["image_embeddings"]])
-            terms["label_contrast"] = contrast * self.image_contrast(embeddings, selected.labels, selected.weight)
-            health |= self._health("label", selected, ops.ones_like(selected.weight), self.num_labels)
-        if self.tasks != "classification":
-            selected = self._select(self.mask_threshold, weak["mask_logits"], strong["mask_logits"])
-            selected = selected._replace(weight=selected.weight * outputs["inside"])
-            terms["mask_unlabeled"] = ramp * self._unlabeled_mask_loss(
-                strong["mask_logits"], selected, outputs["inside"]
-            )
-            terms["mask_contrast"] = contrast * self._pixel_contrast_term(weak, strong, selected)
-            health |= self._health("mask", selected, outputs["inside"], self.num_classes)
+    @property
+    def heads(self) -> dict[str, Head]:
+        """Projectors of the contrast (Eq. 11, 12) and of the consistency (Eq. 14)."""
+        heads = {}
+        if self.segments:
+            heads["pixel_embeddings"] = Head(self.contrast_level, 256, batch_norm=True)
+        if self.classifies:
+            heads["image_embeddings"] = Head("pooled", 128, hidden=256, normalize=True)
         if self.tasks == "both":
-            if self.ramp_consistency:
-                ramp = ramp * consistency_ramp(self.progress)
-            terms["consistency"] = ramp * self.consistency_loss(
-                strong["consistency_classification"], strong["consistency_segmentation"]
-            )
-        return terms, health
+            heads["consistency_segmentation"] = Head("P5", 128, hidden=256, pool=True)
+            heads["consistency_classification"] = Head("pooled", 128, hidden=256)
+        return heads
+
+    @property
+    def labeler(self) -> Extended:
+        """The teacher where there is one, else the model itself."""
+        return self.network if self.teacher is None else self.teacher
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -313,39 +219,93 @@ class Hermes(SemiSupervisedModel):
         """Whether pseudo-labels are being selected at this step."""
         return self.selection != "none" and int(ops.convert_to_numpy(self.step)) > self.unlabeled_start
 
-    def _ramp(self, start: int, length: int) -> Any:
-        """0 before `start`, then linearly to 1 over `length` steps."""
-        done = ops.cast(self.step - start + 1, "float32")
-        return ops.clip(done / max(length, 1), 0.0, 1.0)
+    def terms(self, labeled: View, unlabeled: View) -> Losses:
+        """The seven unweighted terms of Eq. 15 and what the thresholds let through."""
+        strong_view = self.strong(unlabeled)
+        attended = self._attended(labeled.count, 2 * unlabeled.count)
+        on_labeled, weak, strong = self.run(labeled, unlabeled, strong_view, **attended)
+        taught = weak
+        if self.teacher is not None:
+            (taught,) = self.teach(unlabeled, **self._attended(0, unlabeled.count))
+        terms = {**dict.fromkeys(self.loss_weights, ops.zeros(())), **self.supervised(labeled, on_labeled)}
+        pseudo: dict[str, PseudoLabels] = {}
+        ramp = self.ramp(self.unlabeled_start, self.unlabeled_ramp)
+        start = max(self.unlabeled_start, int(self.contrast_delay * self.total_steps))
+        contrast = self.ramp(start, self.unlabeled_ramp)
+        if self.classifies:
+            pseudo["label"] = kept = self.pseudo("label", unlabeled, taught["label_logits"], strong["label_logits"])
+            terms["label_unlabeled"] = ramp * kept.cross_entropy(strong["label_logits"])
+            embeddings = ops.stack([weak["image_embeddings"], strong["image_embeddings"]])
+            terms["label_contrast"] = contrast * self.image_contrast(embeddings, kept.labels, kept.kept)
+        if self.segments:
+            pseudo["mask"] = kept = self.pseudo("mask", unlabeled, taught["mask_logits"], strong["mask_logits"])
+            terms["mask_unlabeled"] = ramp * self._mask_unlabeled(strong["mask_logits"], kept)
+            terms["mask_contrast"] = contrast * self._mask_contrast(weak, strong, kept)
+        if self.tasks == "both":
+            if self.ramp_consistency:
+                ramp = ramp * consistency_ramp(self.progress)
+            terms["consistency"] = ramp * self.consistency_loss(
+                strong["consistency_classification"], strong["consistency_segmentation"]
+            )
+        return Losses(terms, pseudo, self._thresholds(pseudo))
 
-    def _select(self, threshold: DualThreshold, weak_logits: Any, strong_logits: Any) -> Any:
+    def select(self, head: str, logits: Any, inside: Any, other: Any = None, training: bool = False) -> PseudoLabels:
         """Eq. 7 and 8 on the weak view, without gradient."""
-        weak = ops.softmax(ops.cast(ops.stop_gradient(weak_logits), "float32"))
+        del training
+        return self._kept(self.mask_threshold if head == "mask" else self.label_threshold, logits, inside, other)
+
+    def _kept(self, threshold: DualThreshold, logits: Any, inside: Any, other: Any) -> PseudoLabels:
+        """Pseudo-labels of the weak view's logits that pass a threshold."""
+        weak = ops.softmax(ops.cast(ops.stop_gradient(logits), "float32"))
         uncertainty = None
         if self.uncertainty_of != "weak":
-            strong = ops.softmax(ops.cast(ops.stop_gradient(strong_logits), "float32"))
+            if other is None:
+                raise ValueError(f"uncertainty_of={self.uncertainty_of!r} needs the logits of a second view (`other`).")
+            strong = ops.softmax(ops.cast(ops.stop_gradient(other), "float32"))
             uncertainty = view_uncertainty(weak, strong, self.uncertainty_of)
-        return threshold(weak, self.progress, uncertainty)
+        selected = threshold(weak, self.progress, uncertainty)
+        return PseudoLabels(selected.labels, ops.max(weak, axis=-1), selected.weight * inside, inside, weak)
 
-    def _unlabeled_mask_loss(self, logits: Any, selected: Any, inside: Any) -> Any:
+    def label(self, view: View, other: View | None = None) -> dict[str, PseudoLabels]:
+        """As in the base class; for an uncertainty of two views `other` is the strong one."""
+        return self.selected(view, *self._looks(view, other))
+
+    def label_variants(self, view: View, other: View | None = None) -> dict[str, PseudoLabels]:
+        """The pseudo-masks under the four selections (Fig. 6)."""
+        if not self.segments:
+            return {}
+        logits = [outputs["mask_logits"] for outputs in self._looks(view, other)]
+        rule, second = self.mask_threshold.get_config(), logits[1] if len(logits) > 1 else None
+        return {
+            name: self._kept(DualThreshold(**{**rule, "selection": name}), logits[0], view.inside, second)
+            for name in ("none", "confidence", "uncertainty", "dual")
+        }
+
+    def _looks(self, view: View, other: View | None) -> list[dict[str, Any]]:
+        """Outputs for the weak view, as pseudo-labels are made of them, and for the strong one where it is needed."""
+        looks = [(self.labeler, view)]
+        if self.uncertainty_of != "weak" and other is not None:
+            looks.append((self.network, other))
+        arguments, none = self.inference_arguments(view.images), self.network.without_heads()
+        return [forward(network, (seen,), none, False, arguments)[0] for network, seen in looks]
+
+    def _mask_unlabeled(self, logits: Any, pseudo: PseudoLabels) -> Any:
         """Eq. 9, or its cross-entropy form."""
-        if self.unlabeled_mask_loss == "dice":
-            probabilities = ops.softmax(ops.cast(logits, "float32"))
-            return self.dice_loss(selected.labels, probabilities, selected.weight)
-        labels = ops.where(inside > 0, selected.labels, 255)
-        return masked_cross_entropy(labels, logits, selected.weight, normalize="all")
+        if self.unlabeled_mask_loss == "ce":
+            return pseudo.cross_entropy(logits)
+        return self.dice_loss(pseudo.labels, ops.softmax(ops.cast(logits, "float32")), pseudo.kept)
 
-    def _pixel_contrast_term(self, weak: dict[str, Any], strong: dict[str, Any], selected: Any) -> Any:
+    def _mask_contrast(self, weak: dict[str, Any], strong: dict[str, Any], pseudo: PseudoLabels) -> Any:
         """Eq. 11 on the mean of both views' embeddings; the bank takes in the anchors afterwards."""
         both = (ops.cast(view["pixel_embeddings"], "float32") for view in (weak, strong))
         embeddings = l2_normalize(sum(both))
         stride = self.image_size // embeddings.shape[1]
-        hard = selected.labels != ops.argmax(strong["mask_logits"], axis=-1)
+        hard = pseudo.labels != ops.argmax(strong["mask_logits"], axis=-1)
         labels, certain, hard = (
             ops.cast(x, dtype)[:, stride // 2 :: stride, stride // 2 :: stride]
-            for x, dtype in ((selected.labels, "int32"), (selected.weight, "float32"), (hard, "float32"))
+            for x, dtype in ((pseudo.labels, "int32"), (pseudo.kept, "float32"), (hard, "float32"))
         )
-        noise = keras.random.uniform(ops.shape(labels), seed=StoredSeedGenerator(self.random_state))
+        noise = self.uniform(ops.shape(labels))
         anchors = self.pixel_contrast.select(embeddings, labels, certain, hard, noise)
         if self.bank is None:
             return self.pixel_contrast.contrast(anchors)
@@ -353,43 +313,35 @@ class Hermes(SemiSupervisedModel):
         self.bank.update(anchors.embeddings, anchors.labels, anchors.valid)
         return loss
 
-    def _health(self, head: str, selected: Any, present: Any, classes: int) -> dict[str, Any]:
-        """Current thresholds and the selected share, in all and of each predicted class."""
-        health = {"kappa": ops.mean(selected.kappa), self._tau_name(head): ops.mean(selected.tau)}
-        health[f"{head}_selected"] = Share(ops.sum(selected.weight), ops.sum(present))
-        health |= share_by_class(f"{head}_selected", selected.weight, selected.labels, present, classes)
-        return health
+    def _thresholds(self, pseudo: dict[str, PseudoLabels]) -> dict[str, Any]:
+        """Kappa, which both heads share, and tau; a class-wise tau comes from each head's own predictions."""
+        figures = {"kappa": self.mask_threshold.kappa(self.progress)}
+        for head, labels in pseudo.items():
+            classes = self.num_classes if head == "mask" else self.num_labels
+            name = f"{head}_tau" if self.confidence == "class_wise" else "tau"
+            figures[name] = ops.mean(self.mask_threshold.tau(self.progress, labels.labels, classes))
+        return figures
 
-    def _tau_name(self, head: str) -> str:
-        """Both heads share a scheduled threshold; a class-wise one comes from each head's own predictions."""
-        return f"{head}_tau" if self.confidence == "class_wise" else "tau"
+    def _attended(self, labeled: Any, unlabeled: Any) -> dict[str, Any]:
+        """Which images of a pass get attention, where it is for the labelled images of a training batch only."""
+        if self.tasks != "both" or self.attention_on == "all":
+            return {}
+        return {"attended": ops.concatenate([ops.ones((labeled,)), ops.zeros((unlabeled,))])}
 
-    def supervised_outputs(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict, dict]:
-        """Probabilities and warped targets of the labelled images."""
-        return supervised_predictions(self, outputs["labeled"], targets, outputs["geometry"])
+    def inference_arguments(self, images: Any) -> dict[str, Any]:
+        """Without attention where it is for the labelled images of a training batch only."""
+        return self._attended(0, ops.shape(images)[0])
+
+    def inference_network(self, saliency: bool = True) -> keras.layers.Layer:
+        """As in the base class; without attention where it is for the labelled images of a training batch only."""
+        options = {"attention": self.attention_on != "labeled"} if self.tasks == "both" else {}
+        return self.predictor.network.for_inference(saliency=saliency, **options)
 
     def explain(self, images: Any) -> dict[str, Any]:
-        """Saliency (Eq. 6) and attention (Eq. 3, 4) of some images.
-
-        Args:
-            images: `(N, H, W, 1 or 3)` in 0..255.
-
-        Returns:
-            NumPy arrays: `saliency` `(N, H, W, 1)` in 0..1, `channel_attention` and `spatial_attention`, lists with
-            `(N, C)` and `(N, h, w, 1)` for each of the levels P1 to P4. What the model's `exchange` lacks is absent.
-        """
-        images = ops.convert_to_tensor(images)
-        outputs = self.predictor(images, **self.inference_arguments(images), maps=True, training=False)
-        names = (
-            ("saliency",) if self.attention_on == "labeled" else ("saliency", "channel_attention", "spatial_attention")
-        )
-        found = {name: outputs[name] for name in names if name in outputs}
-        return keras.tree.map_structure(keras.ops.convert_to_numpy, found)
+        """As in the base class; without attention where it is for the labelled images of a training batch only."""
+        maps = super().explain(images)
+        return {name: maps[name] for name in maps if self.attention_on == "all" or not name.endswith("attention")}
 
     def default_optimizer(self, **arguments: Any) -> keras.optimizers.Optimizer:
         """`branch_optimizer(total_steps, ...)`: SGD for the classification branch, Adam for the segmentation branch."""
         return branch_optimizer(self.total_steps, **arguments)
-
-    def get_config(self) -> dict[str, Any]:
-        """Arguments of the model; start weights are in the saved weights."""
-        return {**super().get_config(), **arguments_config(self)}

@@ -1,401 +1,321 @@
-"""The base class: what every semi-supervised method shares, in two Keras hooks."""
+"""The base class: what every semi-supervised method shares, around one hook in which a method reads like its paper."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_semimed import backend
-from keras_semimed.layers.views import IGNORE, WeakStrongViews
-from keras_semimed.losses.reductions import one_hot_and_valid
+from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
+from keras_semimed.losses import masked_cross_entropy
 from keras_semimed.metrics import Dice
-from keras_semimed.models.health import SelectionWarning, Share
-from keras_semimed.networks.encoders import check_image_size
+from keras_semimed.models import batches
+from keras_semimed.models.checks import checked_inputs, checked_targets, refuse
+from keras_semimed.models.entry_points import EntryPoints
+from keras_semimed.models.figures import EpochFigures
+from keras_semimed.models.health import Share, share_by_class
+from keras_semimed.models.inference import HEADS
+from keras_semimed.models.passes import forward
+from keras_semimed.models.view import LazyView, Source, View
 
 
-class SemiSupervisedModel(keras.Model):
+class Losses(NamedTuple):
+    """What a method makes of a batch.
+
+    Attributes:
+        terms: unweighted, by name: float32 scalars; `loss_weights` has the same names.
+        pseudo: the pseudo-labels that were learnt from, by head: the shares of them that are kept get reported.
+        figures: what else is worth reporting, by name: scalars, or `Share`s.
+        labeled: logits of the labelled views, for the training's Dice and accuracy; left out: those of the first `run`
+            that held the labelled view.
+    """
+
+    terms: Mapping[str, Any]
+    pseudo: Mapping[str, PseudoLabels] = {}
+    figures: Mapping[str, Any] = {}
+    labeled: Mapping[str, Any] = {}
+
+
+class SemiSupervisedModel(EntryPoints):
     """Trains a network on labelled and unlabelled images with plain `compile` and `fit`.
 
     `fit` takes batches `({"labeled": (B, H, W, C), "unlabeled": (U, H, W, C)}, {"mask": (B, H, W), "label": (B,)})`
-    of images in 0..255; the views are made inside the compiled step. The inputs may also hold `"unlabeled_area"`
-    `(U, 4)`, top, left, bottom, right of what is no padding, in pixels, and `"unlabeled_strong"` `(U, H, W, C)`, a
-    strong view made on the host. `predict`, `evaluate` and `validation_data` take plain images `(N, H, W, C)` and see
-    the supervised loss and metrics only.
+    of images in 0..255; the views are made inside the compiled step. The inputs may also hold `"labeled_area"` `(B, 4)`
+    and `"unlabeled_area"` `(U, 4)`, top, left, bottom, right of what is no padding, in pixels, and `"unlabeled_strong"`
+    `(U, H, W, C)`, a strong view made on the host. `predict`, `evaluate` and `validation_data` take plain images
+    `(N, H, W, C)`, which are scored by the supervised cross-entropy and metrics only.
 
-    A method subclasses it, calls `_attach` at the end of its `__init__` and implements `training_outputs`,
-    `loss_terms` and `infer`. It declares `term_names` (what `loss_terms` returns; the weights are
-    `loss_weights`) and `health_names` (what it reports beside them).
-
-    Args:
-        num_classes: number of mask classes, background included.
-        image_size: side of the square views that the network is trained on, in pixels, a multiple of `image_multiple`.
-        total_steps: length of the run; it drives thresholds and learning rates, clamped after its end.
-        teacher_momentum: keep a teacher, the exponential moving average of the network with this momentum
-            (its first steps average all of them). None: no teacher.
-        views: arguments of `WeakStrongViews` (a dict), such a layer, or None for its defaults.
-        seed: seed of the random state, which is part of the weights.
-        teacher_statistics: BatchNorm statistics of the teacher: `"average"`, the moving average of the network's, or
-            `"own"`, those that its averaged weights give on the images that it labels, which it then labels with the
-            statistics of the batch.
-
-    Raises:
-        ValueError: if the image size is no multiple of `image_multiple`, or another number is out of range.
+    A method subclasses it: it calls `build_networks` at the end of its `__init__` and implements `loss_weights` and
+    `terms`; where it has pseudo-labels, `select` is its rule for them, and `label` what it would label images with.
     """
 
-    term_names: tuple[str, ...] = ()
-    health_names: tuple[str, ...] = ()
-    image_multiple = 32
-    """What the side of the views must be a multiple of."""
+    fixed_threshold: float | None = None
+    """A threshold that the method's own are shown beside, where it has one."""
 
-    def __init__(
-        self,
-        num_classes: int,
-        image_size: int,
-        total_steps: int,
-        teacher_momentum: float | None = None,
-        views: dict | WeakStrongViews | None = None,
-        seed: int = 0,
-        teacher_statistics: str = "average",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        check_image_size(image_size, self.image_multiple)
-        if not 2 <= num_classes <= IGNORE:
-            raise ValueError(
-                f"`num_classes` must be 2 to {IGNORE}, background included; mask value {IGNORE} is no class, it is "
-                f"ignored. Received: {num_classes}."
-            )
-        if total_steps < 1:
-            raise ValueError(f"`total_steps` must be at least 1. Received: {total_steps}.")
-        if teacher_momentum is not None and not 0 <= teacher_momentum < 1:
-            raise ValueError(f"`teacher_momentum` must be in [0, 1) or None. Received: {teacher_momentum}.")
-        if teacher_statistics not in ("average", "own"):
-            raise ValueError(f"`teacher_statistics` must be 'average' or 'own'. Received: {teacher_statistics!r}.")
-        self.teacher_statistics = teacher_statistics
-        self.num_classes = num_classes
-        self.image_size = image_size
-        self.total_steps = total_steps
-        self.teacher_momentum = teacher_momentum
-        self.seed = seed
-        if isinstance(views, dict) and "class_name" in views:
-            views = keras.saving.deserialize_keras_object(views)
-        if not isinstance(views, WeakStrongViews):
-            views = WeakStrongViews(**{"image_size": image_size, "seed": seed, **(views or {})})
-        if views.image_size != image_size:
-            raise ValueError(
-                f"`views` of {views.image_size} pixels do not fit `image_size` {image_size}; leave it out."
-            )
-        self.views = views
-        self.step = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
-        self.network: keras.layers.Layer
-        self.teacher: keras.layers.Layer | None = None
-        self._use_teacher = teacher_momentum is not None
-
-    def _attach(self, build_network: Any) -> None:
-        """Builds network and teacher, and the trackers, so that the model is built when it is made.
-
-        Args:
-            build_network: callable without arguments that returns the network, called once more for a teacher.
-        """
-        self.network = self._built(build_network())
-        if self.teacher_momentum is not None:
-            self.teacher = self._built(build_network())
-            self.teacher.set_weights(self.network.get_weights())
-            # Not `teacher.trainable`, which would keep BatchNorm from using the statistics of a batch.
-            for variable in self.teacher.variables:
-                variable.trainable = False
-        self.term_trackers = {name: keras.metrics.Mean(name=name) for name in (*self.term_names, *self.health_names)}
+    def build_networks(self) -> None:
+        """Makes students, teachers and trackers, so that the model is built when it is made."""
+        super().build_networks()
+        # In a plain object: Keras would track, and so copy, the tuples among the attributes.
+        self._pass = SimpleNamespace(labeled=None, outputs=None)
+        self.epoch_figures = EpochFigures(capacity=64 + 8 * (self.num_classes + self.num_labels))
         self.supervised_metrics = {
             "dice": Dice(self.num_classes, name="dice"),
             "accuracy": keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
         }
-        self.built = True
 
-    def _built(self, network: keras.layers.Layer) -> keras.layers.Layer:
-        images = keras.KerasTensor((1, self.image_size, self.image_size, 3), dtype="float32")
-        network(images, **self.build_arguments)
-        return network
+    def run(self, *views: Any, **arguments: Any) -> list[dict[str, Any]]:
+        """As in `Passes`; what the labelled view gives first is what training's Dice and accuracy are of."""
+        found = super().run(*views, **arguments)
+        for view, outputs in zip(views, found, strict=True):
+            if view is self._pass.labeled and self._pass.outputs is None:
+                self._pass.outputs = outputs
+        return found
 
-    build_arguments: dict[str, Any] = {}
+    def weak(self, view: Any) -> View:
+        """Another geometry of the same images."""
+        return self._drawn(view.source)
 
-    @property
-    def use_teacher(self) -> bool:
-        """Whether `predict` and `evaluate` use the teacher's weights (the default where there is one)."""
-        return self._use_teacher
-
-    @use_teacher.setter
-    def use_teacher(self, value: bool) -> None:
-        if value and self.teacher is None:
-            raise ValueError("`use_teacher` needs a model that was made with `teacher_momentum`.")
-        self._use_teacher = bool(value)
-        self.predict_function = None
-        self.test_function = None
-
-    @property
-    def predictor(self) -> keras.layers.Layer:
-        """The network whose weights `predict` and `evaluate` use."""
-        return self.teacher if self._use_teacher else self.network
-
-    def start_from(self, model: SemiSupervisedModel) -> None:
-        """Takes over what a trained model has learnt, so that training goes on with this method.
-
-        Of the parts of the network that both models have, such as encoders and decoder, the weights are copied (the
-        teacher's, where the other model predicts with one); the others keep theirs. A teacher starts from the result.
+    def strong(self, view: Any, host: bool = True) -> View:
+        """The same geometry in other colours; a strong view that was made on the host first, where there is one.
 
         Args:
-            model: a model with the same encoder, widths and classes, for example `Supervised`.
-
-        Raises:
-            ValueError: if a part does not fit; the message names it, and nothing is changed.
+            view: a view.
+            host: False: colours of the layer `views` in any case, for a second strong view.
         """
-        pairs: list[tuple[Any, Any]] = []
-        others = model.predictor.parts
-        for name, layers in self.network.parts.items():
-            if name not in others:
-                continue
-            ours = [variable for layer in layers for variable in layer.variables]
-            theirs = [variable for layer in others[name] for variable in layer.variables]
-            shapes = [[tuple(variable.shape) for variable in variables] for variables in (ours, theirs)]
-            if shapes[0] != shapes[1]:
-                different = next(
-                    (pair for pair in zip(*shapes, strict=False) if pair[0] != pair[1]), tuple(map(len, shapes))
-                )
-                raise ValueError(
-                    f"`{name}` of the model to start from does not fit ({different[0]} here, {different[1]} there); "
-                    "make both with the same encoder, decoder_filters, classes, exchange and saliency_level."
-                )
-            pairs += zip(ours, theirs, strict=True)
-        for variable, value in pairs:
-            # A copy: JAX would hand both models' variables the same buffer, which the first step of either frees.
-            variable.assign(ops.copy(value.value))
-        if self.teacher is not None:
-            self.teacher.set_weights(self.network.get_weights())
+        made = view.source.strong if host and view.source is not None else None
+        images = self.views.strong(view.images) if made is None else self.views.weak(made, view.geometry)
+        return View(images, view.inside, view.masks, view.labels, view.geometry, view.source)
+
+    def _drawn(self, source: Source) -> View:
+        """A weak view of a half of the batch."""
+        shape = ops.shape(source.images)
+        geometry = self.views.draw(shape[0], shape[1], shape[2])
+        visible = self.views.visible(geometry, shape[1], shape[2], source.area)
+        return View(
+            self.views.weak(source.images, geometry),
+            ops.cast(visible, "float32"),
+            None if source.masks is None else self.views.mask(source.masks, geometry),
+            None if source.labels is None else ops.reshape(ops.cast(source.labels, "int32"), (-1,)),
+            geometry,
+            source,
+        )
+
+    def select(self, head: str, logits: Any, inside: Any, other: Any = None, training: bool = False) -> PseudoLabels:
+        """The method's rule: pseudo-labels of logits, and which of them count. Here: all of them.
+
+        Args:
+            head: `"mask"` or `"label"`.
+            logits: `(N, S, S, K)` or `(N, C)`.
+            inside: `(N, S, S)` or `(N,)`, 0 where there is no image.
+            other: logits of a second view of the same images, for methods that look at both.
+            training: whether state such as running thresholds moves with this batch.
+        """
+        del head, other, training
+        return hard_labels(logits, inside)
+
+    def pseudo(self, head: str, view: Any, logits: Any, other: Any = None) -> PseudoLabels:
+        """The pseudo-labels to learn from: `select` in training, or the truth where the oracle is asked for.
+
+        Args:
+            head: `"mask"` or `"label"`.
+            view: the view that they belong to.
+            logits: what `select` takes, or finished `PseudoLabels`.
+            other: as in `select`.
+        """
+        if self.pseudo_labels == "truth":
+            return self.truth(head, view)
+        if isinstance(logits, PseudoLabels):
+            return logits
+        return self.select(head, logits, batches.inside_of(head, view), other, training=True)
+
+    def truth(self, head: str, view: Any) -> PseudoLabels:
+        """The true targets of a view as pseudo-labels that are sure; what is unknown is not kept."""
+        return batches.true_labels(head, view, self.num_classes if head == "mask" else self.num_labels)
+
+    def label(self, view: Any, other: Any = None) -> dict[str, PseudoLabels]:
+        """What the method would label these images with now, by head; no state and no random stream moves.
+
+        Args:
+            view: a weak view of the images, or the images as they are.
+            other: a strong view of them, for methods that look at two; whoever asks makes it.
+        """
+        del other
+        network, arguments = self.labeler, self.inference_arguments(view.images)
+        (outputs,) = forward(network, (view,), network.without_heads(), False, arguments)
+        return self.selected(view, outputs)
+
+    def selected(
+        self, view: Any, outputs: Mapping[str, Any], other: Mapping[str, Any] | None = None
+    ) -> dict[str, PseudoLabels]:
+        """`select` for each head that `outputs` has logits of, no state moved."""
+        found = {}
+        for head in HEADS:
+            name = f"{head}_logits"
+            if name in outputs:
+                second = None if other is None else other[name]
+                found[head] = self.select(head, outputs[name], batches.inside_of(head, view), second)
+        return found
+
+    def label_variants(self, view: Any, other: Any = None) -> dict[str, PseudoLabels]:
+        """The pseudo-masks under each way to select them, to be looked at side by side; none without masks.
+
+        Here `"none"`, without any selection, and `"kept"`, as `label` has them; a method with several tests gives each
+        of them (`SELECTIONS` in `keras_semimed.evaluation.pseudo_masks` has their titles).
+
+        Args:
+            view: as in `label`.
+            other: as in `label`.
+        """
+        if not self.segments:
+            return {}
+        kept = self.label(view, other)["mask"]
+        return {"none": kept._replace(kept=kept.inside), "kept": kept}
+
+    @property
+    def selects(self) -> bool:
+        """Whether pseudo-labels are being selected at this step."""
+        return not self.supervised_only
+
+    @property
+    def supervised_only(self) -> bool:
+        """Whether the unlabelled images are never looked at."""
+        return False
 
     @property
     def progress(self) -> Any:
         """Float32 scalar: the share of `total_steps` that is done, at most 1."""
         return ops.minimum(ops.cast(self.step, "float32") / self.total_steps, 1.0)
 
-    @property
-    def selects(self) -> bool:
-        """Whether pseudo-labels are being selected at this step."""
-        return True
+    def ramp(self, start: int, length: int) -> Any:
+        """0 before the step `start`, then linearly to 1 over `length` steps."""
+        done = ops.cast(self.step - start + 1, "float32")
+        return ops.clip(done / max(length, 1), 0.0, 1.0)
 
     @property
-    def loss_weights(self) -> dict[str, float]:
-        """Weight of each term in the total loss, by name."""
-        return dict.fromkeys(self.term_names, 1.0)
-
-    def teach(self, images: Any, **arguments: Any) -> dict[str, Any]:
-        """The teacher's outputs for views to be labelled, without gradient."""
-        assert self.teacher is not None
-        outputs = self.teacher(images, training=self.teacher_statistics == "own", **arguments)
-        return keras.tree.map_structure(ops.stop_gradient, outputs)
-
-    def _strong_view(self, weak: Any, images: dict[str, Any], geometry: dict[str, Any]) -> Any:
-        """The strong view of the unlabelled images: one made on the host where there is one, moved like the weak."""
-        if "unlabeled_strong" in images:
-            return self.views.weak(images["unlabeled_strong"], geometry)
-        return self.views.strong(weak)
-
-    def training_outputs(self, images: dict[str, Any]) -> dict[str, Any]:
-        """Makes the views and runs the networks on them; what `loss_terms` needs."""
+    def loss_weights(self) -> dict[str, Any]:
+        """Weight of each term in the loss, by name: a number, or a scalar tensor that depends on the step."""
         raise NotImplementedError
 
-    def _weak_view(self, images: Any, area: Any = None) -> tuple[Any, dict[str, Any], Any]:
-        """The weak view, its geometry, and `(N, S, S)` with 1 where a pixel lies inside the image (its area)."""
-        shape = ops.shape(images)
-        geometry = self.views.draw(shape[0], shape[1], shape[2])
-        visible = self.views.visible(geometry, shape[1], shape[2], area)
-        return self.views.weak(images, geometry), geometry, ops.cast(visible, "float32")
-
-    def loss_terms(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the unweighted terms and the health figures by name: float32 scalars, or a `Share`."""
-        raise NotImplementedError
-
-    def inference_arguments(self, images: Any) -> dict[str, Any]:
-        """What the network takes in inference besides the images."""
-        del images
-        return {}
-
-    def inference_network(self, saliency: bool = True) -> keras.layers.Layer:
-        """A copy of the predicting network without what only training needs: teacher, banks and projectors.
-
-        Args:
-            saliency: False puts zeros in the place of a saliency map, for runtimes that cannot differentiate.
-
-        Returns:
-            A layer from images `(N, H, W, 3)` in 0..255 to logits, as a dict as in the network, or of the mask alone.
-        """
-        return self.predictor.for_inference(saliency=saliency)
-
-    def infer(self, images: Any) -> dict[str, Any]:
-        """Returns `{"mask": (N, H, W, K), "label": (N, C)}` probabilities, float32, of the heads there are."""
-        outputs = self.predictor(images, **self.inference_arguments(images), training=False)
+    def by_task(self, weights: Mapping[str, Any], mask: float, label: float) -> dict[str, Any]:
+        """Weights of `mask_NAME` and `label_NAME` for each name; where both tasks are learnt, times their factors."""
+        factors = {"mask": mask, "label": label}
         return {
-            name: ops.softmax(ops.cast(outputs[f"{name}_logits"], "float32"))
-            for name in ("mask", "label")
-            if f"{name}_logits" in outputs
+            f"{head}_{name}": factors[head] * weight if self.tasks == "both" else weight
+            for head in self.learnt_heads
+            for name, weight in weights.items()
         }
 
+    def terms(self, labeled: View, unlabeled: View) -> Losses:
+        """The method: from the weak views of both halves of the batch, with their targets, to the terms of its loss."""
+        raise NotImplementedError
+
+    def supervised(self, view: View, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """`mask_supervised` and `label_supervised` of the tasks that are learnt; 0 where a target is missing."""
+        terms = {}
+        if self.segments:
+            known = view.masks is not None
+            terms["mask_supervised"] = (
+                self.mask_criterion(view.masks, outputs["mask_logits"]) if known else ops.zeros(())
+            )
+        if self.classifies:
+            known = view.labels is not None
+            terms["label_supervised"] = (
+                masked_cross_entropy(view.labels, outputs["label_logits"]) if known else ops.zeros(())
+            )
+        return terms
+
+    def training_views(self, x: Mapping[str, Any], y: Mapping[str, Any]) -> tuple[View, Any]:
+        """The weak views of a batch; the unlabelled one is drawn when it is first used."""
+        labeled, unlabeled = batches.sources(x, y, self.pseudo_labels == "truth", self.learnt_heads)
+        self._pass.labeled, self._pass.outputs = self._drawn(labeled), None
+        return self._pass.labeled, LazyView(unlabeled, self._drawn)
+
     def call(self, inputs: Any, training: bool | None = None) -> dict[str, Any]:
-        """Training outputs for a dict of labelled and unlabelled images, probabilities for plain images."""
+        """Probabilities for plain images; in training nothing, because there everything happens in `compute_loss`."""
         if isinstance(inputs, dict):
             if training:
-                return self.training_outputs(inputs)
+                return {}
             inputs = inputs["labeled"]
         return self.infer(inputs)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Weighted sum of the terms in training, the supervised cross-entropy in evaluation."""
-        del sample_weight
-        y = _without_channel(y)
-        if training and not isinstance(x, dict):
-            raise ValueError(
-                'fit takes inputs {"labeled": images, "unlabeled": images}, not images alone; see '
-                "keras_semimed.data.from_arrays."
-            )
+        """Weighted sum of the terms, and what regularizes weights, in training; in evaluation the cross-entropy."""
+        refuse({"sample_weight": sample_weight})
         if not training:
-            return self._evaluation_loss(y, y_pred)
-        terms, health = self.loss_terms(y_pred, y)
-        for name, value in (terms | health).items():
-            value, weight = (value.value, value.whole) if isinstance(value, Share) else (value, None)
-            self.term_trackers[name].update_state(ops.stop_gradient(value), sample_weight=weight)
+            return batches.evaluation_loss(checked_targets(y, self.learnt_heads), y_pred)
+        labeled, unlabeled = self.training_views(checked_inputs(x), checked_targets(y, self.learnt_heads))
+        losses = self.terms(labeled, unlabeled)
         weights = self.loss_weights
-        total = 0.0
-        for name, value in terms.items():
-            total = total + weights[name] * value
+        if weights.keys() != losses.terms.keys():
+            raise ValueError(
+                f"{type(self).__name__}: `terms` gives {sorted(losses.terms)}, `loss_weights` has {sorted(weights)}; "
+                "they must have the same names."
+            )
+        total = ops.zeros(())
+        for name, weight in weights.items():
+            total = total + weight * losses.terms[name]
+        penalties = self._penalties()
+        for value in penalties.values():
+            total = total + value
+        figures = {**losses.terms, **penalties, **self._shares(losses.pseudo), **losses.figures}
+        self.epoch_figures.update_state(figures)
+        self._update_metrics(labeled, losses.labeled or self._pass.outputs or {})
+        self._pass.labeled = self._pass.outputs = None
         return total
 
-    def _evaluation_loss(self, targets: dict[str, Any], probabilities: dict[str, Any]) -> Any:
-        total = ops.zeros(())
-        for name in probabilities:
-            if name not in targets:
-                continue
-            truth, _ = one_hot_and_valid(targets[name], probabilities[name].shape[-1])
-            log_probability = ops.log(ops.clip(ops.cast(probabilities[name], "float32"), 1e-7, 1.0))
-            total = total - ops.sum(truth * log_probability) / ops.maximum(ops.sum(truth), 1.0)
-        return total
+    def _penalties(self) -> dict[str, Any]:
+        """`regularization`, what `kernel_regularizer` and its like ask for, where a layer has any.
+
+        Not `losses`, which on JAX are those of a forward pass that is not this one.
+        """
+        found = [variable.regularizer(variable.value) for variable in self.trainable_variables if variable.regularizer]
+        return {"regularization": sum(found)} if found else {}
+
+    def _shares(self, pseudo: Mapping[str, PseudoLabels]) -> dict[str, Share]:
+        """The share of the pseudo-labels that is kept, of all and of each class."""
+        shares: dict[str, Share] = {}
+        for head, labels in pseudo.items():
+            name, count = f"{head}_selected", self.num_classes if head == "mask" else self.num_labels
+            shares[name] = Share(ops.sum(labels.kept), ops.sum(labels.inside))
+            shares |= share_by_class(name, labels.kept, labels.labels, labels.inside, count)
+        return shares
+
+    def _update_metrics(self, view: View, outputs: Mapping[str, Any]) -> None:
+        for name, head, truth in (("dice", "mask", view.masks), ("accuracy", "label", view.labels)):
+            if truth is not None and f"{head}_logits" in outputs:
+                logits = ops.cast(ops.stop_gradient(outputs[f"{head}_logits"]), "float32")
+                probabilities = ops.softmax(logits)
+                self.supervised_metrics[name].update_state(truth, probabilities)
+                self.scores.update(head, truth, probabilities)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Loss, terms and health in training; loss, Dice and accuracy of the heads there are in evaluation."""
+        """Loss, Dice and accuracy of the heads there are; in training also terms and figures."""
         del sample_weight
-        y = _without_channel(y)
-        training = isinstance(x, dict) and "mask" not in y_pred and "label" not in y_pred
-        predictions, targets = self.supervised_outputs(y_pred, y) if training else (y_pred, y)
+        y = checked_targets(y, self.learnt_heads)
+        training = isinstance(x, dict) and not y_pred
         results = {"loss": self._loss_tracker.result()}
+        known = [head for head in self.learnt_heads if head in y]
         for name, metric in self.supervised_metrics.items():
             head = "mask" if name == "dice" else "label"
-            if head in predictions and head in targets:
-                metric.update_state(targets[head], predictions[head])
+            if head in known:
+                if not training:
+                    metric.update_state(y[head], y_pred[head])
+                    self.scores.update(head, y[head], y_pred[head])
                 results[name] = metric.result()
-        if training:
-            results |= {name: tracker.result() for name, tracker in self.term_trackers.items()}
-        return results
-
-    def supervised_outputs(self, outputs: dict[str, Any], targets: dict[str, Any]) -> tuple[dict, dict]:
-        """Probabilities and targets of the labelled part of a training batch, for its metrics."""
-        del outputs, targets
-        return {}, {}
+        results |= self.scores.results(known)
+        return {**results, **self.epoch_figures.result()} if training else results
 
     def train_step(self, *args: Any) -> Any:
         """Keras' step, then `after_step`."""
         return backend.run_after_step(self, super().train_step(*args))
 
     def after_step(self) -> None:
-        """Moves the teacher behind the updated network and counts the step."""
-        if self.teacher is not None:
-            count = ops.cast(self.step, "float32") + 1.0
-            momentum = ops.minimum(1.0 - 1.0 / count, self.teacher_momentum)
-            for teacher, student in zip(self.teacher.variables, self.network.variables, strict=True):
-                if self.teacher_statistics == "own" and not student.trainable:
-                    continue
-                teacher.assign(ops.cast(student + momentum * (teacher - student), teacher.dtype))
+        """Moves the teachers behind the updated network and counts the step."""
+        self.move_teachers()
         self.step.assign(self.step + 1)
-
-    def default_optimizer(self, **arguments: Any) -> keras.optimizers.Optimizer:
-        """Returns the optimizer that `compile()` takes when it is given none."""
-        raise NotImplementedError
-
-    def compile(self, optimizer: Any = None, **arguments: Any) -> None:
-        """Keras' `compile`; losses are the method's own, and without an optimizer the method's default is taken.
-
-        Args:
-            optimizer: any Keras optimizer, or None for `default_optimizer()`.
-            arguments: `jit_compile`, `steps_per_execution`, `run_eagerly`, `auto_scale_loss` as in Keras.
-
-        Raises:
-            ValueError: if a loss is passed.
-        """
-        if arguments.get("loss") is not None:
-            raise ValueError("`loss` is the method's own here; set its terms' weights when the model is made.")
-        super().compile(optimizer=self.default_optimizer() if optimizer is None else optimizer, **arguments)
-        # Variables made inside the first step would cost TensorFlow a second trace.
-        self.optimizer.build(self.trainable_variables)
-
-    def _check_classes(self, labeled: Any) -> None:
-        """Refuses targets that are no classes of this model: one-hot coding would leave them out in silence."""
-        masks, labels = getattr(labeled, "masks", None), getattr(labeled, "labels", None)
-        if masks is not None and labeled.num_classes > self.num_classes:
-            raise ValueError(
-                f"the labelled images have {labeled.num_classes} mask classes, the model has num_classes="
-                f"{self.num_classes}; make the model with as many."
-            )
-        num_labels = getattr(self, "num_labels", None)
-        if labels is not None and num_labels is not None and labels.max() >= num_labels:
-            raise ValueError(
-                f"the labelled images have the image class {labels.max()}, the model has classes 0 to "
-                f"{num_labels - 1}; make the model with num_labels={labels.max() + 1}."
-            )
-
-    def get_compile_config(self) -> dict[str, Any] | None:
-        """Keeps optimizer and compile options in a saved model."""
-        if not self.compiled:
-            return None
-        return {
-            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
-            "jit_compile": self.jit_compile,
-            "steps_per_execution": self.steps_per_execution,
-        }
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a loaded model, so that training goes on where it stopped."""
-        config = dict(config)
-        optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
-        self.compile(optimizer=optimizer, **config)
-
-    def fit(self, *args: Any, callbacks: list | None = None, **kwargs: Any) -> keras.callbacks.History:
-        """Keras' `fit`, batches in the data set's own order (`shuffle=False`).
-
-        Warns when nearly all or nearly none of the pseudo-labels are selected.
-        """
-        kwargs.setdefault("shuffle", False)
-        data = args[0] if args else kwargs.get("x")
-        data = getattr(data, "batches", data)  # behind a tf.data pipeline of ours
-        self._check_classes(getattr(data, "labeled", None))
-        own = [_EpochOfData(data), SelectionWarning()]
-        return super().fit(*args, callbacks=[*(callbacks or []), *own], **kwargs)
-
-
-def _without_channel(targets: dict[str, Any]) -> dict[str, Any]:
-    """Masks `(N, H, W, 1)` become `(N, H, W)`."""
-    if "mask" in targets and len(targets["mask"].shape) == 4:
-        return {**targets, "mask": ops.squeeze(targets["mask"], -1)}
-    return targets
-
-
-class _EpochOfData(keras.callbacks.Callback):
-    """Tells a data set that has an `epoch` which one begins; Keras itself looks at batches beforehand."""
-
-    def __init__(self, data: Any) -> None:
-        super().__init__()
-        self.data = data
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        del logs
-        if hasattr(self.data, "epoch"):
-            self.data.epoch = epoch

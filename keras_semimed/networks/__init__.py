@@ -1,21 +1,33 @@
-"""Networks without training logic: encoders, decoders, normalisation."""
+"""Networks without training logic: encoders, decoders, classifiers, heads, normalisation."""
 
+from keras_semimed.networks.building import build_network
+from keras_semimed.networks.classifier import Classifier
+from keras_semimed.networks.contract import Extended, Head, Network
 from keras_semimed.networks.deeplab import DeepLabV3Plus, DeepLabV3PlusDecoder
 from keras_semimed.networks.encoders import check_image_size, encoder, encoder_config, pyramid, stages
 from keras_semimed.networks.heads import ImageNormalization
+from keras_semimed.networks.joint import JointNetwork
+from keras_semimed.networks.segmentation import segmentation_network
 from keras_semimed.networks.unet import UNet, UNetDecoder
 from keras_semimed.networks.weights import load_torchvision_weights
 
 __all__ = [
+    "Classifier",
     "DeepLabV3Plus",
     "DeepLabV3PlusDecoder",
+    "Extended",
+    "Head",
     "ImageNormalization",
+    "JointNetwork",
+    "Network",
     "UNet",
     "UNetDecoder",
+    "build_network",
     "check_image_size",
     "encoder",
     "encoder_config",
     "load_torchvision_weights",
     "pyramid",
+    "segmentation_network",
     "stages",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.networks.contract import Network
 from keras_semimed.networks.encoders import encoder_config, pyramid
 from keras_semimed.networks.heads import ImageNormalization
 
@@ -135,7 +136,7 @@ class DeepLabV3PlusDecoder(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_semimed")
-class DeepLabV3Plus(keras.Model):
+class DeepLabV3Plus(Network, keras.Model):
     """Segmentation network: normalisation, dilated encoder, `DeepLabV3PlusDecoder`, 1x1 convolution.
 
     Input: images `(N, H, W, 1 or 3)` in 0..255, any dtype, of any size from 32 pixels on (321 as well as 320). Output:
@@ -156,6 +157,9 @@ class DeepLabV3Plus(keras.Model):
         ValueError: unknown encoder, weights or output stride; an encoder without P2.
     """
 
+    image_multiple = 1
+    logits = {"mask_logits": "decoded"}
+
     def __init__(
         self,
         encoder: str | dict[str, Any] | keras.Model = "resnet50",
@@ -168,6 +172,8 @@ class DeepLabV3Plus(keras.Model):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         by_name = isinstance(encoder, str)
+        if not isinstance(decoder_filters, int) or decoder_filters < 1:
+            raise ValueError(f"`decoder_filters` must be a whole number of at least 1. Received: {decoder_filters!r}.")
         self.num_classes = num_classes
         self.output_stride = output_stride
         self.decoder_filters = decoder_filters
@@ -184,20 +190,41 @@ class DeepLabV3Plus(keras.Model):
         self.decoder.build({level: tensor.shape for level, tensor in self.encoder.output.items()})
         self.head.build((None, None, None, self.decoder_filters))
 
-    def features(self, images: Any, training: bool | None = None) -> Any:
-        """What stands before the classifier: `(N, ceil(H/4), ceil(W/4), decoder_filters)` in the compute dtype."""
+    def encode(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        """The encoder's levels, from images `(N, H, W, 1 or 3)` in 0..255."""
         for pixels in images.shape[1:3]:
             if pixels is not None and pixels < 32:
                 raise ValueError(f"images must be at least 32 pixels high and wide; found {images.shape[1:3]}.")
-        return self.decoder(self.encoder(self.normalization(images), training=training), training=training)
+        return self.encoder(self.normalization(images), training=training)
 
-    def classify(self, features: Any, size: tuple[Any, Any]) -> Any:
-        """Logits of `features` at the given size: `(N, *size, num_classes)`, float32."""
-        return resize_to(self.head(features), size)
+    def represent(self, features: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """`"decoded"`: `(N, ceil(H/4), ceil(W/4), decoder_filters)` in the compute dtype."""
+        return {"decoded": self.decoder(features, training=training)}
+
+    def classify(self, represented: Mapping[str, Any], size: tuple[Any, Any]) -> dict[str, Any]:
+        """`"mask_logits"` at the given size: `(N, *size, num_classes)`, float32."""
+        return {"mask_logits": resize_to(self.head(represented["decoded"]), size)}
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """Segments images `(N, H, W, 1 or 3)` in 0..255; returns logits `(N, H, W, num_classes)`, float32."""
-        return self.classify(self.features(images, training=training), ops.shape(images)[1:3])
+        features = self.encode(images, training=training)
+        return self.decode(features, ops.shape(images)[1:3], training=training)["mask_logits"]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Channels of the levels and of `"decoded"`."""
+        levels = {level: tensor.shape[-1] for level, tensor in self.encoder.output.items()}
+        return {**levels, "decoded": self.decoder_filters}
+
+    @property
+    def encoders(self) -> list[keras.layers.Layer]:
+        """The encoder."""
+        return [self.encoder]
+
+    @property
+    def parts(self) -> dict[str, list[keras.layers.Layer]]:
+        """Encoder, decoder and head."""
+        return {"segmentation_encoder": [self.encoder], "decoder": [self.decoder], "mask_head": [self.head]}
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, without `weights`."""

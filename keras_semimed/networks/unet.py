@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.networks.contract import Network
 from keras_semimed.networks.encoders import check_image_size, encoder_config, pyramid
 from keras_semimed.networks.heads import ImageNormalization
 
@@ -145,7 +146,7 @@ class UNetDecoder(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_semimed")
-class UNet(keras.Model):
+class UNet(Network, keras.Model):
     """Segmentation network: normalisation, encoder, `UNetDecoder`, 1x1 convolution.
 
     Input: images `(N, H, W, 1 or 3)` in 0..255, any dtype, H and W multiples of 32. Output: logits
@@ -158,10 +159,14 @@ class UNet(keras.Model):
         weights: initial weights of the encoder, as in `networks.encoder`; not part of the config, because a saved model
             carries its own.
         decoder_filters: channels of the decoder's five blocks, deepest first.
+        extra_channels: channels of the maps that `represent` finds in `features["extra"]` beside the encoder's, by
+            level.
 
     Raises:
         ValueError: unknown encoder or weights, or an image size that is no multiple of 32.
     """
+
+    logits = {"mask_logits": "decoded"}
 
     def __init__(
         self,
@@ -169,11 +174,15 @@ class UNet(keras.Model):
         num_classes: int = 2,
         weights: str | Path | None = None,
         decoder_filters: Sequence[int] = (256, 128, 64, 32, 16),
+        extra_channels: Mapping[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_classes = num_classes
         self.decoder_filters = tuple(decoder_filters)
+        if not 1 <= len(self.decoder_filters) <= 5 or min(self.decoder_filters) < 1:
+            raise ValueError(f"`decoder_filters` must be one to five positive numbers. Received: {decoder_filters}.")
+        self.extra_channels = dict(extra_channels or {})
         self.normalization = ImageNormalization(dtype=self.dtype_policy)
         self.encoder = pyramid(encoder, weights, dtype=self.dtype_policy)
         self.encoder_config = encoder_config(encoder if isinstance(encoder, str) else self.encoder)
@@ -183,15 +192,45 @@ class UNet(keras.Model):
 
     def build(self, input_shape: Shape) -> None:
         """Creates the weights of decoder and head."""
-        self.decoder.build({level: tensor.shape for level, tensor in self.encoder.output.items()})
+        extra = {level: (None, None, None, channels) for level, channels in self.extra_channels.items()}
+        self.decoder.build({level: tensor.shape for level, tensor in self.encoder.output.items()}, extra)
         self.head.build((None, None, None, self.decoder_filters[-1]))
+
+    def encode(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        """The encoder's levels, from images `(N, H, W, 1 or 3)` in 0..255."""
+        if None not in images.shape[1:3]:
+            check_image_size(tuple(images.shape[1:3]))
+        return self.encoder(self.normalization(images), training=training)
+
+    def represent(self, features: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """`"decoded"` `(N, H, W, decoder_filters[-1])`; `features["extra"]` holds further maps by level."""
+        return {"decoded": self.decoder(features, extra=features.get("extra"), training=training)}
+
+    def classify(self, represented: Mapping[str, Any], size: tuple[Any, Any]) -> dict[str, Any]:
+        """`"mask_logits"` `(N, H, W, num_classes)`; the decoder has the size of the images already."""
+        del size
+        return {"mask_logits": self.head(ops.cast(represented["decoded"], "float32"))}
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """Segments images `(N, H, W, 1 or 3)` in 0..255; returns logits `(N, H, W, num_classes)`, float32."""
-        if None not in images.shape[1:3]:
-            check_image_size(tuple(images.shape[1:3]))
-        features = self.encoder(self.normalization(images), training=training)
-        return self.head(self.decoder(features, training=training))
+        features = self.encode(images, training=training)
+        return self.decode(features, ops.shape(images)[1:3], training=training)["mask_logits"]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Channels of the levels and of `"decoded"`."""
+        levels = {level: tensor.shape[-1] for level, tensor in self.encoder.output.items()}
+        return {**levels, "decoded": self.decoder_filters[-1]}
+
+    @property
+    def encoders(self) -> list[keras.layers.Layer]:
+        """The encoder."""
+        return [self.encoder]
+
+    @property
+    def parts(self) -> dict[str, list[keras.layers.Layer]]:
+        """Encoder, decoder and head."""
+        return {"segmentation_encoder": [self.encoder], "decoder": [self.decoder], "mask_head": [self.head]}
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, without `weights`."""
@@ -200,6 +239,7 @@ class UNet(keras.Model):
             "encoder": self.encoder_config,
             "num_classes": self.num_classes,
             "decoder_filters": self.decoder_filters,
+            "extra_channels": self.extra_channels,
         }
 
     def compute_output_spec(self, images: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from unittest import mock
+
 import keras
 import numpy as np
 
 from keras_semimed.data.arrays import ImageSet, SemiSupervisedBatches
+from keras_semimed.models import SemiSupervisedModel
 
 SIZE = 32
+UNET_WIDTHS = (8, 8, 8, 4, 4)
 
 
 def tiny_encoder(width: int = 4) -> keras.Model:
@@ -54,14 +60,52 @@ def batches(steps: int = 3, batch_size: int = 3, unlabeled: int = 2, **kwargs) -
 
 def arguments(**changes) -> dict:
     """Arguments of a model that trains in seconds."""
-    return {
-        "image_size": SIZE,
-        "encoder": tiny_encoder(),
-        "decoder_filters": (8, 8, 8, 4, 4),
-        "total_steps": 6,
-        **changes,
-    }
+    deeplab = {"decoder_filters": 8, "output_stride": 32}
+    widths = deeplab if changes.get("network") == "deeplab" else {"decoder_filters": UNET_WIDTHS}
+    return {"image_size": SIZE, "encoder": tiny_encoder(), **widths, "total_steps": 6, **changes}
 
 
-def weights_of(model: keras.Model) -> list[np.ndarray]:
+def made(method: type[SemiSupervisedModel], **changes) -> SemiSupervisedModel:
+    """A model of a method, on its own network or on that of `changes`."""
+    return method(**arguments(**{"network": method.default_network, **changes}))
+
+
+def fitted(method: type[SemiSupervisedModel], epochs: int = 1, data=None, **changes) -> tuple:
+    """A trained model and its history."""
+    model = made(method, **changes)
+    model.compile()
+    return model, model.fit(data or batches(), epochs=epochs, verbose=0).history
+
+
+def copy_of(start: SemiSupervisedModel) -> SemiSupervisedModel:
+    """A second model in the same state, compiled."""
+    model = type(start).from_config(start.get_config())
+    model.set_weights(start.get_weights())
+    model.compile()
+    return model
+
+
+def weights_of(model: keras.Layer) -> list[np.ndarray]:
     return [keras.ops.convert_to_numpy(v.value) for v in model.variables]
+
+
+def assert_finite(model: keras.Model, history: dict) -> None:
+    for name, values in history.items():
+        assert np.isfinite(values).all(), name
+    for variable in model.variables:
+        assert np.isfinite(keras.ops.convert_to_numpy(variable.value)).all(), variable.path
+
+
+@contextlib.contextmanager
+def outputs_given(model: SemiSupervisedModel, *on_views: dict, taught: dict | None = None) -> Iterator[None]:
+    """While it lasts a model's networks answer these NumPy outputs, one dict for each view of a pass."""
+
+    def answer(found: Sequence[dict | None]) -> Callable:
+        def run(*views, **arguments) -> list[dict]:
+            assert len(views) == len(found), "another number of views than there are outputs for"
+            return [keras.tree.map_structure(keras.ops.convert_to_tensor, each) for each in found]
+
+        return run
+
+    with mock.patch.object(model, "run", answer(on_views)), mock.patch.object(model, "teach", answer([taught])):
+        yield

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_semimed.models import Hermes
+from keras_semimed.models import Hermes, View
 from tests.gradients import gradient
-from tests.models.common import SIZE, arguments
+from tests.models.common import SIZE, arguments, outputs_given
 
-U = 3
+B, U = 2, 3
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,9 @@ def made_outputs(seed: int, sharp: float = 2.0) -> dict:
 
     inside = np.ones((U, SIZE, SIZE), "float32")
     inside[0, :5] = 0
-    return {"labeled": {}, "weak": view(), "strong": view(), "inside": inside, "geometry": {}}
+    return {"labeled": {name: values[:B] for name, values in view().items()}, "weak": view(), "strong": view()} | {
+        "inside": inside
+    }
 
 
 def normalized(x):
@@ -55,22 +59,26 @@ def selection(logits: np.ndarray, progress: float) -> tuple[np.ndarray, np.ndarr
     return p.argmax(-1), (entropy <= kappa) & (p.max(-1) >= tau)
 
 
+def losses(model: Hermes, outputs: dict, taught: dict | None = None):
+    """What the method makes of made outputs in the place of its networks'."""
+    labeled = View(ops.zeros((B, SIZE, SIZE, 3)))
+    unlabeled = View(ops.zeros((U, SIZE, SIZE, 3)), ops.convert_to_tensor(outputs["inside"]))
+    with (
+        mock.patch.object(model, "strong", lambda view: view),
+        outputs_given(model, outputs["labeled"], outputs["weak"], outputs["strong"], taught=taught),
+    ):
+        return model.terms(labeled, unlabeled)
+
+
 def stateless_terms(model: Hermes, outputs: dict) -> dict:
     """The terms without the sampling state moving on, as a traced gradient needs it."""
     with keras.StatelessScope():
-        return model.loss_terms(outputs, {})[0]
+        return losses(model, outputs).terms
 
 
-def tensors(part):
-    return keras.tree.map_structure(ops.convert_to_tensor, part)
-
-
-def terms_of(model: Hermes, outputs: dict, step: int) -> tuple[dict, dict]:
+def terms_of(model: Hermes, outputs: dict, step: int, taught: dict | None = None) -> dict:
     model.step.assign(step)
-    terms, health = model.loss_terms({name: tensors(part) for name, part in outputs.items()}, {})
-    return {k: float(ops.convert_to_numpy(v)) for k, v in terms.items()}, {
-        k: float(ops.convert_to_numpy(getattr(v, "value", v))) for k, v in health.items()
-    }
+    return {k: float(ops.convert_to_numpy(v)) for k, v in losses(model, outputs, taught).terms.items()}
 
 
 @pytest.mark.parametrize("step", [0, 5, 10])
@@ -81,13 +89,11 @@ def test_equation_9(model, step):
     lesion = softmax(outputs["strong"]["mask_logits"].astype("float64"))[..., 1]
     overlap = np.sum(keep * lesion * labels)
     squares = np.sum(keep * lesion**2) + np.sum(keep * labels)
-    terms, health = terms_of(model, outputs, step)
+    terms = terms_of(model, outputs, step)
     np.testing.assert_allclose(terms["mask_unlabeled"], 1 - (2 * overlap + 1e-5) / (squares + 1e-5), rtol=1e-5)
-    inside = outputs["inside"] > 0
-    np.testing.assert_allclose(health["mask_selected"], keep.sum() / inside.sum(), rtol=1e-5)
-    for c in (0, 1):
-        of_class = inside & (labels == c)
-        np.testing.assert_allclose(health[f"mask_selected_class_{c}"], keep[of_class].mean(), rtol=1e-5)
+    pseudo = losses(model, outputs).pseudo["mask"]
+    np.testing.assert_array_equal(ops.convert_to_numpy(pseudo.labels), labels)
+    np.testing.assert_array_equal(ops.convert_to_numpy(pseudo.kept), keep)
 
 
 @pytest.mark.parametrize("step", [0, 5, 10])
@@ -96,7 +102,7 @@ def test_equation_10(model, step):
     labels, keep = selection(outputs["weak"]["label_logits"], step / 10)
     predicted = softmax(outputs["strong"]["label_logits"].astype("float64"))
     losses = [-np.log(predicted[i, labels[i]]) if keep[i] else 0.0 for i in range(U)]
-    terms, _ = terms_of(model, outputs, step)
+    terms = terms_of(model, outputs, step)
     np.testing.assert_allclose(terms["label_unlabeled"], np.mean(losses), rtol=1e-5, atol=1e-7)
 
 
@@ -107,7 +113,7 @@ def test_equation_14(model):
         1 - c @ s / np.linalg.norm(c) / np.linalg.norm(s)
         for c, s in zip(strong["consistency_classification"], strong["consistency_segmentation"], strict=True)
     ]
-    terms, _ = terms_of(model, outputs, 0)
+    terms = terms_of(model, outputs, 0)
     np.testing.assert_allclose(terms["consistency"], np.mean(expected), rtol=1e-5)
 
 
@@ -125,7 +131,7 @@ def test_equations_12_and_13_take_the_weak_view_s_pseudo_labels(model):
             weight = 1.0 if image[p] == image[i] else float(keep[image[i]] and keep[image[p]])
             total -= weight * np.log(np.exp(v[i] @ v[p] / 0.07) / denominator)
         losses.append(total / len(positives))
-    terms, _ = terms_of(model, outputs, 5)
+    terms = terms_of(model, outputs, 5)
     np.testing.assert_allclose(terms["label_contrast"], np.mean(losses), rtol=1e-4)
 
 
@@ -146,7 +152,7 @@ def test_equation_11_on_the_mean_of_both_views(model):
         positives = [np.exp(z[i] @ z[j] / 0.07) for j in range(len(z)) if j != i and labels[j] == labels[i]]
         if positives:
             losses.append(-np.mean([np.log(p / (p + negatives)) for p in positives]))
-    terms, _ = terms_of(model, outputs, 5)
+    terms = terms_of(model, outputs, 5)
     np.testing.assert_allclose(terms["mask_contrast"], np.mean(losses), rtol=1e-4)
 
 
@@ -155,7 +161,7 @@ def test_unlabelled_terms_wait_for_their_start_and_ramp():
     outputs = made_outputs(6, sharp=5.0)
     shares = {}
     for step in (9, 10, 13, 19, 20, 23):
-        terms, _ = terms_of(model, outputs, step)
+        terms = terms_of(model, outputs, step)
         shares[step] = (terms["consistency"], terms["label_contrast"])
     full = shares[23][0]
     assert shares[9] == (0.0, 0.0)
@@ -165,7 +171,7 @@ def test_unlabelled_terms_wait_for_their_start_and_ramp():
 
 
 def test_embeddings_of_zero_give_finite_gradients(model):
-    outputs = {name: tensors(part) for name, part in made_outputs(8, sharp=6.0).items()}
+    outputs = made_outputs(8, sharp=6.0)
     zeros = np.zeros((U, SIZE // 8, SIZE // 8, 256), "float32")
 
     def loss(embeddings):
@@ -176,18 +182,79 @@ def test_embeddings_of_zero_give_finite_gradients(model):
 
 
 def test_pseudo_labels_carry_no_gradient_into_the_weak_view(model):
-    made = made_outputs(7)
-    outputs = {name: tensors(part) for name, part in made.items()}
+    outputs = made_outputs(7)
 
     def loss(weak_logits):
         weak = {**outputs["weak"], "mask_logits": weak_logits}
         terms = stateless_terms(model, {**outputs, "weak": weak})
         return terms["mask_unlabeled"] + terms["mask_contrast"]
 
-    assert not gradient(loss, made["weak"]["mask_logits"]).any()
+    assert not gradient(loss, outputs["weak"]["mask_logits"]).any()
 
     def strong_loss(strong_logits):
         strong = {**outputs["strong"], "mask_logits": strong_logits}
         return stateless_terms(model, {**outputs, "strong": strong})["mask_unlabeled"]
 
-    assert np.abs(gradient(strong_loss, made["strong"]["mask_logits"])).max() > 0
+    assert np.abs(gradient(strong_loss, outputs["strong"]["mask_logits"])).max() > 0
+
+
+def test_hard_anchors_are_those_on_which_the_views_disagree(model):
+    outputs, drawn = made_outputs(9, sharp=3.0), []
+    select = model.pixel_contrast.select
+
+    def recorded(embeddings, labels, certain, hard, noise):
+        drawn.append([ops.convert_to_numpy(x) for x in (labels, certain, hard)])
+        return select(embeddings, labels, certain, hard, noise)
+
+    with mock.patch.object(model.pixel_contrast, "select", recorded):
+        terms_of(model, outputs, 5)
+    centre = slice(4, None, 8)
+    weak, keep = (x[:, centre, centre] for x in selection(outputs["weak"]["mask_logits"], 0.5))
+    strong = outputs["strong"]["mask_logits"].argmax(-1)[:, centre, centre]
+    ((labels, certain, hard),) = drawn
+    np.testing.assert_array_equal(labels, weak)
+    np.testing.assert_array_equal(certain, keep & (outputs["inside"][:, centre, centre] > 0))
+    np.testing.assert_array_equal(hard, weak != strong)
+    assert 0 < hard.mean() < 1
+
+
+def test_the_bank_is_contrasted_with_before_it_takes_the_batch_in():
+    model = Hermes(**arguments(total_steps=10, bank_size=8))
+    for seed in (11, 12):
+        outputs = made_outputs(seed, sharp=4.0)
+        labels, keep = selection(outputs["weak"]["mask_logits"], 0.5)
+        keep = keep & (outputs["inside"] > 0)
+        centre = slice(4, None, 8)
+        labels, keep = labels[:, centre, centre].ravel(), keep[:, centre, centre].ravel()
+        z = (outputs["weak"]["pixel_embeddings"] + outputs["strong"]["pixel_embeddings"]).reshape(-1, 256)[keep]
+        z, labels = normalized(z).astype("float64"), labels[keep]
+        bank, filled = (ops.convert_to_numpy(values) for values in model.bank.negatives())
+        assert filled.any() == (seed == 12), "the bank was not filled by the step before"
+        values = []
+        for i in range(len(z)):
+            negatives = sum(np.exp(z[i] @ z[j] / 0.07) for j in range(len(z)) if labels[j] != labels[i])
+            negatives += sum(np.exp(z[i] @ entry / 0.07) for entry in bank[1 - labels[i]][filled[1 - labels[i]] > 0])
+            positives = [np.exp(z[i] @ z[j] / 0.07) for j in range(len(z)) if j != i and labels[j] == labels[i]]
+            if positives:
+                values.append(-np.mean([np.log(p / (p + negatives)) for p in positives]))
+        terms = terms_of(model, outputs, 5)
+        np.testing.assert_allclose(terms["mask_contrast"], np.mean(values), rtol=1e-4)
+        # The newest entries of each class are certain pixels of this batch.
+        bank, filled = (ops.convert_to_numpy(values) for values in model.bank.negatives())
+        for c in (0, 1):
+            assert filled[c].sum() == min(8, (labels == c).sum())
+            newest = bank[c, : int(filled[c].sum())]
+            assert np.abs(newest[:, None] - z[labels == c][None]).max(-1).min(1).max() < 1e-6
+
+
+def test_a_teacher_labels_and_the_network_s_own_weak_view_does_not():
+    model = Hermes(**arguments(total_steps=10, bank_size=0, teacher_momentum=0.9))
+    outputs, taught = made_outputs(13, sharp=3.0), made_outputs(14, sharp=3.0)["weak"]
+    pseudo = losses(model, outputs, taught).pseudo
+    for head in ("mask", "label"):
+        labels, keep = selection(taught[f"{head}_logits"], 0.0)
+        inside = outputs["inside"] if head == "mask" else np.ones(U)
+        np.testing.assert_array_equal(ops.convert_to_numpy(pseudo[head].labels), labels)
+        np.testing.assert_array_equal(ops.convert_to_numpy(pseudo[head].kept), keep * inside)
+    # The disagreement of the views that makes anchors hard is with the teacher's labels too.
+    assert (selection(outputs["weak"]["mask_logits"], 0.0)[0] != selection(taught["mask_logits"], 0.0)[0]).any()

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_semimed.data.arrays import EvaluationBatches
 from keras_semimed.models import Supervised
-from keras_semimed.models.supervised import branch_optimizer
+from keras_semimed.optimizers import branch_optimizer
 from tests.models.common import arguments, batches, image_set, weights_of
 
 
@@ -99,8 +99,7 @@ def test_targets_that_are_missing_leave_their_head_alone(missing):
     model = Supervised(**arguments())
     x, y = batches()[0]
     y = {name: value for name, value in y.items() if name != missing}
-    outputs = model(x, training=True)
-    terms, _ = model.loss_terms(outputs, {k: ops.convert_to_tensor(v) for k, v in y.items()})
+    terms = model.terms(*model.training_views(x, {k: ops.convert_to_tensor(v) for k, v in y.items()})).terms
     assert float(terms[f"{missing}_supervised"]) == 0
     other = "label" if missing == "mask" else "mask"
     assert float(terms[f"{other}_supervised"]) > 0
@@ -125,16 +124,6 @@ def test_branches_have_their_own_optimizer():
     assert sgd.weight_decay == pytest.approx(1e-3) and sgd.momentum == 0.9
     with pytest.raises(ValueError, match="classifier"):
         branch_optimizer(100, classifier="lion")
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision(policy):
-    model = Supervised(**arguments(dtype=policy, exchange="both", saliency_level="P3"))
-    model.compile()
-    history = model.fit(batches(steps=2), verbose=0).history
-    assert all(np.isfinite(values).all() for values in history.values())
-    assert model.predict(image_set(2, 4).images, verbose=0)["mask"].dtype == np.float32
-    assert model.get_config()["saliency_level"] == "P3"
 
 
 def test_a_loss_in_compile_is_refused():

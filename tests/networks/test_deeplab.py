@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from keras_semimed.networks.projected import ProjectedDeepLab
 
 from keras_semimed.networks import DeepLabV3Plus, DeepLabV3PlusDecoder
-from keras_semimed.networks.projected import ProjectedDeepLab
 from tests.networks.test_unet import randomize
 
 

@@ -1,0 +1,119 @@
+"""CPS: two networks learn each other's hard predictions."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from keras_semimed.configuration import check_at_most_one, check_choice, check_not_negative
+from keras_semimed.layers.cutmix import CutMix
+from keras_semimed.layers.pseudo_labels import hard_labels
+from keras_semimed.losses import CrossPseudoSupervision
+from keras_semimed.models.health import Share
+from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
+from keras_semimed.models.view import View
+from keras_semimed.networks.contract import Extended
+from keras_semimed.thresholds import consistency_ramp
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"lambda_cps": 1.5, "cps_on": "all", "ramp_cps": False},
+    # The form of most medical comparisons.
+    "ssl4mis": {"lambda_cps": 0.1, "cps_on": "unlabeled", "ramp_cps": True},
+}
+
+
+@keras.saving.register_keras_serializable(package="keras_semimed")
+class CPS(SemiSupervisedModel):
+    """Cross pseudo supervision: two networks that start apart, each taught by the other's most probable classes.
+
+    Chen et al., "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision", CVPR 2021. No teacher and no
+    threshold; both networks see the same weak views, and no gradient crosses from one into the other. The first one
+    predicts. `loss = supervised_1 + supervised_2 + lambda_cps (ce(logits_1, labels_2) + ce(logits_2, labels_1))`.
+    The figure `mask_agreement` is the share of the compared pixels in which both agree; networks that start alike stay
+    twins.
+
+    Arguments marked with a star take their default from the preset.
+
+    Args:
+        preset: `"paper"`, or `"ssl4mis"`.
+        lambda_cps*: weight of the cross pseudo supervision: 1.5, or 0.1 at the end of the ramp.
+        cps_on*: `"all"` images in one mean, or the `"unlabeled"` ones; with CutMix always the unlabelled ones.
+        ramp_cps*: multiply lambda_cps by exp(-5 (1 - t)^2), t the share of the run that is done.
+        cutmix_probability: above 0, both networks see unlabelled images with a box of another one, and are taught by
+            the labels of the unmixed images, mixed alike (the paper's variant: 1, with lambda_cps 1).
+
+    Raises:
+        ValueError: for an argument out of its range; the message names it.
+    """
+
+    supports = ("segmentation",)
+    students = 2
+    presets = PRESETS
+    lambda_cps: float
+    cps_on: str
+    ramp_cps: bool
+
+    def __init__(
+        self,
+        preset: Literal["paper", "ssl4mis"] = "paper",
+        lambda_cps: float | None = None,
+        cps_on: Literal["all", "unlabeled"] | None = None,
+        ramp_cps: bool | None = None,
+        cutmix_probability: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.take_preset(preset, locals())
+        self.cutmix_probability = cutmix_probability
+        check_choice("cps_on", self.cps_on, ("all", "unlabeled"))
+        check_not_negative(self, "lambda_cps")
+        check_at_most_one(self, "cutmix_probability")
+        self.cutmix = CutMix(cutmix_probability, seed=self.seed + 2)
+        self.cross_supervision = CrossPseudoSupervision()
+        self.build_networks()
+
+    @property
+    def loss_weights(self) -> dict[str, Any]:
+        """Of both networks' supervised loss and of both directions between them."""
+        ramp = consistency_ramp(self.progress) if self.ramp_cps else 1.0
+        return {"mask_supervised": 1.0, "mask_cps": self.lambda_cps * ramp}
+
+    @property
+    def selects(self) -> bool:
+        """Every pixel counts."""
+        return False
+
+    @property
+    def labeler(self) -> Extended:
+        """The network that predicts is taught by the other one."""
+        return self.networks[1]
+
+    def terms(self, labeled: View, unlabeled: View) -> Losses:
+        """Both directions; images, labels and what is inside are mixed alike."""
+        both, mixes = (0, 1), self.cutmix_probability > 0
+        seen = unlabeled
+        if mixes:
+            weak = [self.run(unlabeled, student=index)[0] for index in both]
+            boxes = self.cutmix.boxes(unlabeled.count, self.image_size, self.image_size)
+            seen = unlabeled.mixed(unlabeled.rolled(), boxes)
+        on_labeled, on_seen = zip(*(self.run(labeled, seen, student=index) for index in both), strict=True)
+        pseudo = [self.pseudo("mask", unlabeled, on["mask_logits"]) for on in (weak if mixes else on_seen)]
+        targets = [each.mixed(each.rolled(), boxes) for each in pseudo] if mixes else pseudo
+        logits = [on["mask_logits"] for on in on_seen]
+        labels, inside = [each.labels for each in targets], seen.inside
+        if self.cps_on == "all" and not mixes:
+            known = [on["mask_logits"] for on in on_labeled]
+            logits = [ops.concatenate(pair) for pair in zip(known, logits, strict=True)]
+            pairs = zip(known, labels, strict=True)
+            labels = [ops.concatenate([hard_labels(first).labels, second]) for first, second in pairs]
+            inside = ops.concatenate([labeled.inside, inside])
+        supervised = [self.supervised(labeled, outputs)["mask_supervised"] for outputs in on_labeled]
+        terms = {
+            "mask_supervised": supervised[0] + supervised[1],
+            "mask_cps": self.cross_supervision(logits[0], logits[1], inside, labels[0], labels[1]),
+        }
+        agree = ops.cast(labels[0] == labels[1], "float32")
+        agreement = Share(ops.sum(inside * agree), ops.sum(inside))
+        return Losses(terms, {"mask": pseudo[1]}, {"mask_agreement": agreement})

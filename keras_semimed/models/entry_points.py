@@ -1,0 +1,231 @@
+"""What users call: `compile`, `fit`, `evaluate` and `predict`, and what they say before anything goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+
+from keras_semimed import backend
+from keras_semimed.models import value_checks
+from keras_semimed.models.checks import bound, checked_targets, refuse
+from keras_semimed.models.fitting import EpochOfData, TotalStepsWarning, check_callbacks
+from keras_semimed.models.health import SelectionWarning
+from keras_semimed.models.networked import NetworkedModel
+from keras_semimed.models.scores import Scores
+from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
+
+
+class EntryPoints(NetworkedModel):
+    """The entry points of Keras, with every argument either honoured or refused by its name."""
+
+    # In a plain object: Keras would track the metrics once more each time that the model is compiled.
+    _compiled_with = SimpleNamespace(metrics=None, auto_scale_loss=True, scores=Scores(None, {}))
+
+    def default_optimizer(self, **arguments: Any) -> keras.optimizers.Optimizer:
+        """`encoder_optimizer(total_steps, ...)` for a DeepLab, `branch_optimizer(total_steps, ...)` for the others."""
+        deeplab = self.segments and self.given.network == "deeplab"
+        make: Callable[..., Any] = encoder_optimizer if deeplab else branch_optimizer
+        return make(self.total_steps, **arguments)
+
+    def compile(
+        self,
+        optimizer: Any = None,
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        auto_scale_loss: bool = True,
+        **arguments: Any,
+    ) -> None:
+        """Keras' `compile`; losses are the method's own, and without an optimizer the method's default is taken.
+
+        Args:
+            optimizer: any Keras optimizer, or None for `default_optimizer()`. With `gradient_accumulation_steps` the
+                weights move once in so many steps, but `step` and the teachers at each of them, as the average of
+                Keras' `use_ema` does.
+            loss: refused.
+            loss_weights: refused.
+            metrics: `{"mask": [...], "label": [...]}`, or a list for a model that learns one of them: metrics of class
+                indices and probabilities, of the labelled images in training and of all in evaluation. They are
+                logged as `mask_NAME` and `label_NAME`; pixels and images whose class is unknown do not count.
+            weighted_metrics: refused.
+            auto_scale_loss: as in Keras.
+            arguments: `jit_compile`, `steps_per_execution`, `run_eagerly` as in Keras.
+
+        Raises:
+            ValueError: for an argument that is refused, or metrics that do not fit.
+        """
+        refuse({"loss": loss, "loss_weights": loss_weights, "weighted_metrics": weighted_metrics})
+        classes = {"mask": self.num_classes, "label": self.num_labels}
+        scores = Scores(metrics, {head: classes[head] for head in self.learnt_heads})
+        self.follow_switches()
+        self._compiled_with = SimpleNamespace(metrics=metrics, auto_scale_loss=auto_scale_loss, scores=scores)
+        optimizer = self.default_optimizer() if optimizer is None else optimizer
+        super().compile(optimizer=optimizer, auto_scale_loss=auto_scale_loss, **arguments)
+        # Variables made inside the first step would cost TensorFlow a second trace.
+        self.optimizer.build(self.trainable_variables)
+
+    @property
+    def scores(self) -> Scores:
+        """The metrics that the model was compiled with."""
+        return self._compiled_with.scores
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Keras' trackers, the method's own, and what the model was compiled with."""
+        return [*super().metrics, *(metric for _, metric in self.scores.metrics.values())]
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Keeps optimizer and compile options in a saved model."""
+        if not self.compiled:
+            return None
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "metrics": keras.saving.serialize_keras_object(self._compiled_with.metrics),
+            "auto_scale_loss": self._compiled_with.auto_scale_loss,
+            "run_eagerly": self.run_eagerly,
+            "jit_compile": self.jit_compile,
+            "steps_per_execution": self.steps_per_execution,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model, so that training goes on where it stopped."""
+        objects = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("optimizer", "metrics")}
+        self.compile(**{**config, **objects})
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Keras' `fit`, batches in the data set's own order (`shuffle=False`).
+
+        A data set of this package goes on where it stands: ten times one epoch are one time ten. `initial_epoch` moves
+        it, and so does a state that a callback restores.
+
+        Warns when nearly all or nearly none of the pseudo-labels are selected, and when the run goes on behind
+        `total_steps`.
+
+        Raises:
+            ValueError: for an argument that cannot be honoured, and for data that the model would learn nothing or
+                something wrong from; the message says what to do.
+        """
+        given = bound(super().fit, args, kwargs)
+        refuse(given)
+        self._check_devices()
+        given["x"] = self._look_at(given.get("x"))
+        data = getattr(given["x"], "batches", given["x"])  # behind a tf.data pipeline of ours
+        labeled = getattr(data, "labeled", None)
+        if labeled is not None:
+            self._check_sizes(data, given)
+            self._check_image_set(labeled, learn=True)
+        if given.get("validation_data") is not None:
+            given["validation_data"] = self._examined_for_validation(given["validation_data"])
+        own = [EpochOfData(data, given.get("initial_epoch")), SelectionWarning(), TotalStepsWarning()]
+        given["callbacks"] = _joined(given.get("callbacks"), own, self.optimizer)
+        with backend.state_kept(self):
+            return super().fit(**{"shuffle": False, **given})
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras' `evaluate`: the supervised loss and the metrics of plain images and their targets.
+
+        Raises:
+            ValueError: for an argument that cannot be honoured, images that are not in 0..255 or targets that the model
+                does not have.
+        """
+        if kwargs.get("_use_cached_eval_dataset"):  # `fit` has looked at it
+            return super().evaluate(*args, **kwargs)
+        given = bound(super().evaluate, args, kwargs)
+        refuse(given)
+        given["x"], given["y"] = self._examined(given.get("x"), given.get("y"))
+        with backend.state_kept(self):
+            return super().evaluate(**given)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Keras' `predict`: `{"mask": (N, H, W, K), "label": (N, C)}` probabilities of the heads there are.
+
+        Args:
+            x: images `(N, H, W, 1 or 3)` in 0..255, or a data set of them.
+            args: as in Keras.
+            kwargs: as in Keras.
+
+        Raises:
+            ValueError: for images of another shape or range, and for probabilities that are not finite.
+        """
+        x = self._look_at(x)
+        with backend.state_kept(self):
+            outputs = super().predict(x, *args, **kwargs)
+        value_checks.check_predictions(outputs)
+        return outputs
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras' `train_on_batch`; raises a ValueError as `fit` does."""
+        given = bound(super().train_on_batch, args, kwargs)
+        refuse(given)
+        self._check_devices()
+        given["x"] = self._look_at(given["x"])
+        with backend.state_kept(self):
+            return super().train_on_batch(**given)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras' `test_on_batch`; raises a ValueError as `evaluate` does, except for what only a whole set tells."""
+        given = bound(super().test_on_batch, args, kwargs)
+        refuse(given)
+        given["x"] = self._look_at(given["x"])
+        with backend.state_kept(self):
+            return super().test_on_batch(**given)
+
+    def predict_on_batch(self, x: Any) -> dict[str, Any]:
+        """Keras' `predict_on_batch`; raises a ValueError for images of another shape or range."""
+        x = self._look_at(x)
+        with backend.state_kept(self):
+            return super().predict_on_batch(x)
+
+    def _check_devices(self) -> None:
+        if backend.replicas(self) > 1:
+            raise ValueError(
+                f"training under a tf.distribute strategy with {backend.replicas(self)} replicas would add up their "
+                "gradients and losses; train on one device, or with keras.distribution.DataParallel on JAX."
+            )
+
+    def _check_sizes(self, data: Any, given: dict[str, Any]) -> None:
+        for name, where in (("batch_size", "batch_size"), ("steps_per_epoch", "steps_per_epoch")):
+            if given.get(name) not in (None, getattr(data, where)):
+                raise ValueError(
+                    f"`{name}`={given[name]} of `fit` would not be that of the data set, {getattr(data, where)}; make "
+                    "the data set with it. Images for validation have their `validation_batch_size`."
+                )
+
+    def _check_image_set(self, image_set: Any, learn: bool = False) -> None:
+        value_checks.check_image_set(image_set, self.num_classes, self.num_labels, self.learnt_heads, learn)
+
+    def _examined(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Images and targets to be evaluated on, looked at."""
+        self._check_image_set(getattr(x, "image_set", None))
+        x = self._look_at(x)
+        if y is not None or hasattr(x, "shape"):
+            targets = checked_targets(y, self.learnt_heads)
+            value_checks.check_targets(x, targets, self.num_classes, self.num_labels, self.learnt_heads)
+        return x, y
+
+    def _look_at(self, x: Any) -> Any:
+        """Images, inputs of a batch or a data set, looked at where the network takes pictures."""
+        return value_checks.examined(x) if self.network.network.takes_pictures else x
+
+    def _examined_for_validation(self, data: Any) -> Any:
+        if not isinstance(data, tuple | list):
+            return self._examined(data, None)[0]
+        if len(data) > 2:
+            refuse({"sample_weight": data[2]})
+        return self._examined(data[0], data[1] if len(data) > 1 else None)
+
+
+def _joined(given: Any, own: list[keras.callbacks.Callback], optimizer: keras.optimizers.Optimizer) -> Any:
+    """The callbacks of a run, those of the model last."""
+    if isinstance(given, keras.callbacks.CallbackList):
+        check_callbacks(given.callbacks, optimizer)
+        for callback in own:
+            given.append(callback)
+        return given
+    callbacks = keras.tree.flatten(given) if given is not None else []
+    check_callbacks(callbacks, optimizer)
+    return [*callbacks, *own]

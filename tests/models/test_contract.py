@@ -1,0 +1,292 @@
+"""What every method has to hold, whatever it learns from its unlabelled images."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_semimed.export import inference_model
+from keras_semimed.models import METHODS, SemiSupervisedModel
+from keras_semimed.parameters import parameters
+from tests.models.common import arguments, assert_finite, batches, image_set, made
+from tests.models.methods import NOTHING_KEPT, VARIANTS, batch, eager_step, numpy, restore, state_of, variant
+
+EPOCHS, STEPS = 3, 2
+# With everything that has to last from step to step: teachers, banks, thresholds.
+LASTING = {"supervised": {"teacher_momentum": 0.9}, "hermes": {"teacher_momentum": 0.9}}
+
+
+class Trained(NamedTuple):
+    """A training in one go, and its last epoch once more from a file."""
+
+    name: str
+    model: SemiSupervisedModel
+    start: list[np.ndarray]
+    history: dict[str, list[float]]
+    traces: int
+    end: list[np.ndarray]
+    saved: SemiSupervisedModel
+    rest: dict[str, list[float]]
+
+
+class SavedAfter(keras.callbacks.Callback):
+    """Saves the model when so many epochs have gone by."""
+
+    def __init__(self, epochs: int, path: Any) -> None:
+        super().__init__()
+        self.epochs, self.path = epochs, path
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if epoch + 1 == self.epochs:
+            self.model.save(self.path)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def trained(request, tmp_path_factory) -> Trained:
+    """The two compiled trainings that there are of each method."""
+    path = tmp_path_factory.mktemp(request.param) / "model.keras"
+    method = METHODS[request.param]
+    model = made(method, total_steps=EPOCHS * STEPS - 1, **LASTING.get(request.param, {}))
+    model.compile()
+    start, traces, terms = state_of(model), [], method.terms
+
+    def counted(self, labeled, unlabeled):
+        traces.append(1)
+        return terms(self, labeled, unlabeled)
+
+    with mock.patch.object(method, "terms", counted):
+        history = model.fit(
+            batches(steps=STEPS), epochs=EPOCHS, verbose=0, callbacks=[SavedAfter(EPOCHS - 1, path)]
+        ).history
+    end = state_of(model)
+    saved = keras.saving.load_model(path)
+    data = batches(steps=STEPS)
+    data.epoch = EPOCHS - 1
+    rest = saved.fit(data, epochs=EPOCHS, initial_epoch=EPOCHS - 1, verbose=0).history
+    return Trained(request.param, model, start, history, len(traces), end, saved, rest)
+
+
+def test_one_trace_and_a_counter_that_is_the_optimizer_s(trained):
+    assert trained.traces == (EPOCHS * STEPS if keras.backend.backend() == "torch" else 1)
+    for model in (trained.model, trained.saved):
+        assert int(numpy(model.step)) == int(numpy(model.optimizer.iterations)) == EPOCHS * STEPS
+    assert_finite(trained.model, trained.history)
+    assert set(trained.model.loss_weights) <= set(trained.history)
+
+
+def test_saved_and_resumed_equals_in_one_go_to_the_bit(trained):
+    assert {name: values[-1:] for name, values in trained.history.items()} == trained.rest
+    variables = (*trained.model.weights, *trained.model.optimizer.variables)
+    for variable, whole, resumed in zip(variables, trained.end, state_of(trained.saved), strict=True):
+        np.testing.assert_array_equal(whole, resumed, err_msg=variable.path)
+
+
+def test_same_state_same_data_same_bits(trained):
+    """Whatever a step depends on is a weight: put back, it gives the same run."""
+    restore(trained.model, trained.start)
+    again = trained.model.fit(batches(steps=STEPS), epochs=EPOCHS, verbose=0).history
+    assert again == trained.history
+    variables = (*trained.model.weights, *trained.model.optimizer.variables)
+    for variable, first, second in zip(variables, trained.end, state_of(trained.model), strict=True):
+        np.testing.assert_array_equal(first, second, err_msg=variable.path)
+    moved = {
+        v.path.split("/")[0] for v, a, b in zip(variables, trained.start, trained.end, strict=True) if (a != b).any()
+    }
+    assert {network.name for network in (*trained.model.networks, *trained.model.teacher_networks)} <= moved
+
+
+def test_the_exported_network_and_a_loaded_model_give_what_predict_gives(trained):
+    images = image_set(3, 2).images
+    predicted = trained.model.predict_on_batch(images)
+    exported = inference_model(trained.model)(ops.convert_to_tensor(images, "float32"))
+    inferred, loaded = trained.model.infer(images), trained.saved.infer(images)
+    assert set(predicted) == set(exported) == set(inferred) == set(trained.model.learnt_heads)
+    for head, probabilities in predicted.items():
+        np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+        np.testing.assert_allclose(probabilities, numpy(exported[head]), atol=1e-5)
+        np.testing.assert_allclose(probabilities, numpy(inferred[head]), atol=1e-5)
+        np.testing.assert_array_equal(numpy(inferred[head]), numpy(loaded[head]))
+    # Heads, teachers and banks stay behind.
+    students = sum(int(np.prod(v.shape)) for v in trained.model.network.network.variables)
+    assert inference_model(trained.model).count_params() == students
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_makes_the_same_model(name):
+    models = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        models.append(made(METHODS[name], seed=5))
+    for variable, first, second in zip(models[0].weights, *(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(first, second, err_msg=variable.path)
+    other = made(METHODS[name], seed=6)
+    states = [[numpy(v.value) for v in model.weights if "random_state" in v.path] for model in (models[0], other)]
+    assert states[0] and not any((a == b).all() for a, b in zip(*states, strict=True))
+    assert len({tuple(state) for state in states[0]}) == len(states[0]), "two streams are the same"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_configuration_makes_the_same_model_again(name):
+    model = variant(name, seed=4, views={"scale": (0.9, 1.1)})
+    config = json.loads(json.dumps(model.get_config()))
+    again = type(model).from_config(config)
+    assert json.loads(json.dumps(again.get_config())) == json.loads(json.dumps(model.get_config()))
+    assert set(parameters(type(model))) - {"weights"} <= set(model.get_config())
+    assert [tuple(w.shape) for w in again.weights] == [tuple(w.shape) for w in model.weights]
+    method, changes = VARIANTS[name]
+    for argument, value in changes.items():
+        assert model.get_config()[argument] == value, argument
+    assert again.views.scale == (0.9, 1.1)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", METHODS)
+def test_mixed_precision_is_finite_and_predicts_float32(name, policy):
+    model = variant(name, LASTING, dtype=policy)
+    assert model.network.compute_dtype == policy.removeprefix("mixed_")
+    logs = eager_step(model, *batch())
+    assert_finite(model, logs)
+    for head, probabilities in model.infer(image_set(2, 4).images).items():
+        assert numpy(probabilities).dtype == np.float32 and np.isfinite(numpy(probabilities)).all(), head
+    assert not [v.path for v in model.weights if "float16" in str(v.dtype)], "what lasts is kept in float32"
+
+
+def test_a_teacher_and_a_bank_stay_frozen_whatever_is_set_above_them():
+    for name in VARIANTS:
+        model = variant(name, LASTING)
+        trainable = [v.path for v in model.trainable_variables]
+        students = [v.path for network in model.networks for v in network.trainable_variables]
+        assert sorted(trainable) == sorted(students) and students, name
+        model.trainable = False
+        assert not model.trainable_variables
+        model.trainable = True
+        for network in model.teacher_networks:
+            network.trainable = True
+        assert [v.path for v in model.trainable_variables] == trainable, name
+        assert not any(v.trainable for network in model.teacher_networks for v in network.variables), name
+
+
+# What stays although no unlabelled pixel counts: terms that need no pseudo-label.
+WITHOUT_LABELS = {"hermes": {"label_contrast", "consistency"}}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_in_which_nothing_counts_adds_exactly_nothing(name):
+    model = variant(name, LASTING)
+    x, y = batch()
+    y = {head: np.full_like(values, 255) for head, values in y.items()}
+    areas = {f"{half}_area": np.zeros((len(x[half]), 4), "int32") for half in ("labeled", "unlabeled")}
+    logs = eager_step(model, {**x, **areas}, y)
+    assert_finite(model, logs)
+    left = {term for term in model.loss_weights if logs[term] != 0}
+    assert left == WITHOUT_LABELS.get(name, set())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_batches_of_one_class_and_without_a_selected_pixel_stay_finite(name):
+    model = variant(name, NOTHING_KEPT)
+    x, y = batch()
+    one_class = {head: np.zeros_like(values) for head, values in y.items()}
+    ignored = {head: np.full_like(values, 255) for head, values in y.items()}
+    for targets in (one_class, ignored):
+        logs = eager_step(model, x, targets)
+        assert_finite(model, logs)
+        if name in NOTHING_KEPT:
+            assert [logs[f"{head}_selected"] for head in model.learnt_heads] == [0] * len(model.learnt_heads)
+    supervised = {term: logs[term] for term in model.loss_weights if term.endswith("supervised")}
+    assert supervised and set(supervised.values()) == {0}
+    if name in NOTHING_KEPT:
+        kept = {term for term in model.loss_weights if logs[term] != 0}
+        assert kept == WITHOUT_LABELS.get(name, set())
+
+
+def test_weights_and_terms_must_have_the_same_names():
+    for name in METHODS:
+        model = variant(name)
+        weights = {**model.loss_weights, "mask_forgotten": 1.0}
+        with (
+            mock.patch.object(METHODS[name], "loss_weights", property(lambda self, weights=weights: weights)),
+            pytest.raises(ValueError, match="`loss_weights` has .*mask_forgotten.*must have the same names"),
+        ):
+            model.compute_loss(*batch(), {})
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_loss_is_the_weighted_sum_of_the_logged_terms(name):
+    model = variant(name)
+    loss = float(numpy(model.compute_loss(*batch(), {})))
+    logs = {term: float(numpy(value)) for term, value in model.epoch_figures.result().items()}
+    expected = sum(float(numpy(weight)) * logs[term] for term, weight in model.loss_weights.items())
+    assert loss == pytest.approx(expected, rel=1e-5) and loss > 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_argument_is_documented_and_is_an_attribute_or_given(name):
+    model = made(METHODS[name])
+    for parameter in parameters(METHODS[name]).values():
+        assert parameter.text, f"{parameter.name} is not documented"
+        assert parameter.name in model.get_config() or parameter.name == "weights"
+
+
+# Numbers that have no limit below, or that several networks understand.
+FREE: set[str] = set()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_wrong_value_is_named(name):
+    encoder = arguments()["encoder"]
+    for parameter in parameters(METHODS[name]).values():
+        if parameter.annotation.startswith("Literal"):
+            wrong = "nonsense"
+        elif parameter.annotation.split(" |")[0] in ("int", "float") and parameter.name not in FREE:
+            wrong = -1
+        else:
+            continue
+        with pytest.raises(ValueError, match=parameter.name) as error:
+            made(METHODS[name], **{"encoder": encoder, parameter.name: wrong})
+        assert repr(wrong) in str(error.value) or str(float(wrong)) in str(error.value), parameter.name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_argument_that_there_is_not_is_named(name):
+    with pytest.raises((TypeError, ValueError), match="lambda_nonsense"):
+        made(METHODS[name], lambda_nonsense=1.0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_tasks_that_a_method_cannot_do_are_refused_before_anything_is_built(name):
+    method = METHODS[name]
+    for tasks in ("both", "segmentation", "classification"):
+        if len(method.supports) == 2 or method.supports == (tasks,):
+            model = made(method, tasks=tasks)
+            assert model.learnt_heads == {"both": ("mask", "label"), "segmentation": ("mask",)}.get(tasks, ("label",))
+            assert np.isfinite(float(numpy(model.compute_loss(*batch(), {}))))
+            assert set(model.infer(image_set(1, 2).images)) == set(model.learnt_heads)
+        else:
+            with pytest.raises(ValueError, match=f"`tasks` of {method.__name__} .*'segmentation'.*{tasks!r}"):
+                made(method, tasks=tasks)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains_on_either_network(name):
+    for network in ("unet", "deeplab"):
+        # A saliency map needs a U-Net.
+        model = made(METHODS[name], network=network, **({"exchange": "seg_to_cls"} if name == "hermes" else {}))
+        before = state_of_students(model)
+        assert_finite(model, eager_step(model, *batch()))
+        after = state_of_students(model)
+        assert all(any((a != b).any() for a, b in zip(*pair, strict=True)) for pair in zip(before, after, strict=True))
+
+
+def state_of_students(model: SemiSupervisedModel) -> list[list[np.ndarray]]:
+    return [[numpy(v.value) for v in network.trainable_variables] for network in model.networks]
+
+
+def test_the_tests_know_every_method():
+    assert {method for method, _ in VARIANTS.values()} == set(METHODS)
