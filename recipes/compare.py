@@ -25,6 +25,7 @@ from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.published_results import PAPERS, published_results
 from keras_semimed.evaluation.summary import summarize
 from keras_semimed.evaluation.tables import titles
+from recipes.bundles import DATA_SETS
 from recipes.comparison_tables import as_latex, as_markdown, comparison_sections
 from recipes.console import RecipeError, input_errors, run_main
 from recipes.finished_runs import Groups, Run, pair_runs, read_groups
@@ -41,8 +42,6 @@ SHOWN = (
     "auroc",
 )
 """Scores in the printed table; the CSV file has all of them."""
-DATA_SETS = {"polyp": ("kvasir_seg", "cvc_clinicdb")}
-"""What the data sets of a recipe are called in the papers' tables, if otherwise."""
 
 
 def parse_groups(arguments: Sequence[str]) -> dict[str, list[Path]]:
@@ -159,7 +158,8 @@ def published_rows(paper: str, runs: Sequence[Run], only: str | None = None) -> 
 
     On data that it does not have, such as phantoms, all of its rows; of the table `only`, all rows whatever the data.
     """
-    data = sorted({name for run in runs if run.data for name in DATA_SETS.get(run.data, (run.data,))})
+    parts = {name: data_set.parts or (name,) for name, data_set in DATA_SETS.items()}
+    data = sorted({name for run in runs if run.data for name in parts.get(run.data, (run.data,))})
     rows = [row for row in published_results(paper) if only in (None, row["table"])]
     if only is None:
         of_data = [row for row in rows if row["data"] in data]

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
-
-from keras_semimed.evaluation.masks import NSD
-from keras_semimed.evaluation.tables import EXPLANATION, markdown, titles
 
 NOTICE = "Research software, not a medical device: its output must not guide the care of a patient."
 GO_ON = "the same command goes on where it stopped"
 RESUME = "the same command with --resume goes on from the last finished epoch"
 # The result's columns.
 COLUMNS = (
-    *("dice", "iou", "miou_with_background", "miou_foreground", NSD, "missed_lesions"),
+    *("dice", "iou", "miou_with_background", "miou_foreground", "nsd_at_", "missed_lesions"),
     *("accuracy", "balanced_accuracy", "auroc"),
 )
 
 
 class RecipeError(Exception):
     """Something the user can mend; shown without a traceback."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean …?"` with the nearest known word; empty where none is near."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1) or [name for name in names if word and name.startswith(word)]
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 @contextlib.contextmanager
@@ -54,6 +59,9 @@ def print_section(title: str, values: Mapping[str, Any]) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a Markdown table with aligned columns."""
+    # Imported late, as below: Keras comes with it, for which help and typing errors should not wait.
+    from keras_semimed.evaluation.tables import markdown
+
     print(markdown(header, rows))
 
 
@@ -64,6 +72,8 @@ def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
         result: What `summarize` returned, by the name of the weights.
         part: Part of the split that was scored.
     """
+    from keras_semimed.evaluation.tables import EXPLANATION, titles
+
     images = next(iter(result.values()))["images"]
     print(f"\nresult on the {part} part ({images:.0f} images; mean ± standard deviation over images)")
     columns = titles(dict.fromkeys(key for scores in result.values() for key in scores), COLUMNS)

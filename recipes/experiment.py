@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
 
 import keras
 import numpy as np
 
 from keras_semimed import backend
-from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, Split, load
-from keras_semimed.data.leaks import leak_report
+from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, Split
 from keras_semimed.data.splits import PARTS
 from keras_semimed.evaluation import evaluate_images, report, save_overlays, summarize
 from keras_semimed.evaluation.cases import Cases, collect_cases
@@ -21,116 +19,50 @@ from keras_semimed.evaluation.embeddings import collect_embeddings
 from keras_semimed.evaluation.files import whole_file, write_table
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.report import CASES, EMBEDDINGS, NAME
-from keras_semimed.models import SemiSupervisedModel
-from recipes.arguments import Settings
+from keras_semimed.models import METHODS, SemiSupervisedModel
+from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
 from recipes.console import NOTICE, RecipeError, input_errors, print_result, print_section
+from recipes.data_sets import Data, check_data, count_leaks, groups_of, image_classes, read
 from recipes.observers import observers
-from recipes.resolve import check, configuration
 from recipes.run_folder import RunFolder, RunRecord
+from recipes.settings import Settings, configuration, flag_names, with_epochs
 
 SURFACE_TOLERANCE = 2.0  # pixels at --image-size
-AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
-class Data(NamedTuple):
-    """The images by what a run does with them."""
-
-    labeled: ImageSet
-    unlabeled: ImageSet
-    held_out: ImageSet
-    split: Split
-    scored: str
-    """Name of the part that is held out and scored."""
-
-
-class Experiment(Generic[AnySettings]):
-    """What a recipe decides: which data, which model. `run` does the rest.
+def run(settings: Settings) -> None:
+    """Trains and scores one model.
 
     Args:
-        settings: The flags.
-    """
-
-    name: str
-
-    def __init__(self, settings: AnySettings):
-        self.settings = settings
-
-    def check(self) -> None:
-        """Raises a RecipeError for flags that cannot work, before anything is read."""
-
-    def load(self) -> Data:
-        """Reads and splits the images."""
-        raise NotImplementedError
-
-    def resolve(self, unlabeled_images: int) -> AnySettings:
-        """The settings with everything filled in that presets and data decide."""
-        raise NotImplementedError
-
-    def build(self, images: ImageSet) -> SemiSupervisedModel:
-        """Makes and compiles the model of the resolved settings for the classes of `images`."""
-        raise NotImplementedError
-
-    def unlabeled_batch_size(self) -> int:
-        """Unlabelled images a step."""
-        return self.settings.batch_size
-
-    def groups(self, names: tuple[str, ...]) -> Mapping[str, str]:
-        """Which data set each held-out image belongs to, where several are scored apart; empty for one."""
-        del names
-        return {}
-
-
-def load_one(settings: Settings, name: str, **options: object) -> Data:
-    """Reads and splits one data set; further options as `keras_semimed.data.load` takes them."""
-    train, evaluation, split = load(
-        name,
-        settings.labeled,
-        settings.split,
-        settings.seed,
-        settings.image_size,
-        validate=settings.validate,
-        manual_dir=settings.manual_dir,
-        data_dir=settings.data_dir,
-        **options,  # type: ignore[arg-type]
-    )
-    return Data(train.labeled, train.unlabeled, evaluation.image_set, split, scored_part(settings))
-
-
-def scored_part(settings: Settings) -> str:
-    """Name of the part that is scored."""
-    return "validation" if settings.validate else "test"
-
-
-def run(experiment: Experiment) -> None:
-    """Trains and scores one model.
+        settings: Checked ones, see `recipes.settings.check`.
 
     Raises:
         RecipeError: For input that the user can mend.
     """
-    settings = experiment.settings
-    check(settings)
-    experiment.check()
+    check_data(settings)
+    settings = with_tasks(settings)
     if settings.deterministic:
         backend.enable_determinism()
-    keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.mixed_precision)
     runtime = backend.describe_runtime()
     print_section("runtime", runtime)
     with input_errors():
-        data = experiment.load()
-    experiment.settings = settings = experiment.resolve(len(data.unlabeled))
-    description = describe(experiment, data, runtime)
+        data = read(settings)
+    settings = with_epochs(settings, len(data.unlabeled))
+    description = describe(settings, data, runtime)
     folder = RunFolder(settings.output, description, settings.resume)
     print_section("configuration", description["configuration"])
     split = description["split"]
     print_section("split", {**split["sizes"], **{name: split[name] for name in ("hash", "scored", "leaks")}})
     if folder.result is None:
-        with input_errors():
-            model = experiment.build(data.labeled)
-            if settings.start_from is not None:
+        # Behind the reading: preparing data draws random numbers, and is done only once.
+        keras.utils.set_random_seed(settings.seed)
+        model = build(settings, data.labeled)
+        if settings.start_from is not None:
+            with input_errors():
                 start_from(settings.start_from, model, data.split)
-        train(model, experiment, data, folder)
-        score(model, experiment, data, folder)
+        train(model, settings, data, folder)
+        score(model, settings, data, folder)
     if not (folder.path / NAME).exists():
         report(folder.path)
     print_result(folder.content["result"], data.scored)
@@ -140,31 +72,78 @@ def run(experiment: Experiment) -> None:
     print(f"files in {settings.output}, to begin with {NAME}\n{NOTICE}")
 
 
-def describe(experiment: Experiment, data: Data, runtime: dict) -> dict:
+def with_tasks(settings: Settings) -> Settings:
+    """Fills in what is learnt: all that was asked for, that the method can do, and that the data have targets for.
+
+    Raises:
+        RecipeError: If that is nothing, or not what was asked for.
+    """
+    method, asked = METHODS[settings.method], settings.arguments["tasks"]
+    has = ("segmentation", "classification") if image_classes(settings) else ("segmentation",)
+    possible = [task for task in method.supports if task in has]
+    able = (
+        f"{settings.method} can do {' and '.join(method.supports)}, {settings.data} has targets for {' and '.join(has)}"
+    )
+    if not possible:
+        raise RecipeError(f"--method {settings.method} with --data {settings.data}: {able}; take another of the two")
+    wanted = {None: possible, "both": ["segmentation", "classification"]}.get(asked, [asked])
+    if not set(wanted) <= set(possible):
+        raise RecipeError(f"--tasks {asked}: {able}; leave --tasks out, or take another method or data set")
+    if settings.panels is not None and "segmentation" not in wanted:
+        raise RecipeError("--panels draws masks, which are not learnt here; leave it out")
+    tasks = "both" if len(wanted) == 2 else wanted[0]
+    return dataclasses.replace(settings, arguments={**settings.arguments, "tasks": tasks})
+
+
+def build(settings: Settings, images: ImageSet) -> SemiSupervisedModel:
+    """Makes and compiles the model for the classes of `images`.
+
+    Raises:
+        RecipeError: If an argument does not fit; the message names it and its flag.
+    """
+    counts = {"num_classes": images.num_classes, "num_labels": len(images.class_names) or None}
+    given = {name: value for name, value in settings.arguments.items() if value is not None}
+    arguments = {name: count for name, count in counts.items() if count is not None} | given
+    arguments |= {"image_size": settings.image_size, "seed": settings.seed, "total_steps": settings.steps}
+    make = encoder_optimizer if settings.optimizer_groups == "encoder" else branch_optimizer
+    try:
+        model = METHODS[settings.method](views=dict(settings.views), **arguments)
+        if settings.control:
+            check_control(settings, model)
+        model.compile(make(settings.steps, **settings.optimizer))
+    except (ValueError, OSError, RuntimeError) as error:
+        named = {f"`{name}`": word for name in (*arguments, *settings.optimizer) for word in flag_names({name: None})}
+        words = sorted({f"--{word.replace('_', '-')}" for name, word in named.items() if name in str(error)})
+        raise RecipeError(f"{error}" + (f" ({', '.join(words)})" if words else "")) from error
+    return model
+
+
+def check_control(settings: Settings, model: SemiSupervisedModel) -> None:
+    """Refuses a control in which something is learnt without labels at some time.
+
+    Raises:
+        RecipeError: Which names the terms.
+    """
+    left: dict[str, None] = {}
+    for step in (0, settings.steps // 2, settings.steps - 1):
+        model.step.assign(step)
+        weights = {name: float(keras.ops.convert_to_numpy(weight)) for name, weight in model.loss_weights.items()}
+        left |= {name: None for name, weight in weights.items() if weight and not name.endswith("supervised")}
+    model.step.assign(0)
+    if left:
+        raise RecipeError(f"--control: no argument of {settings.method} sets the weight of {', '.join(left)} to 0")
+
+
+def describe(settings: Settings, data: Data, runtime: dict) -> dict:
     """Content of config.json that is known before training."""
     sizes = {part: len(getattr(data.split, part)) for part in PARTS}
     return {
-        "recipe": experiment.name,
+        "recipe": settings.recipe,
         # What was computed with is as much a part of the experiment as the flags.
-        "configuration": {
-            **configuration(experiment.settings),
-            "backend": runtime["backend"],
-            "split_hash": data.split.hash,
-        },
+        "configuration": {**configuration(settings), "backend": runtime["backend"], "split_hash": data.split.hash},
         "runtime": runtime,
         "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.scored, "leaks": count_leaks(data)},
     }
-
-
-def count_leaks(data: Data) -> str:
-    """How many pairs of one group (patient, sequence or near-duplicates) lie in training and in the scored part."""
-    parts = (data.labeled, data.unlabeled, data.held_out)
-    if any(part.groups is None for part in parts):
-        return "unknown, the images have no groups"
-    trained_and_scored = Split(tuple(data.labeled.names), tuple(data.unlabeled.names), (), tuple(data.held_out.names))
-    groups = {name: group for part in parts for name, group in zip(part.names, part.groups or (), strict=True)}
-    report = leak_report(trained_and_scored, groups)
-    return f"{len(report.leaks)} pairs, {len(report.twins())} of {len(data.held_out)} scored images"
 
 
 def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
@@ -180,21 +159,22 @@ def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
     model.start_from(keras.saving.load_model(path / "model.keras", compile=False))
 
 
-def train(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder: RunFolder) -> None:
+def train(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder) -> None:
     """Trains to the end, from the last finished epoch where there is one; the last weights count.
 
     Raises:
         RecipeError: If the training diverged.
     """
-    settings = experiment.settings
     assert settings.epoch_steps is not None and settings.labeled_batch_size is not None  # resolved
     dataset = SemiSupervisedBatches(
         data.labeled,
         data.unlabeled,
         batch_size=settings.labeled_batch_size,
-        unlabeled_batch_size=experiment.unlabeled_batch_size(),
+        # Where they are left alone, one fills their place in the batch.
+        unlabeled_batch_size=1 if model.supervised_only else settings.batch_size,
         steps_per_epoch=settings.epoch_steps,
         seed=settings.seed,
+        unlabeled_targets=model.pseudo_labels == "truth",
     )
     with input_errors():
         # Every argument of the model, those that a preset fills in too.
@@ -223,14 +203,14 @@ def train(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder
         )
 
 
-def score(model: SemiSupervisedModel, experiment: Experiment, data: Data, folder: RunFolder) -> None:
+def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder) -> None:
     """Scores the last weights, and the teacher's where there is one, and writes what is left to write."""
     started = time.perf_counter()
     batches = EvaluationBatches(data.held_out)
     result: dict[str, dict[str, float]] = {}
     table: list[Row] = []
     rows: list[Row] = []
-    groups = experiment.groups(tuple(data.held_out.names))
+    groups = groups_of(settings, tuple(data.held_out.names))
     for weights in ("last", "teacher") if model.teacher is not None else ("last",):
         model.use_teacher = weights == "teacher"
         rows = evaluate_images(model, batches, surface_tolerance=SURFACE_TOLERANCE)

@@ -10,8 +10,8 @@ import numpy as np
 from keras_semimed.callbacks import PredictionPanels, PseudoLabelMonitor, ThresholdMonitor
 from keras_semimed.data import ImageSet
 from keras_semimed.evaluation.report import PSEUDO_LABELS
-from recipes.arguments import Settings
 from recipes.console import RecipeError
+from recipes.settings import Settings
 
 PANELS = 4
 

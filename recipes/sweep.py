@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 from keras_semimed.evaluation.files import write_json
 from recipes import compare
+from recipes.bundles import RUNGS
 from recipes.console import GO_ON, RecipeError, input_errors, run_main
 from recipes.finished_runs import read_object
-from recipes.loco_arguments import RUNGS
 
 Flags = tuple[str, ...]
 RECORD = "sweep.json"
@@ -119,6 +119,7 @@ RECIPES = {
     "loco": "loco_kvasir",
     "loco_cvc": "loco_cvc",
     "loco_polyp": "loco_polyp",
+    "train": "train",
 }
 
 

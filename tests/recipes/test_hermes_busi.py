@@ -12,9 +12,8 @@ import pytest
 from keras_semimed.data import Split, loading
 from keras_semimed.data.loading import load_image_set
 from keras_semimed.evaluation.files import read_table
-from keras_semimed.evaluation.pseudo_masks import SELECTIONS, PseudoMasks
+from keras_semimed.evaluation.pseudo_masks import PseudoMasks
 from recipes import experiment
-from recipes.hermes import HermesExperiment
 from recipes.hermes_busi import main
 from tests.recipes.made import image_set
 
@@ -75,7 +74,8 @@ def test_a_run_leaves_its_files(one_go):
     watched = json.loads((one_go / "pseudo_labels.json").read_text())
     assert [row["epoch"] for row in watched["history"]] == [1, 2] and set(watched["first_epoch"]) == {"mask", "label"}
     masks = PseudoMasks.load(one_go / "pseudo_labels.npz").epochs()
-    assert {epoch: list(kept) for epoch, kept in masks.items()} == dict.fromkeys((1, 2), list(SELECTIONS))
+    shown = ["none", "confidence", "uncertainty", "dual"]
+    assert {epoch: list(kept) for epoch, kept in masks.items()} == dict.fromkeys((1, 2), shown)
     assert any((one_go / "tensorboard").rglob("events.out.tfevents.*"))
     page = (one_go / "report.html").read_text(encoding="utf-8")
     assert "not a medical device" in page and Split.load(one_go / "split.txt").hash in page
@@ -159,7 +159,7 @@ def test_a_run_goes_on_with_the_network_of_another(one_go, tmp_path, capsys):
     assert main(command) == 0
     # Nothing was learnt since, but for the batch statistics; the random start of another seed would give other kernels.
     start, end = (keras.saving.load_model(path / "model.keras") for path in (one_go, folder))
-    for name in ("segmentation_encoder", "label_head", "pixel_projector"):
+    for name in ("segmentation_encoder", "label_head", "pixel_embeddings"):
         for before, after in zip(start.network.parts[name], end.network.parts[name], strict=True):
             for a, b in zip(before.trainable_variables, after.trainable_variables, strict=True):
                 np.testing.assert_array_equal(a, b)
@@ -222,7 +222,7 @@ def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch):
     def broken(*_):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(HermesExperiment, "build", lambda *_: None)
+    monkeypatch.setattr(experiment, "build", lambda *_: None)
     monkeypatch.setattr(experiment, "train", broken)
     with pytest.raises(ValueError, match="a bug"):
         main([*FLAGS, "--output", str(tmp_path / "run")])

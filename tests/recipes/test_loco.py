@@ -9,8 +9,8 @@ import pytest
 
 from keras_semimed.data import ImageSet, loading
 from keras_semimed.evaluation.files import read_table
-from recipes import loco, loco_cvc, loco_kvasir, loco_polyp
-from recipes.loco_arguments import RUNGS, LoCoSettings
+from recipes import loco_cvc, loco_kvasir, loco_polyp
+from recipes.bundles import RUNGS
 from tests.recipes.made import image_set
 
 FLAGS = (
@@ -30,7 +30,6 @@ def polyps(name: str, image_size: int, *_) -> ImageSet:
 @pytest.fixture(autouse=True)
 def made_images(monkeypatch):
     monkeypatch.setattr(loading, "load_image_set", polyps)
-    monkeypatch.setattr(loco, "load_image_set", polyps)
 
 
 def configuration(folder) -> dict:
@@ -78,16 +77,6 @@ def test_sets_that_are_trained_together_are_scored_together_and_apart(tmp_path, 
     assert "last, cvc_clinicdb" in capsys.readouterr().out
 
 
-def test_rungs_are_those_of_the_papers_table():
-    for name, rung in RUNGS.items():
-        assert rung["dynamic_filter"] == (name in ("M3", "M7"))
-        assert rung["boundary"] == (name in ("M4", "M6", "M7"))
-        assert rung["inter_class"] == (name in ("M5", "M6", "M7"))
-        settings = LoCoSettings(rung=name, steps=4, epoch_steps=2)
-        resolved = loco.LoCoExperiment(settings, "loco_kvasir").resolve(8)
-        assert resolved.lambda_unlabeled == (0.0 if name == "M1" else 0.5)
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -103,11 +92,3 @@ def test_bad_input_ends_with_one_message_and_no_folder(flags, message, tmp_path,
     assert loco_kvasir.main([*FLAGS, "--output", str(tmp_path / "run"), *flags]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("recipe", [loco_kvasir, loco_cvc, loco_polyp])
-def test_help_shows_the_recipes_own_defaults(recipe, capsys):
-    with pytest.raises(SystemExit):
-        recipe.main(["--help"])
-    printed = " ".join(capsys.readouterr().out.split())
-    assert f"(default: {recipe.DEFAULTS['split']})" in printed and f"(default: {recipe.DEFAULTS['output']})" in printed

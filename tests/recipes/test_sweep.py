@@ -9,8 +9,8 @@ import pytest
 from keras_semimed.evaluation import published_results
 from keras_semimed.evaluation.files import read_table
 from recipes import compare, sweep
-from recipes.hermes_arguments import HermesSettings
-from recipes.loco_arguments import LoCoSettings
+from recipes.bundles import COMMANDS
+from recipes.flags import flags_of
 from tests.recipes.made import run_folder
 
 
@@ -33,11 +33,10 @@ def runs(monkeypatch):
 
 def test_tables_use_flags_that_their_recipes_have():
     for recipe, _, rows, published in sweep.TABLES.values():
-        settings = LoCoSettings if recipe.startswith("loco") else HermesSettings
         if published:
             paper, name = published
             assert name in {row["table"] for row in published_results(paper)}
-        names = {f"--{name.replace('_', '-')}" for name in settings.__dataclass_fields__}
+        names = {flag.word for flag in flags_of(COMMANDS[recipe].method).values()}
         for flags in rows.values():
             assert len(flags) % 2 == 0 and set(flags[::2]) <= names
     assert sweep.TABLES["hermes_table_3"].rows["4_exchange_itcl"] == (
@@ -72,6 +71,16 @@ def test_grid_runs_each_combination_and_seed_once(runs, tmp_path):
     runs.clear()
     assert sweep.main([*command, "--", "--demo", "--steps", "4"]) == 0
     assert len(runs) == 1  # nothing but the comparison
+
+
+def test_a_grid_over_methods_trains_them_on_one_data_set(runs, tmp_path):
+    command = ["train", "--grid", "method=supervised,fixmatch", "--output", str(tmp_path), "--", "busi", "--demo"]
+    assert sweep.main(command) == 0
+    assert [run[2:6] for run in runs[:2]] == [
+        ["recipes.train", "busi", "--demo", "--method"],
+        ["recipes.train", "busi", "--demo", "--method"],
+    ]
+    assert [run[6] for run in runs[:2]] == ["supervised", "fixmatch"]
 
 
 def test_finished_runs_of_other_flags_are_not_mixed_in(runs, tmp_path, capsys):

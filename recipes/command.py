@@ -1,0 +1,201 @@
+"""From the words of a command line to the settings of a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_semimed.parameters import parameters
+from keras_semimed.source import constant, documentation
+from recipes.bundles import COMMANDS, DATA_SETS, Command
+from recipes.console import RESUME, RecipeError, did_you_mean, run_main
+from recipes.defaults import DECIDING, check_steps, control_of, from_preset, values_of
+from recipes.flags import (
+    MOST_USED,
+    OPTIMIZERS,
+    Flag,
+    flags_of,
+    make_parser,
+    method_class,
+    methods,
+    read_flags,
+    word_of,
+)
+from recipes.settings import FLAG_NAMES, Settings, check
+
+OUTPUT = """\
+The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
+
+Output folder: config.json (configuration, versions, split, result), split.txt, metrics.csv (a row an epoch), images.csv
+(a row an image of the scored part, for the last weights and, where there is one, for the teacher's), model.keras,
+overlays/, report.html (all of it on one page) and what it is made of, cases.npz, embeddings.npz and pseudo_labels.*. No
+epoch is picked: the last weights count.
+"""
+HELP = {"-h", "--help", "--help-all"}
+CONTROL = "control"
+"""A value of `--method` of the commands that have a method of their own: its control."""
+
+
+def main(name: str, arguments: Sequence[str] | None, description: str | None) -> int:
+    """Runs a command and returns the exit code: 0, 2 for bad input, 130 when interrupted.
+
+    Args:
+        name: A key of `COMMANDS`.
+        arguments: The words behind the command; None: the process' own.
+        description: Head of the help.
+    """
+
+    def read_and_run() -> None:
+        settings = read_settings(name, sys.argv[1:] if arguments is None else arguments, description)
+        # Imported late: Keras starts its backend, for which help and typing errors should not wait.
+        from recipes.experiment import run
+
+        run(settings)
+
+    return run_main(read_and_run, RESUME)
+
+
+def read_settings(name: str, words: Sequence[str], description: str | None = None) -> Settings:
+    """The settings of a run, checked, or the help.
+
+    Args:
+        name: A key of `COMMANDS`.
+        words: The words behind the command.
+        description: Head of the help.
+
+    Raises:
+        RecipeError: If a word does not fit; the message names the flag and what would.
+        SystemExit: With 0, after the help.
+    """
+    command = COMMANDS[name]
+    method, control = _method(command, words)
+    flags = flags_of(method)
+    # A command takes the flags of its own method with any other, too: a sweep over methods gives them to all its rows.
+    taken = flags if command.method is None else {**flags_of(command.method), **flags}
+    unused = tuple(key for key in taken if key not in flags)
+    usage = f"python -m recipes.{name} " + ("[flags]" if command.method else "DATA --method METHOD [flags]")
+    positional = () if command.method else ("data",)
+    parser = make_parser(taken, usage, positional)
+    if HELP & set(words):
+        values = values_of(command, method, flags, _deciding(parser, words))
+        shown = flags if "--help-all" in words else MOST_USED
+
+        def text(flag: Flag) -> str | None:
+            described = flag.name in shown and flag.name in flags
+            return _described(flag, _default(flag, values, method)) if described else None
+
+        head = f"{description or ''}\n{OUTPUT}"
+        make_parser(taken, usage, positional, text, head, _ending(command, flags)).print_help()
+        raise SystemExit(0)
+    given = read_flags(parser, words, method)
+    if ignored := [taken[key].word for key in given if key in unused]:
+        print(f"no part of {method}: {', '.join(ignored)}", flush=True)
+    given = {key: value for key, value in given.items() if key in flags}
+    if given.get("demo") and given.get("data") in DATA_SETS and command.phantom is None:
+        given["data"] = DATA_SETS[given["data"]].phantom
+    values = values_of(command, method, flags, given)
+    _check(command, flags, given, values)
+    assert method is not None  # only help does without
+
+    def those(of: str, names: Mapping[str, Any] = flags) -> dict[str, Any]:
+        """Values by the names of the arguments."""
+        return {flags[key].parameter.name: values[key] for key in flags if flags[key].of == of and key in names}
+
+    arguments = from_preset(method, those("method"))
+    control = control or values["control"]
+    settings = Settings(
+        **{
+            **those("run"),
+            "recipe": name,
+            "method": method,
+            "control": control,
+            "mixed_precision": values["mixed_precision"] or "float32",
+            "arguments": arguments | (control_of(method, arguments) if control else {}),
+            "views": those("views"),
+            "optimizer": those("optimizer", _rates(values)),
+            "variants": those("variant"),
+            "unused": unused,
+        }
+    )
+    check(settings)
+    return settings
+
+
+def _method(command: Command, words: Sequence[str]) -> tuple[str | None, bool]:
+    """The method that is asked for, and whether by the name of its control; None where it is left out in a help."""
+    chosen = command.method
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag == "--method":
+            chosen = value if equals else "".join(words[place + 1 : place + 2])
+    known = tuple(methods())
+    if command.method is not None:
+        known = tuple(dict.fromkeys((command.method, "supervised", CONTROL, *known)))
+    if chosen is None and HELP & set(words):
+        return None, False
+    if chosen is None:
+        raise RecipeError(f"--method is missing: one of {', '.join(known)}")
+    if chosen not in known:
+        raise RecipeError(f"--method: {chosen!r} is none of {', '.join(known)}{did_you_mean(chosen, known)}")
+    return (command.method, True) if chosen == CONTROL else (chosen, False)
+
+
+def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Refuses data that are unknown, and what was given and cannot count in this run."""
+    data = values["data"]
+    known = (*DATA_SETS, *(("phantom",) if command.phantom else ()))
+    if data is None:
+        raise RecipeError(f"DATA is missing: one of {', '.join(known)}")
+    if data not in known:
+        raise RecipeError(f"data: {data!r} is none of {', '.join(known)}{did_you_mean(data, known)}")
+    check_steps(flags, given, values["steps"])
+    for key in given:
+        if flags[key].of == "optimizer" and key not in _rates(values):
+            groups = values["optimizer_groups"]
+            raise RecipeError(f"{flags[key].word} is no part of --optimizer-groups {groups}, which this run has")
+
+
+def _rates(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the optimizer takes, by the names of flags."""
+    return {FLAG_NAMES.get(name, name): None for name in parameters(OPTIMIZERS[values["optimizer_groups"]])}
+
+
+def _deciding(parser: Any, words: Sequence[str]) -> dict[str, Any]:
+    """What was given beside a wish for help, as far as it changes the defaults that the help shows."""
+    try:
+        given, _ = parser.parse_known_args([word for word in words if word not in HELP])
+    except RecipeError:
+        return {}
+    return {key: value for key, value in vars(given).items() if key in DECIDING}
+
+
+def _described(flag: Flag, default: str) -> str:
+    text = flag.parameter.text.replace("`", "").removesuffix(".")
+    return text + (f" (default: {default})" if default else "")
+
+
+def _default(flag: Flag, values: Mapping[str, Any], method: str | None) -> str:
+    """What the help says about a default."""
+    value, name, source = values[flag.name], flag.parameter.name, method_class(method)
+    if name in ("num_classes", "num_labels") or name in ("labeled", "split") and values["data"] is None:
+        return "the data set's"
+    if name == "method":
+        return method or ""
+    if value is None and name in ("network", "mask_loss"):
+        return constant(f"{source}.default_{name}")
+    if value is None and flag.of == "method":
+        presets = constant(f"{source}.presets")
+        return ", ".join(f"{key} {word_of(preset[name])}" for key, preset in presets.items() if name in preset)
+    if value is None or isinstance(value, bool):
+        return "on" if value else ""
+    return word_of(value)
+
+
+def _ending(command: Command, flags: Mapping[str, Flag]) -> str:
+    lines = [
+        f"--help-all shows all {len(flags)} flags{'' if command.method else ', with --method its own among them'}."
+    ]
+    lines += ["", "methods:"]
+    lines += [f"  {name:<14}{documentation(source).splitlines()[0]}" for name, source in methods().items()]
+    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""The images of a run: read, split, and which of them are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from keras_semimed.data import ImageSet, Split, concatenate, loading, split_image_set
+from keras_semimed.data.cards import card
+from keras_semimed.data.leaks import leak_report
+from keras_semimed.data.named_splits import check_split
+from recipes.bundles import DATA_SETS
+from recipes.console import RecipeError
+from recipes.settings import Settings
+
+
+class Data(NamedTuple):
+    """The images by what a run does with them."""
+
+    labeled: ImageSet
+    unlabeled: ImageSet
+    held_out: ImageSet
+    split: Split
+    scored: str
+    """Name of the part that is held out and scored."""
+
+
+def check_data(settings: Settings) -> None:
+    """Refuses a split that the data do not have, before they are read.
+
+    Raises:
+        RecipeError: Which names the flags.
+    """
+    name = None if _parts(settings) else settings.data_set
+    try:
+        check_split(name, settings.split, settings.test, settings.intersect)
+    except ValueError as error:
+        raise RecipeError(f"--split {settings.split} with --data {settings.data}: {error}") from error
+
+
+def read(settings: Settings) -> Data:
+    """Reads and splits the images; those of joined sets are called `<set>/<name>`."""
+    parts = _parts(settings)
+    if parts:
+        # The first set lies in --manual-dir, and so do the others unless they have a place of their own.
+        places = {"cvc_clinicdb": settings.cvc_dir or settings.manual_dir}
+        images = concatenate({part: _read(settings, part, places.get(part, settings.manual_dir)) for part in parts})
+    else:
+        images = _read(settings, settings.data_set, settings.manual_dir)
+    split = split_image_set(
+        images,
+        None if parts else settings.data_set,
+        settings.split,
+        settings.seed,
+        settings.labeled,
+        settings.test,
+        settings.intersect,
+    )
+    return Data(
+        images.select(split.labeled),
+        images.select(split.train_unlabeled(settings.validate)),
+        images.select(split.validation if settings.validate else split.test),
+        split,
+        "validation" if settings.validate else "test",
+    )
+
+
+def image_classes(settings: Settings) -> tuple[str, ...]:
+    """The classes of images that are used; none where the data have masks only."""
+    return card((_parts(settings) or (settings.data_set,))[0]).study_classes
+
+
+def groups_of(settings: Settings, names: tuple[str, ...]) -> Mapping[str, str]:
+    """Which data set each image belongs to, where several are scored apart; empty for one."""
+    return {name: name.partition("/")[0] for name in names} if _parts(settings) else {}
+
+
+def count_leaks(data: Data) -> str:
+    """How many pairs of one group (patient, sequence or near-duplicates) lie in training and in the scored part."""
+    parts = (data.labeled, data.unlabeled, data.held_out)
+    if any(part.groups is None for part in parts):
+        return "unknown, the images have no groups"
+    trained_and_scored = Split(tuple(data.labeled.names), tuple(data.unlabeled.names), (), tuple(data.held_out.names))
+    found = {name: group for part in parts for name, group in zip(part.names, part.groups or (), strict=True)}
+    report = leak_report(trained_and_scored, found)
+    return f"{len(report.leaks)} pairs, {len(report.twins())} of {len(data.held_out)} scored images"
+
+
+def _parts(settings: Settings) -> tuple[str, ...]:
+    return DATA_SETS[settings.data_set].parts
+
+
+def _read(settings: Settings, name: str, place: object) -> ImageSet:
+    classes = card(name).study_classes or None
+    return loading.load_image_set(name, settings.image_size, place, settings.data_dir, classes)  # type: ignore[arg-type]

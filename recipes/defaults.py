@@ -1,0 +1,116 @@
+"""What a run takes where nothing is given: defaults of the method, the data set, the command, a demo, a variant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_semimed.parameters import parameters
+from keras_semimed.source import constant
+from recipes import bundles
+from recipes.bundles import DATA_SETS, VARIANTS, Command
+from recipes.console import RecipeError, did_you_mean
+from recipes.flags import OPTIMIZERS, Flag, default_groups, method_class
+from recipes.settings import flag_names
+
+DECIDING = ("data", "demo", "network", "tasks", "optimizer_groups", "steps", *(each.flag for each in VARIANTS.values()))
+"""Flags that change the defaults of others."""
+
+
+def values_of(
+    command: Command, method: str | None, flags: Mapping[str, Flag], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The value of each flag: what was given or else its default.
+
+    A default that counts steps was meant for a run of some length, and follows the length of this one.
+    """
+    values: dict[str, Any] = {}
+    meant_for: dict[str, int] = {}
+    for layer in _layers(command, method, flags, given):
+        known = {name: value for name, value in layer.items() if name in flags}
+        values |= known
+        meant_for |= {name: values["steps"] for name in known if flags[name].counts_steps}
+    values |= given
+    for name, steps in meant_for.items():
+        if name not in given and values[name]:
+            values[name] = round(values[name] * values["steps"] / steps)
+    return values
+
+
+def _layers(
+    command: Command, method: str | None, flags: Mapping[str, Flag], given: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """Defaults by the names of flags, of which the later ones count."""
+    yield {name: flag.parameter.default for name, flag in flags.items()}
+    # Of the method's class and its optimizer.
+    source = method_class(method)
+    takes = parameters(source)
+    yield {"steps": takes["total_steps"].default, "image_size": takes["image_size"].default, "weights": "imagenet"}
+    yield {"num_classes": None, "num_labels": None, **flag_names(constant(f"{source}.default_views"))}
+    network = given.get("network") or constant(f"{source}.default_network")
+    masks = given.get("tasks") != "classification" and "segmentation" in constant(f"{source}.supports")
+    groups = given.get("optimizer_groups") or default_groups(method, network if masks else "")
+    rates = {name: each.default for name, each in parameters(OPTIMIZERS[groups]).items()}
+    yield {"optimizer_groups": groups, **flag_names(rates)}
+
+    data = given.get("data", command.defaults.get("data"))
+    if data in DATA_SETS:
+        yield {"labeled": DATA_SETS[data].labeled, "split": DATA_SETS[data].split}
+        yield {"output": Path("runs") / f"{data}_{method}"}
+    yield command.defaults
+    if given.get("demo"):
+        phantom = command.phantom or DATA_SETS.get(data, DATA_SETS[bundles.ULTRASOUND]).phantom
+        slow = [name for name, flag in flags.items() if name.endswith("_momentum") and flag.parameter.default]
+        yield {name: min(flags[name].parameter.default, bundles.DEMO_MOMENTUM) for name in slow}
+        yield {**bundles.DEMO, **bundles.DEMO_OF_DATA[phantom], "decoder_filters": bundles.DEMO_OF_NETWORK[network]}
+        yield bundles.DEMO_OF_METHOD.get(command.method or str(method), {})
+        yield command.demo
+    if method in VARIANTS:
+        variants = VARIANTS[method]
+        yield variants.choices[given.get(variants.flag, variants.default)]
+
+
+def control_of(method: str, arguments: Mapping[str, Any]) -> dict[str, float]:
+    """The arguments that weigh what is learnt without labels, at 0; the run checks that nothing else weighs it.
+
+    Raises:
+        RecipeError: If the method has none.
+    """
+    weights = [name for name in arguments if name.startswith("lambda_") and name not in bundles.LABELED_WEIGHTS]
+    weights = list(bundles.CONTROL.get(method, weights))
+    if not weights:
+        raise RecipeError(f"--control: {method} has no argument lambda_… that weighs what is learnt without labels")
+    return dict.fromkeys(weights, 0.0)
+
+
+def from_preset(method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with what is None filled in by the preset, where the method has presets.
+
+    Raises:
+        RecipeError: If there is no such preset.
+    """
+    presets = constant(f"{method_class(method)}.presets")
+    if not presets:
+        return dict(arguments)
+    chosen = arguments["preset"]
+    if chosen not in presets:
+        raise RecipeError(f"--preset: {chosen!r} is none of {', '.join(presets)}{did_you_mean(chosen, presets)}")
+    return {name: presets[chosen].get(name) if value is None else value for name, value in arguments.items()}
+
+
+def check_steps(flags: Mapping[str, Flag], given: Mapping[str, Any], steps: int) -> None:
+    """Refuses what was given by hand and would begin, or still rise, after the last step.
+
+    Raises:
+        RecipeError: Which names the flag.
+    """
+    for name, value in given.items():
+        flag = flags[name]
+        if flag.counts_steps and isinstance(value, int) and value >= steps + name.endswith("_ramp"):
+            raise RecipeError(
+                f"{flag.word} {value} lies beyond the end of the run (--steps {steps}); give less, or leave it out: "
+                "its default follows --steps"
+            )
+        if flag.of == "method" and name.endswith("_delay") and isinstance(value, float) and value >= 1:
+            raise RecipeError(f"{flag.word} {value:g} lies beyond the end of the run: it is a share of it, below 1")

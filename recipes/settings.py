@@ -1,0 +1,226 @@
+"""Everything that a run depends on, and what can be checked of it before any data are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from keras_semimed.source import members
+from recipes.bundles import COMMANDS
+from recipes.console import RecipeError, did_you_mean
+
+Names = Mapping[str, Any]
+
+# Titles of the help's sections and what they hold; what is in none of them is no part of the command line.
+GROUPS = {
+    "data": (
+        *("data", "manual_dir", "cvc_dir", "data_dir", "labeled", "split", "test", "intersect", "seed", "image_size"),
+        "validate",
+    ),
+    "training": (
+        *("method", "control", "steps", "epoch_steps", "batch_size", "labeled_batch_size", "mixed_precision"),
+        *("start_from", "deterministic"),
+    ),
+    "optimizer": ("optimizer_groups",),
+    "output": ("output", "resume", "tensorboard", "threshold_figure", "panels", "pseudo_labels", "demo"),
+}
+# Where a run reads and writes, how it was asked for, and what only looks on: nothing that makes two runs differ.
+NOT_CONFIGURATION = (
+    *("recipe", "manual_dir", "cvc_dir", "data_dir", "output", "resume", "demo"),
+    *("tensorboard", "threshold_figure", "panels", "pseudo_labels"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A run. Its fields are flags, and so are the arguments of its method, views and optimizer.
+
+    Args:
+        recipe: name of the command
+        data: data set; polyp: Kvasir-SEG and CVC-ClinicDB together, scored apart
+        method: the method that is trained
+        output: folder of the run
+        arguments: of the method's class, by their names, but for those that stand here
+        views: arguments of the weak and strong views
+        optimizer: arguments of the optimizer
+        optimizer_groups: which variables share a learning rate: branch (segmentation, classification) or encoder (and
+            the rest)
+        variants: chosen variants of the method, such as a rung
+        unused: flags of the command that the method does not have
+        manual_dir: the downloaded archive, its folder, or the folder that holds either (polyp: Kvasir-SEG's)
+        cvc_dir: CVC-ClinicDB's place, where polyp does not find it in --manual-dir
+        data_dir: where TFDS keeps prepared data; by default where it always does
+        labeled: labelled training images: a number, or a share of the training part
+        split: how images are split: paper, 7:3 at random within each class; leak_safe, with near-duplicates (bus_bra:
+            patients) never on two sides; pranet, PraNet's lists and LoCo's labelled ones; official, of Kvasir-SEG's
+            authors; sequence_safe, no sequence of CVC-ClinicDB on two sides; random
+        test: test images, a number or a share, where they are drawn; by default 0.3
+        intersect: with published lists: use the images that are both in them and in the data
+        seed: seed of split, start weights, order and views
+        image_size: side of the images and of the views in pixels
+        validate: score the validation part, which then is not trained on, not the test part
+        control: the method's step with every unlabelled weight at 0
+        steps: training steps
+        epoch_steps: steps an epoch (a row of metrics.csv, a point to resume from); must divide --steps; by default
+            about one pass over the unlabelled images
+        batch_size: labelled and, as many again, unlabelled images a step
+        labeled_batch_size: labelled images a step, if another number; twice --batch-size gives a supervised run as
+            many images
+        mixed_precision: none (float32), mixed_bfloat16 or mixed_float16
+        start_from: folder of a finished run on the same split, such as a supervised one, whose network this run goes
+            on with; it needs the same network flags (for Hermes: --exchange both)
+        deterministic: the same bits from every run with one seed, more slowly
+        resume: go on from the last finished epoch of the run in --output, if there is one
+        tensorboard: also log to TensorBoard, into OUTPUT/tensorboard
+        threshold_figure: draw thresholds and shares of pseudo-labels used into thresholds.png after each epoch
+        panels: draw the predictions on the same 4 unlabelled images every so many epochs into panels/
+        pseudo_labels: unlabelled images on which the report compares pseudo-labels with the truth after each epoch, or
+            0
+        demo: made images, a small encoder: minutes on two cores; flags that are given still apply
+    """
+
+    recipe: str
+    data: str
+    method: str
+    output: Path
+    arguments: Names
+    views: Names = dataclasses.field(default_factory=dict)
+    optimizer: Names = dataclasses.field(default_factory=dict)
+    optimizer_groups: Literal["branch", "encoder"] | None = None
+    variants: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    manual_dir: Path | None = None
+    cvc_dir: Path | None = None
+    data_dir: Path | None = None
+    labeled: int | float = 72
+    split: Literal["paper", "leak_safe", "pranet", "official", "sequence_safe", "random"] = "random"
+    test: int | float | None = None
+    intersect: bool = False
+    seed: int = 0
+    image_size: int = 224
+    validate: bool = False
+    control: bool = False
+    steps: int = 3000
+    epoch_steps: int | None = None
+    batch_size: int = 8
+    labeled_batch_size: int | None = None
+    mixed_precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] | None = "float32"
+    start_from: Path | None = None
+    deterministic: bool = False
+    resume: bool = False
+    tensorboard: bool = False
+    threshold_figure: bool = False
+    panels: int | None = None
+    pseudo_labels: int = 32
+    demo: bool = False
+
+    @property
+    def data_set(self) -> str:
+        """Name of the data set; `phantom` is the command's."""
+        return COMMANDS[self.recipe].phantom or self.data if self.data == "phantom" else self.data
+
+
+FLAG_NAMES = {"scale": "zoom", "classifier": "classifier_optimizer", "pseudo_labels": "pseudo_labels_from"}
+"""Arguments of methods, views and optimizers whose flag has another name."""
+
+
+def flag_names(arguments: Names) -> dict[str, Any]:
+    """Arguments by the names of their flags."""
+    return {FLAG_NAMES.get(name, name): value for name, value in arguments.items()}
+
+
+def check(settings: Settings) -> None:
+    """Refuses what is wrong whatever the data are, before anything is read.
+
+    Raises:
+        RecipeError: If a number is out of range, a name unknown or a path missing; the message names the flag.
+    """
+    for name in ("steps", "batch_size", "labeled_batch_size", "epoch_steps", "panels"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise RecipeError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if settings.pseudo_labels < 0:
+        raise RecipeError(f"--pseudo-labels must be at least 0, got {settings.pseudo_labels}")
+    if settings.labeled <= 0:
+        raise RecipeError(f"--labeled must be positive, got {settings.labeled}")
+    if not 0 <= settings.seed < 2**32:
+        raise RecipeError(f"--seed must be within 0 and 2^32 - 1, got {settings.seed}")
+    if settings.image_size < 32:
+        raise RecipeError(f"--image-size must be at least 32, got {settings.image_size}")
+    encoders = tuple(members("keras_semimed.networks.encoders:ARCHITECTURES"))
+    encoder, weights = settings.arguments["encoder"], settings.arguments["weights"]
+    if encoder not in encoders:
+        raise RecipeError(f"--encoder {encoder} is none of {', '.join(encoders)}{did_you_mean(encoder, encoders)}")
+    for name in ("manual_dir", "cvc_dir", "start_from"):
+        path = getattr(settings, name)
+        if path is not None and not path.exists():
+            raise RecipeError(f"--{name.replace('_', '-')} {path} does not exist")
+    if weights is not None and weights.endswith((".npz", ".safetensors")) and not Path(weights).is_file():
+        raise RecipeError(f"--weights {weights} is not a file")
+
+
+def with_epochs(settings: Settings, unlabeled_images: int) -> Settings:
+    """Fills in `labeled_batch_size` and `epoch_steps` where they were left open.
+
+    Args:
+        settings: The flags.
+        unlabeled_images: Number of unlabelled training images; sets the default length of an epoch.
+
+    Raises:
+        RecipeError: If `steps` cannot be divided into epochs.
+    """
+    return dataclasses.replace(
+        settings,
+        labeled_batch_size=settings.labeled_batch_size or settings.batch_size,
+        epoch_steps=_epoch_steps(settings, unlabeled_images),
+    )
+
+
+def _epoch_steps(settings: Settings, unlabeled_images: int) -> int:
+    """A divisor of `steps`: the given one, or the one nearest to a pass over the unlabelled images."""
+    steps = settings.steps
+    wanted = settings.epoch_steps or min(unlabeled_images / settings.batch_size, steps)
+
+    def distance(number: int) -> float:
+        return max(number / wanted, wanted / number)
+
+    nearest = min((number for number in range(1, steps + 1) if steps % number == 0), key=distance)
+    if settings.epoch_steps not in (None, nearest):
+        raise RecipeError(f"--epoch-steps {wanted} does not divide --steps {steps}; try {nearest}")
+    if distance(nearest) > 4:
+        length = round(wanted)
+        raise RecipeError(
+            f"--steps {steps} cannot be divided into epochs of about {length} steps, which a run resumes from; "
+            f"try {steps // length * length} or {(steps // length + 1) * length}"
+        )
+    return nearest
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """What makes two runs the same experiment, by the names of flags, ready for JSON.
+
+    Raises:
+        RecipeError: If the run to start from is not finished.
+    """
+    names = [name for group in GROUPS.values() for name in group if name not in NOT_CONFIGURATION]
+    values = {name: getattr(settings, name) for name in names} | dict(settings.variants)
+    values |= flag_names(settings.arguments) | flag_names(settings.views)
+    values |= flag_names(settings.optimizer) | dict.fromkeys(settings.unused)
+    if settings.start_from is not None:
+        values["start_from"] = model_digest(settings.start_from)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def model_digest(folder: Path) -> str:
+    """What tells the model of a finished run from any other: the SHA-256 of its file.
+
+    Raises:
+        RecipeError: If the folder holds no finished run.
+    """
+    try:
+        return hashlib.sha256((folder / "model.keras").read_bytes()).hexdigest()
+    except OSError as error:
+        raise RecipeError(f"--start-from {folder} is not the folder of a finished run ({error})") from error
