@@ -15,8 +15,8 @@ from keras import ops
 from keras_semimed import __version__
 from keras_semimed.backend import describe_runtime, onnx_converters, run_exported
 from keras_semimed.evaluation.files import whole_file
-from keras_semimed.layers import SaliencyMap
 from keras_semimed.models import SemiSupervisedModel
+from keras_semimed.networks import JointNetwork
 
 FORMATS = {"keras": ".keras", "tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 TOLERANCE = 1e-5
@@ -58,8 +58,9 @@ def inference_model(model: SemiSupervisedModel, saliency: bool = True) -> keras.
         From images `(N, S, S, 3)` in 0..255 to `{"mask": (N, S, S, K), "label": (N, C)}` probabilities.
     """
     images = keras.Input((model.image_size, model.image_size, 3), name="image")
-    logits = model.inference_network(saliency)(images)
-    logits = logits if isinstance(logits, dict) else {"mask_logits": logits}
+    network = model.inference_network(saliency)
+    found = network(images)
+    logits = found if isinstance(found, dict) else dict.fromkeys(network.logits, found)
     outputs = {
         head: keras.layers.Softmax(dtype="float32", name=head)(logits[f"{head}_logits"])
         for head in ("mask", "label")
@@ -157,14 +158,17 @@ def _write_and_run(model: keras.Model, path: Path, format: str, images: np.ndarr
 
 
 def _takes_saliency(model: keras.Model) -> bool:
-    return any(isinstance(layer, SaliencyMap) for layer in model._flatten_layers()) and not any(
-        getattr(layer, "zero_saliency", False) for layer in model.layers
-    )
+    """Whether a saliency map is computed inside."""
+    return any(network.has_saliency and not network.zero_saliency for network in _joint_networks(model))
 
 
 def _lacks_saliency(model: keras.Model) -> bool:
     """Whether zeros stand in the place of the saliency map."""
-    return not _takes_saliency(model) and any(getattr(layer, "has_saliency", False) for layer in model.layers)
+    return any(network.has_saliency and network.zero_saliency for network in _joint_networks(model))
+
+
+def _joint_networks(model: keras.Model) -> list[JointNetwork]:
+    return [layer for layer in model.layers if isinstance(layer, JointNetwork)]
 
 
 def _difference(first: Any, second: Any) -> float:
@@ -185,7 +189,7 @@ def _write_card(
 ) -> None:
     heads = {
         "mask": "probabilities of the mask classes `(N, {0}, {0}, {1})`",
-        "label": "of the image classes `(N, {1})`",
+        "label": "probabilities of the image classes `(N, {1})`",
     }
     outputs = [
         f"`{head}`, {heads[head].format(model.image_size, value.shape[-1])}" for head, value in exported.output.items()

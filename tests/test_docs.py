@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+METHOD_PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
+EQUATION_PAGES = [ROOT / "docs" / "hermes.md", ROOT / "docs" / "loco.md", *METHOD_PAGES]
 
 
 def anchors(document: Path) -> set[str]:
@@ -18,19 +22,68 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def find(name: str) -> Path | None:
+    """The file that a document means by a name."""
+    places = [ROOT / name, ROOT / "keras_semimed" / name]
+    places += [] if "/" in name else (ROOT / "tests").rglob(name)
+    return next((place for place in places if place.is_file()), None)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_and_links_exist(document):
     text = document.read_text(encoding="utf-8")
     for name in re.findall(r"`([\w./]+\.py)`", text):
-        places = [ROOT / name, ROOT / "keras_semimed" / name]
-        places += [] if "/" in name else (ROOT / "tests").rglob(name)
-        assert any(place.is_file() for place in places), f"{document.name} names {name}"
+        assert find(name), f"{document.name} names {name}"
     for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
         target = document.parent / link if link else document
         assert target.exists(), f"{document.name} links to {link}"
         assert not anchor or anchor in anchors(target), f"{document.name} links to {link}#{anchor}"
     for recipe in re.findall(r"python -m (recipes\.\w+|benchmarks\.\w+)", text):
         assert (ROOT / (recipe.replace(".", "/") + ".py")).is_file(), f"{document.name} runs {recipe}"
+
+
+def table_rows(document: Path, first: str) -> list[list[str]]:
+    """The rows of the table whose first column has that title."""
+    text = document.read_text(encoding="utf-8")
+    table = re.search(rf"^\| {first} \|.*\n\| ---.*\n((?:\|.*\n?)+)", text, re.M)
+    assert table, f"{document.name} has no table that begins with {first!r}"
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table[1].splitlines()]
+
+
+def test_every_method_has_a_row_and_a_page():
+    from keras_semimed.models import METHODS
+
+    rows = {row[0].strip("`"): row for row in table_rows(ROOT / "README.md", "method")}
+    assert rows.keys() == {method.__name__ for method in METHODS.values()}
+    for name, method in METHODS.items():
+        if name != "supervised":
+            assert re.search(rf"\]\(docs/(methods/)?{name}\.md\)", rows[method.__name__][-1]), name
+
+
+@pytest.mark.parametrize("page", EQUATION_PAGES, ids=lambda path: path.stem)
+def test_an_equation_is_found_in_its_file_and_in_its_test(page):
+    for row in table_rows(page, "equation"):
+        equation, code, test = row[0], row[-2], row[-1]
+        for cell, kind in ((code, "code"), (test, "test")):
+            named = re.findall(r"`([\w./]+\.py)`(?: \(((?:`\w+`(?:, )?)+)\))?", cell)
+            assert named, f"{page.name}, {equation}: no file of the {kind}"
+            for name, symbols in named:
+                path = find(name)
+                assert path, f"{page.name}, {equation}: {name}"
+                assert symbols or kind == "test", f"{page.name}, {equation}: where in {name}"
+                for symbol in re.findall(r"\w+", symbols):
+                    found = re.search(rf"^\s*(def|class) {symbol}\b", path.read_text(encoding="utf-8"), re.M)
+                    assert found, f"{page.name}, {equation}: no {symbol} in {name}"
+
+
+@pytest.mark.parametrize("page", METHOD_PAGES, ids=lambda path: path.stem)
+def test_arguments_and_defaults_of_a_page_are_those_of_its_method(page):
+    from keras_semimed.models import METHODS
+
+    own = inspect.signature(METHODS[page.stem].__init__).parameters
+    defaults = {name: each.default for name, each in own.items() if name not in ("self", "kwargs")}
+    shown = {row[0].strip("`"): ast.literal_eval(row[1].strip("`")) for row in table_rows(page, "argument")}
+    assert shown == defaults
 
 
 def test_public_names_of_the_readme_can_be_imported():
@@ -40,16 +93,20 @@ def test_public_names_of_the_readme_can_be_imported():
     import keras_semimed.networks  # noqa: F401
 
     table = (ROOT / "README.md").read_text(encoding="utf-8")
-    for module, names in re.findall(r"^\| `keras_semimed\.(models|layers|losses|networks)` \| (.*) \|$", table, re.M):
+    rows = re.findall(r"^\| `keras_semimed\.(models|layers|losses|networks)` \| (.*) \|$", table, re.M)
+    assert len(rows) == 4
+    for module, names in rows:
         for name in re.findall(r"`(\w+)`", names):
             assert hasattr(getattr(keras_semimed, module), name), f"{module}.{name}"
 
 
-@pytest.mark.filterwarnings("ignore:Epoch 1. mask_selected")  # the page's threshold of 0 lets everything through
+@pytest.mark.filterwarnings(
+    "ignore:Epoch 1. (mask|label)_selected"
+)  # the page's threshold of 0 lets everything through
 def test_the_method_of_the_page_passes_the_tests_of_the_page(tmp_path):
     page = (ROOT / "docs" / "adding_a_method.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": "adding_a_method"}
     for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S):
         exec(compile(block, "docs/adding_a_method.md", "exec"), names)
-    names["test_only_confident_pixels_are_learnt"]()
+    names["test_only_confident_pixels_are_learnt_and_all_are_made_sure"]()
     names["test_it_trains_and_comes_back_from_a_file"](tmp_path)

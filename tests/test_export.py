@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from keras_semimed.export import NEEDS, export, inference_model
-from keras_semimed.models import Hermes, LoCo
+from keras_semimed.models import FixMatch, Hermes, LoCo
+from keras_semimed.networks import Classifier, DeepLabV3Plus, JointNetwork, UNet
 from keras_semimed.saved import load_model
 
 TINY = {"image_size": 32, "encoder": "resnet_tiny", "total_steps": 2}
@@ -38,21 +39,36 @@ def test_keras_file_predicts_as_the_teacher_without_projectors_bank_and_student(
     loaded = load_model(tmp_path / "hermes.keras")
     assert_equal_outputs(hermes, loaded, images)
     assert type(loaded).__name__ == "Functional"
-    parts = hermes.teacher.parts
-    kept = [
-        variable for name in parts if "projector" not in name for layer in parts[name] for variable in layer.variables
-    ]
-    assert loaded.count_params() == sum(int(np.prod(variable.shape)) for variable in kept)
+    assert loaded.count_params() == hermes.teacher.network.count_params() < hermes.teacher.count_params()
     card = (tmp_path / "hermes.keras.md").read_text()
     assert "`mask`" in card and "(N, 32, 32, 2)" in card and "not a medical device" in card and "gradient" in card
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"attention_on": "labeled"}, {"tasks": "segmentation"}, {"exchange": "none", "num_labels": 3}]
+    ("arguments", "heads", "network"),
+    [
+        ({"attention_on": "labeled"}, {"mask", "label"}, JointNetwork),
+        ({"exchange": "none", "num_labels": 3}, {"mask", "label"}, JointNetwork),
+        ({"tasks": "segmentation", "num_classes": 3}, {"mask"}, UNet),
+        ({"tasks": "segmentation", "network": "deeplab", "decoder_filters": 8}, {"mask"}, DeepLabV3Plus),
+        ({"tasks": "classification", "num_labels": 3}, {"label"}, Classifier),
+    ],
 )
-def test_switched_off_parts_stay_off(arguments, images):
-    model = Hermes(**TINY, decoder_filters=(8, 8, 8, 8, 8), bank_size=8, **arguments)
-    assert_equal_outputs(model, inference_model(model), images)
+def test_each_network_gives_what_it_learnt_and_switched_off_parts_stay_off(arguments, heads, network, images):
+    model = Hermes(**{**TINY, "decoder_filters": (8, 8, 8, 8, 8), "bank_size": 8, **arguments})
+    exported = inference_model(model)
+    assert_equal_outputs(model, exported, images)
+    assert set(exported.output) == heads
+    assert isinstance(exported.layers[1], network) and exported.count_params() < model.count_params()
+
+
+def test_a_classifier_s_card_names_its_one_output(images, tmp_path):
+    model = FixMatch(**TINY, tasks="classification", num_labels=3, teacher_momentum=0.9)
+    export(model, tmp_path / "classes.keras")
+    assert_equal_outputs(model, load_model(tmp_path / "classes.keras"), images)
+    card = (tmp_path / "classes.keras.md").read_text()
+    assert "`label`, probabilities of the image classes `(N, 3)`" in card and "`mask`" not in card
+    assert "has no saliency map" in card
 
 
 def test_without_saliency_only_the_map_is_missing(hermes, images, tmp_path):

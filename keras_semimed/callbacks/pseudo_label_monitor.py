@@ -9,24 +9,33 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.files import write_json
-from keras_semimed.evaluation.pseudo_masks import SELECTIONS, PseudoMasks
+from keras_semimed.evaluation.pseudo_masks import PseudoMasks
 from keras_semimed.evaluation.threshold_figure import share_names
+from keras_semimed.layers.pseudo_labels import PseudoLabels
+from keras_semimed.models import SemiSupervisedModel, View
+from keras_semimed.thresholds import entropy
 
 BINS = 25
 PICTURES = 3
+UNKNOWN = 255
 
 
 class PseudoLabelMonitor(keras.callbacks.Callback):
-    """Compares predictions on some unlabelled images with the truth; keeps how sure they were after the first epoch.
+    """Compares pseudo-labels of some unlabelled images with the truth; keeps how sure they were after the first epoch.
 
-    After each epoch it predicts the images as they are, with the weights that `predict` uses, and notes the accuracy of
-    all pseudo-labels and of those that the epoch's thresholds let through (Hermes' Fig. 1). After the first epoch it
-    counts confidence and entropy, too, which tells whether thresholds are in a sensible range (its Fig. 10 and 11). Of
-    a few images it keeps the pseudo-masks of the first and of the last epoch under each way to select them (its
-    Fig. 6). It changes nothing, and does nothing for a model that selects no pseudo-labels.
+    After each epoch it asks the model what it would learn from these images now (`label`), and notes the accuracy of
+    all pseudo-labels and of those that are kept (Hermes' Fig. 1), weighted as the method weights them. After the first
+    epoch it counts confidence and entropy, too, which tells whether thresholds are in a sensible range (its Fig. 10 and
+    11). Of a few images it keeps the pseudo-masks of the first and of the last epoch under each way to select them that
+    the model names (`label_variants`, its Fig. 6).
+
+    The images are looked at as they are, as `predict` takes them, in the place of a weak view; methods that look at two
+    views also get a strong one, the same in every epoch. It changes nothing, and does nothing where the logs name no
+    share of pseudo-labels, as those of a model that uses none.
 
     Args:
         images: 0..255, as `predict` takes them; a few dozen. Shape: `(N, H, W, C)`.
@@ -34,13 +43,14 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
         labels: True classes; None: unknown. Shape: `(N,)`.
         path: JSON file to keep the history in, with the pseudo-masks in an .npz file of the same name beside it; a
             training that goes on takes both up. None: in memory only.
-        batch_size: Images a prediction.
+        batch_size: Images a call of the model.
 
     Attributes:
         history: a list of one dict an epoch: `epoch`, counted from 1, and, of each head whose truth is known,
-            `mask_accuracy`, `mask_selected_accuracy` (absent where nothing is selected), `label_accuracy`, ...
-        first_epoch: by head, `confidence` and `entropy`, each with `edges` and `counts` of bins; those of the
-            confidence go from chance to 1, those of the entropy from 0 to that of chance, in nats.
+            `mask_accuracy`, `mask_selected_accuracy` (absent where nothing is kept), `label_accuracy`, ...
+        first_epoch: by head, `confidence` of the pseudo-labels and `entropy` of the probabilities that they were made
+            from (where the method tells none: of what `predict` gives), each with `edges` and `counts` of bins; those
+            of the confidence go from chance to 1, those of the entropy from 0 to that of chance, in nats.
         pseudo_masks: `PseudoMasks` of the first images; None without true masks or before the first epoch.
 
     Raises:
@@ -68,10 +78,13 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
         self.history: list[dict[str, float]] = []
         self.first_epoch: dict[str, dict[str, dict[str, list[float]]]] = {}
         self.pseudo_masks: PseudoMasks | None = None
+        self._labeler: Labeler | None = None
+        self._strong: np.ndarray | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Takes up what an interrupted training left."""
         del logs
+        self._labeler = self._strong = None
         if self.path is not None and self.path.exists():
             content = json.loads(self.path.read_text(encoding="utf-8"))
             self.history, self.first_epoch = content["history"], content["first_epoch"]
@@ -79,21 +92,18 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
                 self.pseudo_masks = PseudoMasks.load(self._masks_path())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Predicts and counts."""
-        logs = logs or {}
-        if not share_names(logs):
+        """Asks and counts."""
+        if not isinstance(self.model, SemiSupervisedModel) or not share_names(logs or {}):
             return
+        found, variants = self._labels()
         row: dict[str, float] = {"epoch": epoch + 1}
-        for head, probabilities in self._predictions().items():
+        for head, labels in found.items():
             if epoch == 0:
-                self.first_epoch[head] = _histograms(probabilities)
-            combine = getattr(self.model, "mask_combine", "all") if head == "mask" else "all"
+                self.first_epoch[head] = self._histograms(head, labels)
             if head in self.truths:
-                selection = getattr(self.model, "selection", "dual")
-                chosen = passes(head, probabilities, logs, selection, combine)
-                row |= _accuracies(head, probabilities, self.truths[head], chosen)
-            if head == "mask" and head in self.truths:
-                self._keep_masks(epoch + 1, probabilities[:PICTURES], logs, combine)
+                row |= _accuracies(head, labels, self.truths[head])
+        if variants:
+            self._keep_masks(epoch + 1, variants)
         self.history = [earlier for earlier in self.history if earlier["epoch"] <= epoch] + [row]
         if self.path is not None:
             content = {"images": len(self.images), "history": self.history, "first_epoch": self.first_epoch}
@@ -101,81 +111,115 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
             if self.pseudo_masks is not None:
                 self.pseudo_masks.save(self._masks_path())
 
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Lets go of the model."""
+        del logs
+        self._labeler = self._strong = None
+
     def _masks_path(self) -> Path:
         assert self.path is not None
         return self.path.with_suffix(".npz")
 
-    def _keep_masks(self, epoch: int, probabilities: np.ndarray, logs: Mapping[str, Any], combine: str) -> None:
+    def _keep_masks(self, epoch: int, variants: Mapping[str, PseudoLabels]) -> None:
         """Takes the pseudo-masks of this epoch beside those of the first."""
         before = {} if self.pseudo_masks is None else self.pseudo_masks.kept
         kept = {key: values for key, values in before.items() if key[0] == 1}
-        for name in SELECTIONS if "kappa" in logs else ("none", "confidence"):
-            chosen = passes("mask", probabilities, logs, name, combine)
-            kept[epoch, name] = np.where(chosen, probabilities.argmax(axis=-1), 0).astype("uint8")
-        truths = self.truths["mask"][:PICTURES].reshape(probabilities.shape[:-1])
+        for name, found in variants.items():
+            chosen = (found.kept > 0) & (found.labels != UNKNOWN)
+            kept[epoch, name] = np.where(chosen, found.labels, 0).astype("uint8")[:PICTURES]
+        truths = self.truths["mask"][:PICTURES].reshape(next(iter(kept.values())).shape)
         images = np.clip(self.images[:PICTURES], 0, 255).astype("uint8")
         self.pseudo_masks = PseudoMasks(images, truths.astype("uint8"), kept)
 
-    def _predictions(self) -> dict[str, np.ndarray]:
-        """Probabilities of each head for all images, in batches of one size."""
-        size = self.batch_size
-        found: dict[str, list[np.ndarray]] = {}
-        for start in range(0, len(self.images), size):
-            batch = self.images[start : start + size]
-            for head, values in self.model.predict_on_batch(filled(batch, size)).items():
-                found.setdefault(head, []).append(keras.ops.convert_to_numpy(values)[: len(batch)])
-        return {head: np.concatenate(values) for head, values in found.items()}
+    def _labels(self) -> tuple[dict[str, PseudoLabels], dict[str, PseudoLabels]]:
+        """Pseudo-labels of all images by head, and their masks by what selects them, in NumPy."""
+        if self._labeler is None or self._strong is None:
+            self._labeler = Labeler(self.model, variants="mask" in self.truths)
+            self._strong = self._strong_views()
+        parts = []
+        for start in range(0, len(self.images), self.batch_size):
+            some = slice(start, start + self.batch_size)
+            count = len(self.images[some])
+            views = {"weak": self.images[some], "strong": self._strong[some]}
+            views = {name: filled(images, self.batch_size) for name, images in views.items()}
+            found = self._labeler.predict_on_batch(views)
+            parts.append(keras.tree.map_structure(lambda x, n=count: ops.convert_to_numpy(x)[:n], found))
+        whole = keras.tree.map_structure(lambda *values: np.concatenate(values), *parts)
+        labels, variants = ({name: PseudoLabels(**fields) for name, fields in group.items()} for group in whole)
+        return labels, variants
+
+    def _strong_views(self) -> np.ndarray:
+        """Strong views of the images in the colours that the model's random streams begin with; no stream moves."""
+        streams = [variable for variable in self.model.variables if variable.name == "random_state"]
+        # Seed and number of draws so far.
+        beginnings = [(stream, ops.convert_to_numpy(stream.value) * np.array([1, 0])) for stream in streams]
+        found = []
+        with keras.StatelessScope(state_mapping=beginnings):
+            for start in range(0, len(self.images), self.batch_size):
+                view = _view(ops.convert_to_tensor(self.images[start : start + self.batch_size]))
+                found.append(ops.convert_to_numpy(self.model.strong(view).images))
+        return np.concatenate(found)
+
+    def _histograms(self, head: str, labels: PseudoLabels) -> dict[str, dict[str, list[float]]]:
+        classes = self.model.num_classes if head == "mask" else self.model.num_labels
+        probabilities = self._predictions(head) if labels.probabilities is None else labels.probabilities
+        found = {}
+        for name, values, limits in (
+            ("confidence", labels.confidence, (1 / classes, 1.0)),
+            ("entropy", ops.convert_to_numpy(entropy(probabilities)), (0.0, float(np.log(classes)))),
+        ):
+            counts, edges = np.histogram(np.clip(values, *limits), bins=BINS, range=limits)
+            found[name] = {"edges": edges.tolist(), "counts": counts.tolist()}
+        return found
+
+    def _predictions(self, head: str) -> np.ndarray:
+        """Probabilities of a head for all images, in batches of one size."""
+        found = []
+        for start in range(0, len(self.images), self.batch_size):
+            batch = self.images[start : start + self.batch_size]
+            values = self.model.predict_on_batch(filled(batch, self.batch_size))[head]
+            found.append(ops.convert_to_numpy(values)[: len(batch)])
+        return np.concatenate(found)
 
 
-def passes(
-    head: str, probabilities: np.ndarray, logs: Mapping[str, Any], selection: str = "dual", combine: str = "all"
-) -> np.ndarray:
-    """Which pseudo-labels the thresholds in the logs let through, by head and method.
+class Labeler(keras.Model):
+    """Compiles what a model would label images with, whatever the backend.
 
     Args:
-        head: `"mask"` or `"label"`.
-        probabilities: Shape: `(..., K)`.
-        logs: Those of an epoch; their names decide: `tau`, `mask_tau`, `kappa` of Hermes, `threshold_class_0` of LoCo.
-        selection: As Hermes has it: `"none"`, `"confidence"`, `"uncertainty"` or `"dual"`.
-        combine: For `"dual"`: `"all"` or `"any"` of the tests must pass.
-
-    Returns:
-        Booleans `(...)`.
+        model: The model.
+        variants: Also ask for the masks under each way to select them.
     """
-    tests = []
-    if selection in ("confidence", "dual"):
-        common = logs.get(f"{head}_tau", logs.get("tau", 0.0))
-        thresholds = [float(logs.get(f"threshold_class_{c}", common)) for c in range(probabilities.shape[-1])]
-        tests.append(probabilities.max(axis=-1) >= np.array(thresholds)[probabilities.argmax(axis=-1)])
-    if selection in ("uncertainty", "dual") and "kappa" in logs:
-        tests.append(_entropy(probabilities) <= float(logs["kappa"]))
-    if not tests:
-        return np.ones(probabilities.shape[:-1], bool)
-    return (np.logical_and if combine == "all" else np.logical_or).reduce(tests)
+
+    def __init__(self, model: SemiSupervisedModel, variants: bool) -> None:
+        super().__init__(dtype="float32")  # what is asked decides on its own precision
+        self.asked = model
+        self.variants = variants
+        self.built = True
+
+    def call(self, views: Mapping[str, Any]) -> list[dict[str, dict[str, Any]]]:
+        """The fields of `label` by head, and of `label_variants` by name; one that is None is left out."""
+        weak, strong = (_view(views[name]) for name in ("weak", "strong"))
+        groups = [self.asked.label(weak, strong), self.asked.label_variants(weak, strong) if self.variants else {}]
+        return [
+            {
+                name: {field: value for field, value in labels._asdict().items() if value is not None}
+                for name, labels in group.items()
+            }
+            for group in groups
+        ]
 
 
-def _entropy(probabilities: np.ndarray) -> np.ndarray:
-    return -(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(axis=-1)
+def _view(images: Any) -> View:
+    """Images as they are, all of them inside."""
+    images = ops.cast(images, "float32")
+    return View(images, ops.ones_like(images[..., 0]))
 
 
-def _accuracies(head: str, probabilities: np.ndarray, truth: np.ndarray, chosen: np.ndarray) -> dict[str, float]:
-    truth = truth.reshape(probabilities.shape[:-1])
-    known = truth != 255
-    correct = probabilities.argmax(axis=-1) == truth
+def _accuracies(head: str, labels: PseudoLabels, truth: np.ndarray) -> dict[str, float]:
+    truth = truth.reshape(labels.labels.shape)
+    known = ((truth != UNKNOWN) & (labels.labels != UNKNOWN)).astype("float64")
     found = {}
-    for name, members in ((f"{head}_accuracy", known), (f"{head}_selected_accuracy", known & chosen)):
-        if members.any():
-            found[name] = float(correct[members].mean())
-    return found
-
-
-def _histograms(probabilities: np.ndarray) -> dict[str, dict[str, list[float]]]:
-    classes = probabilities.shape[-1]
-    found = {}
-    for name, values, limits in (
-        ("confidence", probabilities.max(axis=-1), (1 / classes, 1.0)),
-        ("entropy", _entropy(probabilities), (0.0, float(np.log(classes)))),
-    ):
-        counts, edges = np.histogram(np.clip(values, *limits), bins=BINS, range=limits)
-        found[name] = {"edges": edges.tolist(), "counts": counts.tolist()}
+    for name, weight in ((f"{head}_accuracy", known), (f"{head}_selected_accuracy", known * labels.kept)):
+        if weight.sum() > 0:
+            found[name] = float((weight * (labels.labels == truth)).sum() / weight.sum())
     return found

@@ -15,6 +15,7 @@ from keras_semimed.evaluation.threshold_figure import (
     share_names,
     threshold_names,
 )
+from keras_semimed.models import SemiSupervisedModel
 
 
 class ThresholdMonitor(keras.callbacks.Callback):
@@ -90,5 +91,5 @@ class ThresholdMonitor(keras.callbacks.Callback):
     def _draw(self) -> None:
         if self.path is None or not self._found:
             return
-        fixed = getattr(self.model, "fixed_threshold", None)
+        fixed = self.model.fixed_threshold if isinstance(self.model, SemiSupervisedModel) else None
         save_threshold_figure(self.path, self.history, fixed, self.class_names)

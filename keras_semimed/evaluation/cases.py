@@ -12,6 +12,7 @@ import numpy as np
 from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.files import whole_file
 from keras_semimed.evaluation.images import Row
+from keras_semimed.models import SemiSupervisedModel
 
 GROUPS = ("worst", "median", "best")
 
@@ -132,9 +133,7 @@ def collect_cases(
 
 def explanation_maps(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
     """Saliency and spatial attention of some images, by title; empty for a model that has none."""
-    if getattr(model, "exchange", "none") == "none" or not hasattr(model, "explain"):
-        return {}
-    found = model.explain(images)
+    found = model.explain(images) if isinstance(model, SemiSupervisedModel) else {}
     maps = {"saliency": found["saliency"]} if "saliency" in found else {}
     for level, values in enumerate(found.get("spatial_attention", ()), start=1):
         maps[f"attention, 1/{2**level}"] = values

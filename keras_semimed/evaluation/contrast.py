@@ -106,11 +106,10 @@ def contrast_maps(
     features, predictions = [], []
     for start in range(0, len(images), batch_size):
         batch = ops.convert_to_tensor(images[start : start + batch_size])
-        found = model.predictor.features(batch, training=False)
-        logits = model.predictor.classify(found, size)
-        predictions.append(ops.convert_to_numpy(ops.argmax(logits, axis=-1)).astype("int32"))
-        found = found if space == "decoder" else model.predictor.project(found, training=False)
-        features.append(ops.convert_to_numpy(ops.cast(found, "float32")))
+        found = model.predictor(batch, training=False)
+        predictions.append(ops.convert_to_numpy(ops.argmax(found["mask_logits"], axis=-1)).astype("int32"))
+        seen = found["decoded" if space == "decoder" else "projection"]
+        features.append(ops.convert_to_numpy(ops.cast(seen, "float32")))
     loss = LowContrastLoss(**{**model.contrast_loss.get_config(), "inter_class": True, "boundary": True})
     return maps_of_features(np.concatenate(features), masks, np.concatenate(predictions), loss)
 

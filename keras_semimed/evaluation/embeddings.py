@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.files import whole_file
+from keras_semimed.models import SemiSupervisedModel
 
 MOST_PIXELS = 1500
 
@@ -47,22 +48,17 @@ class Embeddings:
 
 
 class Embedder(keras.Model):
-    """Compiles an embedding, whatever the backend."""
+    """Compiles a model's embedding, whatever the backend."""
 
-    def __init__(self, network: keras.layers.Layer, kind: str) -> None:
-        super().__init__()
-        self.network = network
-        self.kind = kind
+    def __init__(self, model: SemiSupervisedModel, of: Literal["images", "pixels"]) -> None:
+        super().__init__(dtype="float32")  # what is asked decides on its own precision
+        self.embedding = model
+        self.of = of
         self.built = True
 
     def call(self, images: Any) -> Any:
         """Embeddings of images, or of their pixels."""
-        if self.kind == "projected":
-            return self.network.project(self.network.features(images, training=False), training=False)
-        if self.kind == "encoder":
-            features = self.network.segmentation_encoder(self.network.normalization(images), training=False)["P5"]
-            return ops.mean(ops.cast(features, "float32"), axis=(1, 2))
-        return self.network(images, heads=True, training=False)[self.kind]
+        return self.embedding.embed(images, of=self.of)
 
 
 def collect_embeddings(
@@ -84,13 +80,17 @@ def collect_embeddings(
         batch_size: Images a forward pass.
 
     Returns:
-        One vector an image where there are image classes, else at most 1,500 vectors of pixels, as many of each class
-        where there are enough; None for a model that has none.
+        One vector an image, or, from a model with embeddings of pixels alone or where the images have no classes, at
+        most 1,500 vectors of pixels, as many of each class where there are enough. None for a model of another
+        package, and for pixels without masks.
     """
-    kind = _kind(model, labels is not None)
-    if kind is None or (kind in ("projected", "pixel_embeddings") and masks is None) or len(images) < 2:
+    if not isinstance(model, SemiSupervisedModel) or len(images) < 2:
         return None
-    embedder = Embedder(model.predictor, kind)
+    heads = model.embedding_heads
+    of_pixels = "pixels" in heads and ("images" not in heads or labels is None)
+    if of_pixels and masks is None:
+        return None
+    embedder = Embedder(model, "pixels" if of_pixels else "images")
     size = min(batch_size, len(images))
     vectors = []
     for start in range(0, len(images), size):
@@ -98,24 +98,11 @@ def collect_embeddings(
         found = ops.convert_to_numpy(embedder.predict_on_batch(filled(batch, size)))
         vectors.append(np.asarray(found, "float32")[: len(batch)])
     found = np.concatenate(vectors)
-    if found.ndim == 2:
-        source = "image embeddings (Eq. 12)" if kind == "image_embeddings" else "means of the deepest encoder features"
-        classes = np.zeros(len(found), int) if labels is None else np.asarray(labels)
-        return Embeddings(found.astype("float16"), classes, list(class_names), source)
-    assert masks is not None
-    return _of_pixels(found, np.asarray(masks))
-
-
-def _kind(model: Any, has_labels: bool) -> str | None:
-    """Which embeddings the model has."""
-    network = getattr(model, "predictor", None)
-    if hasattr(network, "project"):
-        return "projected"
-    if hasattr(network, "image_projector") and has_labels:
-        return "image_embeddings"
-    if hasattr(network, "pixel_projector"):
-        return "pixel_embeddings"
-    return "encoder" if hasattr(network, "segmentation_encoder") and hasattr(network, "normalization") else None
+    if of_pixels:
+        return _of_pixels(found, np.asarray(masks))
+    source = "image embeddings" if "images" in heads else "means of the deepest encoder features"
+    classes = np.zeros(len(found), int) if labels is None else np.asarray(labels)
+    return Embeddings(found.astype("float16"), classes, list(class_names), source)
 
 
 def _of_pixels(features: np.ndarray, masks: np.ndarray) -> Embeddings:

@@ -16,7 +16,9 @@ SELECTIONS = {
     "confidence": "confidence",
     "uncertainty": "uncertainty",
     "dual": "dual threshold",
+    "kept": "kept by the method",
 }
+"""Titles of the ways to select, by the names that `SemiSupervisedModel.label_variants` gives them."""
 
 
 @dataclasses.dataclass(frozen=True)

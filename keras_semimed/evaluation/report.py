@@ -111,7 +111,7 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
     figures += [] if embeddings is None else [embedding_figure(embeddings)]
     configuration = config["configuration"]
     return {
-        "title": f"{config['recipe']}: {configuration.get('method', configuration.get('rung', 'run'))}",
+        "title": f"{config['recipe']}: {_what_ran(configuration)}",
         "subtitle": ", ".join(
             f"{name} {_text(configuration[key])}"
             for key, name in {"data": "data", "labeled": "labelled", "steps": "steps", "seed": "seed"}.items()
@@ -238,6 +238,12 @@ def _cell(scores: Mapping[str, float], key: str) -> tuple[str, str]:
     if f"{key}_std" in scores:
         spread.append(f"±\N{NO-BREAK SPACE}{scores[f'{key}_std']:.{digits}f}")
     return f"{scores[key]:.{digits}f}", " ".join(spread)
+
+
+def _what_ran(configuration: dict[str, Any]) -> str:
+    """The method, and which rung of it or that it is its control."""
+    parts = [configuration.get("method", "run"), configuration.get("rung")]
+    return " ".join(part for part in (*parts, "control" if configuration.get("control") else None) if part)
 
 
 def _split(config: Mapping[str, Any]) -> dict[str, Any]:

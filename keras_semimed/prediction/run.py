@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_semimed.data.letterbox import unletterbox
 from keras_semimed.data.progress import progress
+from keras_semimed.models import SemiSupervisedModel
 from keras_semimed.prediction.output import OutputFolder, Unwritable, name_problems
 from keras_semimed.prediction.pictures import COLOURS, class_mask, painted
 from keras_semimed.prediction.reading import Read, file_digest, read_ahead, whole_image
@@ -173,19 +174,26 @@ def _check_files(images: Mapping[str, Path], folder: OutputFolder) -> None:
 
 
 def _input_size(model: keras.Model) -> int:
-    size = getattr(model, "image_size", None)
-    if size is None:
-        shape = getattr(model, "input_shape", None)
-        size = shape[1] if isinstance(shape, tuple) and len(shape) == 4 and shape[1] == shape[2] else None
+    size = model.image_size if isinstance(model, SemiSupervisedModel) else _side(model)
     if size is None:
         raise ValueError("the model does not take square images of a known size (N, S, S, 3)")
     return int(size)
 
 
+def _side(model: keras.Model) -> int | None:
+    """Side of the squares that a model takes; None where it takes others, or does not tell."""
+    try:
+        shape = model.input_shape
+    except AttributeError:
+        return None
+    return shape[1] if isinstance(shape, tuple) and len(shape) == 4 and shape[1] == shape[2] else None
+
+
 def _digest(model: keras.Model) -> str:
     """Tells models apart by their weights."""
     digest = hashlib.sha256()
-    for variable in getattr(model, "predictor", model).variables:
+    network = model.predictor if isinstance(model, SemiSupervisedModel) else model
+    for variable in network.variables:
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).tobytes())
     return digest.hexdigest()[:12]
 

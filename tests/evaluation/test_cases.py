@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
+import keras
 import numpy as np
 
 from keras_semimed.evaluation.cases import Cases, choose_cases, collect_cases, explanation_maps
+from keras_semimed.models import Hermes, LoCo, SemiSupervisedModel
+from tests.models import common, test_loco
 
 
 def rows_of(dice):
@@ -27,10 +28,8 @@ def test_without_masks_by_the_probability_of_the_true_class():
     assert choose_cases(rows, each=1) == {1: "worst", 2: "median", 0: "best"}
 
 
-class Fixed:
+class Fixed(SemiSupervisedModel):
     """Predicts foreground where an image is bright, in batches of 7 only."""
-
-    exchange = "both"
 
     def predict_on_batch(self, images):
         assert len(images) == 7
@@ -61,6 +60,8 @@ def test_cases_hold_images_predictions_and_maps_and_come_back_from_a_file(tmp_pa
     np.testing.assert_equal(loaded.maps, cases.maps)
 
 
-def test_a_model_without_exchange_is_not_asked_to_explain():
-    assert explanation_maps(SimpleNamespace(exchange="none", explain=None), np.zeros((1, 4, 4, 3))) == {}
-    assert explanation_maps(SimpleNamespace(), np.zeros((1, 4, 4, 3))) == {}
+def test_a_model_that_explains_nothing_has_no_maps():
+    images = np.zeros((1, 32, 32, 3), "float32")
+    for model in (Hermes(**common.arguments(exchange="none")), LoCo(**test_loco.arguments()), keras.Sequential()):
+        assert explanation_maps(model, images) == {}
+    assert list(explanation_maps(Hermes(**common.arguments(exchange="cls_to_seg")), images)) == ["saliency"]

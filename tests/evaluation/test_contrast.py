@@ -99,7 +99,8 @@ def test_of_a_model():
     # Features and their projections are two spaces; the teacher and the student are two networks.
     decoder = contrast_maps(model, data.images, data.masks, space="decoder")
     assert abs(decoder.inter_class_similarity - whole.inter_class_similarity) > 1e-4
-    model.network.projector.set_weights([-0.5 * w for w in model.network.projector.get_weights()])
+    projector = model.network.head_layers["projection"]
+    projector.set_weights([-0.5 * w for w in projector.get_weights()])
     again = contrast_maps(model, data.images, data.masks)
     assert again.inter_class_similarity == pytest.approx(whole.inter_class_similarity, abs=1e-6)
     model.use_teacher = False

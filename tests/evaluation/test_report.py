@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
 
 import numpy as np
@@ -189,3 +190,18 @@ def test_the_command_writes_it_again_and_refuses_what_is_no_finished_run(run, tm
     (run / "config.json").write_text(content.replace('"result"', '"results"'))
     assert main([str(run)]) == 2
     assert "not finished" in capsys.readouterr().err and not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("configuration", "title"),
+    [
+        ({"method": "hermes", "control": False}, "hermes_busi: hermes"),
+        ({"method": "hermes", "control": True}, "hermes_busi: hermes control"),
+        ({"method": "loco", "rung": "M3", "control": False}, "hermes_busi: loco M3"),
+    ],
+)
+def test_the_title_says_what_ran(run, configuration, title):
+    config = json.loads((run / "config.json").read_text())
+    config["configuration"] |= configuration
+    write_json(run / "config.json", config)
+    assert f"<title>{title}</title>" in report(run).read_text(encoding="utf-8")

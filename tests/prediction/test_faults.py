@@ -16,18 +16,15 @@ from keras_semimed.prediction import Options, find_files, find_images, predict_f
 from keras_semimed.prediction.pictures import class_mask, painted
 
 
-class Red(keras.Model):
+def red() -> keras.Model:
     """Lesion where red is above 128; not finite where an image is black at its top left."""
-
-    image_size = 16
-
-    def call(self, images):
-        red = keras.ops.cast(images[..., :1], "float32") / 255
-        corner = red[:, 0, 0]
-        return {
-            "mask": keras.ops.concatenate([1 - red, red], -1),
-            "label": keras.ops.concatenate([1 - corner, corner / (corner * 1e3)], -1),
-        }
+    inputs = keras.Input((16, 16, 3))
+    values = inputs[..., :1] / 255
+    corner = values[:, 0, 0]
+    mask = keras.ops.concatenate([1 - values, values], -1)
+    return keras.Model(
+        inputs, {"mask": mask, "label": keras.ops.concatenate([1 - corner, corner / (corner * 1e3)], -1)}
+    )
 
 
 def save(path, top_left=200, size=(16, 16)):
@@ -63,7 +60,7 @@ def test_predictions_are_not_predicted(tmp_path):
     save(output / "masks" / "a.png")
     assert set(find_images([folder])) == {"a.png", "pred/masks/a.png"}  # no predictions yet, and not known as output
     assert set(find_images([folder], output)) == {"a.png"}
-    predict_files(Red(), find_images([folder], output), output, overwrite=True)
+    predict_files(red(), find_images([folder], output), output, overwrite=True)
     assert set(find_images([folder])) == {"a.png"}
     with pytest.raises(FileNotFoundError, match="folders of predictions are left out"):
         find_images([output])
@@ -84,15 +81,15 @@ def test_dicom_without_a_suffix_is_found_and_other_files_are_counted(tmp_path):
     found = find_files([tmp_path])
     assert set(found.images) == {"IM000001", "1.2.840.10008"}
     assert [file.name for file in found.others] == ["DICOMDIR", "README", "a.gif", "b.TXT"]
-    report = predict_files(Red(), found.images, tmp_path / "out")
+    report = predict_files(red(), found.images, tmp_path / "out")
     assert report.predicted == 2 and Image.open(tmp_path / "out" / "masks" / "IM000001.png").size == (30, 20)
-    report = predict_files(Red(), find_images([tmp_path / "b.TXT"]), tmp_path / "other")
+    report = predict_files(red(), find_images([tmp_path / "b.TXT"]), tmp_path / "other")
     assert "no known format" in report.problems["b.TXT"]
 
 
 def test_values_that_are_not_finite_are_a_problem(tmp_path):
     images = {name: save(tmp_path / name, red) for name, red in {"good.png": 200, "bad.png": 0}.items()}
-    report = predict_files(Red(), images, tmp_path / "out")
+    report = predict_files(red(), images, tmp_path / "out")
     assert report.predicted == 1 and report.problems == {"bad.png": "the model gives values that are not finite"}
     assert names(tmp_path / "out") == ["good.png"]
     assert files(tmp_path / "out") == ["masks/good.png.png", "overlays/good.png.png", "predict.json", "predictions.csv"]
@@ -116,7 +113,7 @@ def test_pipes_are_not_waited_for(tmp_path):
         threading.Thread(target=(tmp_path / name).write_bytes, args=[b""], daemon=True).start()
     found = find_files([tmp_path])
     assert [file.name for file in found.others] == ["pipe"]
-    report = predict_files(Red(), found.images, tmp_path / "out")
+    report = predict_files(red(), found.images, tmp_path / "out")
     assert report.predicted == 1 and report.problems == {"pipe.png": "is no ordinary file; remove it"}
 
 
@@ -125,13 +122,13 @@ def test_a_name_clash_is_the_problem_of_one_image(tmp_path):
     for name in ("a.png", "a.png.png/x.png", "b.png"):
         save(folder / name)
     for before in (0, 2):
-        report = predict_files(Red(), find_images([folder]), output)
+        report = predict_files(red(), find_images([folder]), output)
         assert report.done_before == before and sorted(names(output)) == ["a.png.png/x.png", "b.png"]
         assert list(report.problems) == ["a.png"] and "the name of the folder a.png.png" in report.problems["a.png"]
     # The same with what was there before: a folder instead of a mask, a file instead of a folder.
     (output / "masks" / "c.png.png").mkdir()
     more = {name: save(tmp_path / "more" / "c.png") for name in ("c.png", "b.png.png/d.png", "e.png")}
-    report = predict_files(Red(), more, output)
+    report = predict_files(red(), more, output)
     assert report.predicted == 1 and set(report.problems) == {"c.png", "b.png.png/d.png"}
     assert all("cannot be written" in problem for problem in report.problems.values())
     assert not (output / "overlays" / "c.png.png").exists() and (output / "overlays" / "e.png.png").exists()
@@ -175,12 +172,12 @@ def test_masks_and_overlays_equal_the_plain_formulas():
 
 def test_large_images_are_read_again_and_come_out_the_same(tmp_path, monkeypatch):
     images = {name: save(tmp_path / name, size=(40, 60)) for name in ("a.png", "b.png")}
-    predict_files(Red(), images, tmp_path / "kept")
+    predict_files(red(), images, tmp_path / "kept")
     monkeypatch.setattr(reading, "KEPT", 100)
     held = []
     write = run._write
     monkeypatch.setattr(run, "_write", lambda item, *rest: held.append(item.image) or write(item, *rest))
-    assert predict_files(Red(), images, tmp_path / "again").predicted == 2 and held == [None, None]
+    assert predict_files(red(), images, tmp_path / "again").predicted == 2 and held == [None, None]
     assert files(tmp_path / "kept") == files(tmp_path / "again")
     for name in files(tmp_path / "kept"):
         assert (tmp_path / "kept" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
@@ -219,19 +216,19 @@ def test_overlays_that_are_gone_are_made_again(tmp_path):
     images = {name: save(tmp_path / name) for name in ("a.png", "b.png")}
     for overlays, predicted in ((True, 1), (False, 0)):
         output = tmp_path / str(overlays)
-        predict_files(Red(), images, output, Options(overlays=overlays))
+        predict_files(red(), images, output, Options(overlays=overlays))
         before = files(output)
         (output / "overlays" / "a.png.png").unlink(missing_ok=True)
-        assert predict_files(Red(), images, output, Options(overlays=overlays)).predicted == predicted
+        assert predict_files(red(), images, output, Options(overlays=overlays)).predicted == predicted
         assert files(output) == before and sorted(names(output)) == ["a.png", "b.png"]
 
 
 def test_finished_files_are_checked_under_a_progress_bar(tmp_path, monkeypatch):
     images = {"a.png": save(tmp_path / "a.png")}
-    predict_files(Red(), images, tmp_path / "out")
+    predict_files(red(), images, tmp_path / "out")
     bars = []
     monkeypatch.setattr(run, "progress", lambda items, *rest: bars.append((rest[0], len(items))) or items)
-    predict_files(Red(), images, tmp_path / "out")
+    predict_files(red(), images, tmp_path / "out")
     assert bars[0] == ("checking what is done", 1)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 
 import keras
@@ -9,22 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_semimed.models import Supervised
 from keras_semimed.predict import main
 from keras_semimed.prediction import Options, find_images, predict_files
 from keras_semimed.prediction.scores import score_prediction
+from tests.models import common
 
 
-class Thresholds(keras.Model):
+def thresholds() -> keras.Model:
     """Lesion where red is above 128; the image class is that of the top left pixel."""
-
-    image_size = 32
-
-    def call(self, images):
-        red = keras.ops.cast(images[..., :1], "float32") / 255
-        return {
-            "mask": keras.ops.concatenate([1 - red, red], -1),
-            "label": keras.ops.concatenate([1 - red, red], -1)[:, 0, 0],
-        }
+    inputs = keras.Input((32, 32, 3))
+    red = inputs[..., :1] / 255
+    both = keras.ops.concatenate([1 - red, red], -1)
+    return keras.Model(inputs, {"mask": both, "label": both[:, 0, 0]})
 
 
 @pytest.fixture
@@ -53,7 +51,7 @@ def rows(output):
 def test_masks_overlays_and_table(folder, tmp_path):
     images, output = find_images([folder]), tmp_path / "out"
     assert set(images) == {"wide.png", "below/tall.jpg", "below/square.bmp", "broken.png"}
-    report = predict_files(Thresholds(), images, output, Options(batch_size=2))
+    report = predict_files(thresholds(), images, output, Options(batch_size=2))
     assert report.predicted == 3 and list(report.problems) == ["broken.png"]
     assert report.problems["broken.png"].startswith("cannot be decoded")
     for name, size in {"wide.png": (20, 60), "below/tall.jpg": (50, 30), "below/square.bmp": (32, 32)}.items():
@@ -71,15 +69,15 @@ def test_interrupted_run_goes_on_and_ends_as_one_in_a_go(folder, tmp_path, monke
     from keras_semimed.prediction.output import OutputFolder
 
     images, (whole, halves) = find_images([folder]), (tmp_path / "whole", tmp_path / "halves")
-    predict_files(Thresholds(), images, whole, Options(1))
+    predict_files(thresholds(), images, whole, Options(1))
     save, count = OutputFolder.save_pictures, iter(range(9))
     monkeypatch.setattr(OutputFolder, "save_pictures", lambda *args: save(*args) if next(count) < 1 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        predict_files(Thresholds(), images, halves, Options(1))
+        predict_files(thresholds(), images, halves, Options(1))
     monkeypatch.undo()
     with (halves / "predictions.csv").open("a") as table:
         table.write("below/tall.jpg,1,0.2")  # the process died while it wrote this line
-    report = predict_files(Thresholds(), images, halves, Options(2))
+    report = predict_files(thresholds(), images, halves, Options(2))
     assert report.done_before == 1 and report.predicted == 2
     assert rows(halves) == rows(whole)
     files = [sorted(p.relative_to(out).as_posix() for p in out.rglob("*.png")) for out in (whole, halves)]
@@ -90,28 +88,28 @@ def test_interrupted_run_goes_on_and_ends_as_one_in_a_go(folder, tmp_path, monke
 
 def test_nothing_is_overwritten_unasked(folder, tmp_path):
     images, output = find_images([folder]), tmp_path / "out"
-    predict_files(Thresholds(), images, output)
+    predict_files(thresholds(), images, output)
     before = (output / "masks" / "wide.png.png").stat().st_mtime_ns
-    assert predict_files(Thresholds(), images, output).predicted == 0
+    assert predict_files(thresholds(), images, output).predicted == 0
     with pytest.raises(FileExistsError, match="flip=False, now it is True"):
-        predict_files(Thresholds(), images, output, Options(flip=True))
+        predict_files(thresholds(), images, output, Options(flip=True))
     assert (output / "masks" / "wide.png.png").stat().st_mtime_ns == before
-    assert predict_files(Thresholds(), images, output, Options(flip=True), overwrite=True).predicted == 3
+    assert predict_files(thresholds(), images, output, Options(flip=True), overwrite=True).predicted == 3
     wide = {"wide.png": images["wide.png"]}
-    assert predict_files(Thresholds(), wide, output, Options(overlays=False), overwrite=True).predicted == 1
+    assert predict_files(thresholds(), wide, output, Options(overlays=False), overwrite=True).predicted == 1
     assert [file.name for file in output.rglob("*.png")] == ["wide.png.png"]  # nothing of the model before is left
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="not empty"):
-        predict_files(Thresholds(), images, other)
+        predict_files(thresholds(), images, other)
     assert [file.name for file in other.iterdir()] == ["thesis.txt"]
 
 
 def test_flips_and_padding_leave_a_pixelwise_model_alone(folder, tmp_path):
     images = find_images([folder])
     for index, options in enumerate((Options(), Options(flip=True), Options(keep_aspect=True))):
-        predict_files(Thresholds(), images, tmp_path / str(index), options)
+        predict_files(thresholds(), images, tmp_path / str(index), options)
     masks = [np.asarray(Image.open(tmp_path / str(index) / "masks" / "wide.png.png")) for index in range(3)]
     np.testing.assert_array_equal(masks[0], masks[1])
     assert (masks[0] != masks[2]).mean() < 0.05
@@ -132,12 +130,12 @@ def test_scores_of_a_made_case():
 def test_image_classes_can_be_named(folder, tmp_path):
     images, output = find_images([folder]), tmp_path / "out"
     named = Options(labels=("benign", "malignant"))
-    assert predict_files(Thresholds(), images, output, named).predicted == 3
+    assert predict_files(thresholds(), images, output, named).predicted == 3
     row = rows(output)["wide.png"]
     assert row["prediction"] == "malignant" and float(row["probability_malignant"]) > 0.99
-    assert predict_files(Thresholds(), images, output, named).done_before == 3
+    assert predict_files(thresholds(), images, output, named).done_before == 3
     with pytest.raises(ValueError, match="has 2 image classes; give as many different names"):
-        predict_files(Thresholds(), images, tmp_path / "other", Options(labels=("one",)))
+        predict_files(thresholds(), images, tmp_path / "other", Options(labels=("one",)))
     assert not (tmp_path / "other").exists()
 
 
@@ -174,6 +172,17 @@ def test_classifier_alone(folder, tmp_path):
     assert not (tmp_path / "out" / "masks").exists()
 
 
+def test_models_of_this_package_tell_their_size_and_others_by_their_input(folder, tmp_path):
+    model = Supervised(**common.arguments(tasks="segmentation"))
+    assert predict_files(model, find_images([folder]), tmp_path / "out").predicted == 3
+    assert json.loads((tmp_path / "out" / "predict.json").read_text())["image_size"] == 32
+    inputs = keras.Input((None, None, 3))
+    mask = keras.layers.Conv2D(2, 1, activation="softmax")(inputs)
+    for other in (keras.Model(inputs, {"mask": mask}), keras.Sequential(), keras.Model(name="made_of_nothing")):
+        with pytest.raises(ValueError, match="square images of a known size"):
+            predict_files(other, find_images([folder]), tmp_path / "other")
+
+
 def test_names_that_cannot_be_written_stop_nothing(tmp_path, capsys):
     images = tmp_path / "images"
     images.mkdir()
@@ -186,7 +195,7 @@ def test_names_that_cannot_be_written_stop_nothing(tmp_path, capsys):
     except OSError as error:
         pytest.skip(f"the file system takes no such names: {error}")
     for predicted, before in ((2, 0), (0, 2)):
-        report = predict_files(Thresholds(), find_images([images]), tmp_path / "out")
+        report = predict_files(thresholds(), find_images([images]), tmp_path / "out")
         assert (report.predicted, report.done_before) == (predicted, before)
         assert sorted(problem.split(";")[0] for problem in report.problems.values()) == [
             "its name is not valid UTF-8",
@@ -196,8 +205,8 @@ def test_names_that_cannot_be_written_stop_nothing(tmp_path, capsys):
 
 
 def test_another_file_of_the_same_name_is_refused(folder, tmp_path):
-    predict_files(Thresholds(), find_images([folder]), tmp_path / "out")
+    predict_files(thresholds(), find_images([folder]), tmp_path / "out")
     Image.fromarray(np.zeros((9, 9, 3), "uint8")).save(folder / "wide.png")
     with pytest.raises(FileExistsError, match="another wide.png"):
-        predict_files(Thresholds(), find_images([folder]), tmp_path / "out")
-    assert predict_files(Thresholds(), find_images([folder]), tmp_path / "out", overwrite=True).predicted == 3
+        predict_files(thresholds(), find_images([folder]), tmp_path / "out")
+    assert predict_files(thresholds(), find_images([folder]), tmp_path / "out", overwrite=True).predicted == 3
