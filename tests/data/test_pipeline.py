@@ -38,10 +38,10 @@ def test_fit_takes_the_policys_images_in_the_epochs_order(monkeypatch):
 
     inputs, _ = next(as_tf_data(batches, lambda pixels: 0.5 * pixels).as_numpy_iterator())
     np.testing.assert_array_equal(inputs["unlabeled_strong"], np.round(0.5 * inputs["unlabeled"]).astype("uint8"))
-    strong = model._strong_view(
-        None, {"unlabeled_strong": inputs["unlabeled"]}, geometry := model.views.draw(2, 32, 32)
-    )
-    np.testing.assert_array_equal(*map(np.asarray, (strong, model.views.weak(inputs["unlabeled"], geometry))))
+    made = {"labeled": inputs["labeled"], "unlabeled": inputs["unlabeled"], "unlabeled_strong": inputs["unlabeled"]}
+    _, weak = model.training_views(made, {"mask": np.zeros((2, 32, 32), "int32")})
+    np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(view.images) for view in (model.strong(weak), weak)))
+    assert np.abs(keras.ops.convert_to_numpy(model.strong(weak, host=False).images - weak.images)).max() > 1
 
 
 def test_rand_augment_of_keras_cv():

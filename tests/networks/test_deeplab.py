@@ -6,9 +6,8 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from keras_semimed.networks.projected import ProjectedDeepLab
 
-from keras_semimed.networks import DeepLabV3Plus, DeepLabV3PlusDecoder
+from keras_semimed.networks import DeepLabV3Plus, DeepLabV3PlusDecoder, Extended, Head
 from tests.networks.test_unet import randomize
 
 
@@ -77,7 +76,7 @@ def test_output_stride_sets_grid_and_rates(stride, rates):
 def test_sizes_that_are_no_multiples_of_32(size):
     network = DeepLabV3Plus("resnet_tiny", decoder_filters=8, output_stride=16)
     images = np.random.default_rng(0).integers(0, 255, (1, *size, 1)).astype("uint8")
-    features = network.features(images)
+    features = network.represent(network.encode(images))["decoded"]
     assert features.shape == (1, -(-size[0] // 4), -(-size[1] // 4), 8)
     logits = ops.convert_to_numpy(network(images))
     assert logits.shape == (1, *size, 2) and logits.dtype == np.float32
@@ -96,13 +95,20 @@ def test_round_trip_and_mixed_precision(tmp_path):
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), expected)
 
 
-def test_projections_stand_on_the_features_before_the_classifier():
-    network = ProjectedDeepLab(3, "resnet_tiny", decoder_filters=8, embedding=5)
+def test_a_head_stands_on_the_features_before_the_classifier():
+    network = DeepLabV3Plus("resnet_tiny", 3, decoder_filters=8)
+    extended = Extended(network, {"projection": Head("decoded", 5, hidden=7), "pooled_p5": Head("P5", 4, pool=True)})
     images = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3)).astype("uint8")
-    features = network.features(images)
-    assert network.project(features).shape == (2, 16, 16, 5)
-    logits = ops.convert_to_numpy(network(images)["mask_logits"])
-    np.testing.assert_array_equal(ops.convert_to_numpy(network.classify(features, (64, 64))), logits)
+    outputs = extended(images)
+    assert outputs["projection"].shape == (2, 16, 16, 5) and outputs["pooled_p5"].shape == (2, 4)
+    features = network.encode(images)
+    for name, value in network.decode(features, (64, 64)).items():
+        np.testing.assert_array_equal(ops.convert_to_numpy(outputs[name]), ops.convert_to_numpy(value), err_msg=name)
+    np.testing.assert_array_equal(ops.convert_to_numpy(network(images)), ops.convert_to_numpy(outputs["mask_logits"]))
+    projected = extended.head_layers["projection"](outputs["decoded"])
+    np.testing.assert_array_equal(ops.convert_to_numpy(outputs["projection"]), ops.convert_to_numpy(projected))
+    with pytest.raises(ValueError, match="needs the feature 'pooled', which the network lacks"):
+        Extended(network, {"image": Head("pooled", 5)})
 
 
 def test_errors_say_what_is_wrong():
