@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_files, printable
+from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_folder_files, printable
 from keras_semimed.data.images import read_image, read_pair
 from keras_semimed.data.mask_values import FoundValues, Key, MaskValues, code_name, found_values, parse_key, settled
 from keras_semimed.data.parallel import in_parallel
@@ -65,7 +65,7 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
         ValueError: If the declarations make no sense.
     """
     declared = declared or Declarations()
-    files = find_files(path)
+    files = find_folder_files(path)
     rule = settled(declared.mask_values, declared.num_classes, [])
 
     def look(file: ImageFile) -> Look:

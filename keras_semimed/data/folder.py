@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_semimed.data.arrays import ImageSet, SemiSupervisedBatches
 from keras_semimed.data.cache import Stack, memory_limit
-from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_files
+from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_folder_files
 from keras_semimed.data.images import (
     read_image,
     read_pair,
@@ -97,7 +97,7 @@ def read_folder(
         raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
-    files = find_files(path)
+    files = find_folder_files(path)
     if files.problems:
         raise files.problems[0]
     values = _settle(files, mask_values, num_classes)

@@ -46,7 +46,7 @@ class FolderFiles:
         return {"labeled": self.labeled, "unlabeled": self.unlabeled, "test": self.test}
 
 
-def find_files(path: str | Path) -> FolderFiles:
+def find_folder_files(path: str | Path) -> FolderFiles:
     """Looks through `labeled/`, `unlabeled/`, `test/` and `labels.csv` of a folder.
 
     Raises:

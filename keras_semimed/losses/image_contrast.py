@@ -5,10 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_semimed.losses.reductions import safe_divide
-
-# Stands for -infinity in a logsumexp; finite, so that its gradient is too.
-_EXCLUDED = -1e30
+from keras_semimed.losses.reductions import NEVER, safe_divide
 
 
 @keras.saving.register_keras_serializable(package="keras_semimed")
@@ -76,7 +73,7 @@ class ImageContrastiveLoss(keras.losses.Loss):
         images = ops.tile(ops.arange(ops.shape(embeddings)[1], dtype="int32"), (2,))
         row = ops.arange(ops.shape(v)[0], dtype="int32")
         itself = ops.equal(row[:, None], row[None, :])
-        logits = ops.where(itself, _EXCLUDED, ops.matmul(v, ops.transpose(v)) / self.temperature)  # (2U, 2U)
+        logits = ops.where(itself, NEVER, ops.matmul(v, ops.transpose(v)) / self.temperature)  # (2U, 2U)
         pairs = ops.logsumexp(logits, axis=1, keepdims=True) - ops.where(itself, 0.0, logits)
         same_label = ops.equal(labels[:, None], labels[None, :])
         positives = ops.cast(ops.logical_and(same_label, ops.logical_not(itself)), "float32")

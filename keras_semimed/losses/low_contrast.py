@@ -11,11 +11,8 @@ from keras import ops
 from keras_semimed.embeddings import l2_normalize
 from keras_semimed.losses.low_resolution import Upsampling
 from keras_semimed.losses.neighbourhood import NOT_COUNTED, boundary_pixels, boundary_scores
-from keras_semimed.losses.reductions import safe_divide, weighted_mean
+from keras_semimed.losses.reductions import NEVER, safe_divide, weighted_mean
 from keras_semimed.losses.selection import lowest, share_of
-
-# Stands for -infinity where a logarithm of an empty sum is taken; finite, so that its gradient is too.
-_EMPTY = -1e30
 
 
 class LowContrastMaps(NamedTuple):
@@ -191,7 +188,7 @@ class LowContrastLoss(keras.losses.Loss):
         members = ops.logical_and(self._members(maps.labels), chosen)  # (K, pixels)
         others = ops.logical_and(chosen, ops.logical_not(members))
         logits = ops.reshape(maps.similarities, (classes, -1)) / self.temperature
-        negative = ops.logsumexp(ops.where(others, logits, _EMPTY), axis=1, keepdims=True)
+        negative = ops.logsumexp(ops.where(others, logits, NEVER), axis=1, keepdims=True)
         # -log(e^p / (e^p + e^n)) = softplus(n - p), which is 0 where there are no negatives.
         members = ops.cast(members, "float32")
         count = ops.sum(members, axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 
-def bilinear_matrix(source: int, target: int) -> np.ndarray:
+def enlargement_matrix(source: int, target: int) -> np.ndarray:
     """Weights that resize a line of `source` values to `target` values: bilinear, half-pixel centres, as Keras resizes.
 
     Returns:
@@ -35,7 +35,7 @@ class Upsampling:
     def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
         self.source = source
         self.target = target
-        self._matrices = [bilinear_matrix(*sizes) for sizes in zip(source, target, strict=True)]
+        self._matrices = [enlargement_matrix(*sizes) for sizes in zip(source, target, strict=True)]
         self._rows, self._columns = (matrix.astype("float32") for matrix in self._matrices)
         self._pair_rows, self._pair_columns = (_pair_matrix(matrix) for matrix in self._matrices)
 

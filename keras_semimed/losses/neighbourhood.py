@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_semimed.losses.low_resolution import Upsampling, bilinear_matrix
+from keras_semimed.losses.low_resolution import Upsampling, enlargement_matrix
 
 NOT_COUNTED = -1.0  # label of a pixel that is ignored or filtered
 
@@ -171,7 +171,7 @@ def _window_tables(source: int, target: int, radius: int) -> tuple[np.ndarray, n
         `radius` before to `radius` behind, `(target, 2 * radius + 1, window)` float32; and whether these pixels lie
         inside the image, `(target, 2 * radius + 1)` bool.
     """
-    matrix = bilinear_matrix(source, target)
+    matrix = enlargement_matrix(source, target)
     places = np.arange(target)[:, None] + np.arange(-radius, radius + 1)
     inside = (places >= 0) & (places < target)
     places = np.clip(places, 0, target - 1)

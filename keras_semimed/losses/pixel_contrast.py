@@ -8,10 +8,7 @@ import keras
 from keras import ops
 
 from keras_semimed.losses.anchors import sample_anchors
-from keras_semimed.losses.reductions import safe_divide, weighted_mean
-
-# Stands for -infinity where a logarithm of an empty sum is taken; finite, so that its gradient is too.
-_EMPTY = -1e30
+from keras_semimed.losses.reductions import NEVER, safe_divide, weighted_mean
 
 
 class Anchors(NamedTuple):
@@ -169,7 +166,7 @@ class PixelContrastiveLoss(keras.losses.Loss):
         usable = ops.logical_and(valid[:, None], valid[None, :])
         itself = ops.equal(ops.arange(ops.shape(labels)[0])[:, None], ops.arange(ops.shape(labels)[0])[None, :])
         others = ops.logical_and(usable, ops.logical_not(same_class))
-        logits = ops.where(others, similarities, _EMPTY)
+        logits = ops.where(others, similarities, NEVER)
         if negatives is not None:
             bank = self._bank_logits(embeddings, labels, negatives, negatives_valid)
             logits = ops.concatenate([logits, bank], axis=1)
@@ -197,7 +194,7 @@ class PixelContrastiveLoss(keras.losses.Loss):
         if negatives_valid is not None:
             filled = ops.reshape(ops.cast(negatives_valid, "bool"), (1, classes * size))
             usable = ops.logical_and(usable, filled)
-        return ops.where(usable, logits, _EMPTY)
+        return ops.where(usable, logits, NEVER)
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""

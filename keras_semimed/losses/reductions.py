@@ -5,6 +5,9 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+NEVER = -1e30
+"""A logit that takes an entry out of a softmax; unlike minus infinity it leaves gradients finite."""
+
 
 def one_hot_and_valid(
     labels: keras.KerasTensor, num_classes: int, ignore_value: int = 255

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_semimed.losses.low_resolution import Upsampling, bilinear_matrix
+from keras_semimed.losses.low_resolution import Upsampling, enlargement_matrix
 from tests.losses import low_contrast_oracle as oracle
 
 SIZES = [((8, 8), (32, 32)), ((5, 6), (33, 41)), ((4, 3), (4, 3)), ((1, 2), (3, 5)), ((1, 1), (2, 2))]
@@ -21,9 +21,9 @@ def test_enlarges_as_keras_resizes(source, target):
 
 
 def test_weights():
-    np.testing.assert_allclose(bilinear_matrix(2, 4), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
-    assert (bilinear_matrix(6, 41) > 0).sum(axis=1).max() == 2
-    np.testing.assert_allclose(bilinear_matrix(6, 41).sum(axis=1), 1)
+    np.testing.assert_allclose(enlargement_matrix(2, 4), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+    assert (enlargement_matrix(6, 41) > 0).sum(axis=1).max() == 2
+    np.testing.assert_allclose(enlargement_matrix(6, 41).sum(axis=1), 1)
 
 
 def test_gather_is_the_adjoint():
