@@ -84,11 +84,11 @@ class InterTaskAttention(keras.Layer):
             "activation": "sigmoid",
             "kernel_initializer": "zeros",
             "bias_initializer": keras.initializers.Constant(math.log(self.initial_gate / (1 - self.initial_gate))),
-            "dtype": policy,
         }
-        self.excite = keras.layers.Dense(width, name="excite", **gate)
+        self.excite = keras.layers.Dense(width, name="excite", dtype=policy, **gate)
         self.excite.build((None, hidden))
-        self.place = keras.layers.Conv2D(1, 3, padding="same", name="place", **gate)
+        # In half precision PyTorch cannot differentiate a convolution with one filter on every processor.
+        self.place = keras.layers.Conv2D(1, 3, padding="same", name="place", dtype="float32", **gate)
         self.place.build((None, x_cls_shape[1], x_cls_shape[2], 2))
         self.built = True
 
@@ -116,7 +116,7 @@ class InterTaskAttention(keras.Layer):
         channel = self.excite(self.squeeze(self._pooled_convolution(x_cls, x_seg)))  # (N, C)
         gated = x_cls * channel[:, None, None, :]
         summary = [ops.mean(gated, axis=-1, keepdims=True), ops.max(gated, axis=-1, keepdims=True)]
-        spatial = self.place(ops.concatenate(summary, axis=-1))  # (N, H, W, 1)
+        spatial = ops.cast(self.place(ops.concatenate(summary, axis=-1)), self.compute_dtype)  # (N, H, W, 1)
         gated = gated * spatial
         return (gated, channel, spatial) if return_maps else gated
 

@@ -122,6 +122,8 @@ class EntryPoints(NetworkedModel):
             given["validation_data"] = self._examined_for_validation(given["validation_data"])
         own = [EpochOfData(data, given.get("initial_epoch")), SelectionWarning(), TotalStepsWarning()]
         given["callbacks"] = _joined(given.get("callbacks"), own, self.optimizer)
+        # Where a callback of an earlier run began: Keras keeps it, and a short run would be over before it begins.
+        self._initial_epoch = None
         with backend.state_kept(self):
             return super().fit(**{"shuffle": False, **given})
 
@@ -149,9 +151,10 @@ class EntryPoints(NetworkedModel):
             kwargs: as in Keras.
 
         Raises:
-            ValueError: for images of another shape or range, and for probabilities that are not finite.
+            ValueError: for images of another shape or range, and for weights or probabilities that are not finite.
         """
         x = self._look_at(x)
+        value_checks.check_weights(self.predictor)
         with backend.state_kept(self):
             outputs = super().predict(x, *args, **kwargs)
         value_checks.check_predictions(outputs)

@@ -162,6 +162,8 @@ class Hermes(SemiSupervisedModel):
         self.unlabeled_start, self.unlabeled_ramp = unlabeled_start, unlabeled_ramp
         self.lambda_seg, self.alpha, self.beta = lambda_seg, alpha, beta
         check_choice("attention_on", self.attention_on, ("all", "labeled"))
+        check_choice("mask_combine", self.mask_combine, ("all", "any"))
+        check_choice("image_weighting", self.image_weighting, ("pair", "anchor"))
         check_choice("contrast_level", contrast_level, ("P1", "P2", "P3", "P4", "P5"))
         check_choice("uncertainty_of", uncertainty_of, ("weak", "mean", "disagreement"))
         check_choice("unlabeled_mask_loss", unlabeled_mask_loss, ("dice", "ce"))

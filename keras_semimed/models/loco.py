@@ -160,8 +160,15 @@ class LoCo(SemiSupervisedModel):
         self.neighbours, self.temperature = neighbours, temperature
         self.lambda_unlabeled, self.lambda_contrast = lambda_unlabeled, lambda_contrast
         self.cutmix_probability = cutmix_probability
-        check_not_negative(self, "lambda_unlabeled", "lambda_contrast", "loss_scale")
+        check_not_negative(self, "lambda_unlabeled", "lambda_contrast", "loss_scale", "threshold_gamma")
         check_at_most_one(self, "fixed_threshold", "threshold_start", "threshold_momentum", "cutmix_probability")
+        if self.threshold_maximum is not None:
+            check_at_most_one(self, "threshold_maximum")
+        if not 0 < self.inter_class_share <= 1:
+            raise ValueError(
+                f"`inter_class_share` must be above 0 and at most 1. Received: {self.inter_class_share!r}."
+            )
+        check_choice("threshold_mean", self.threshold_mean, ("class", "pixel"))
         check_choice("cutmix_from", self.cutmix_from, ("unlabeled", "labeled"))
         self.filter = ConfidenceDynamicFilter(
             self.num_classes,

@@ -95,6 +95,8 @@ class NetworkedModel(Inference, Passes, keras.Model):
                 f"`num_classes` must be 2 to {IGNORE}, background included; mask value {IGNORE} is no class, it is "
                 f"ignored. Received: {num_classes}."
             )
+        if num_labels < 2:
+            raise ValueError(f"`num_labels` must be at least 2. Received: {num_labels}.")
         if total_steps < 1:
             raise ValueError(f"`total_steps` must be at least 1. Received: {total_steps}.")
         if teacher_momentum is not None and not 0 <= teacher_momentum < 1:
@@ -104,6 +106,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
                 f"`teacher_momentum` must be a number in [0, 1): {type(self).__name__}'s pseudo-labels are its "
                 "teacher's. Received: None."
             )
+        check_choice("output_stride", output_stride, (8, 16, 32))
         check_choice("teacher_statistics", teacher_statistics, ("average", "own"))
         check_choice("pseudo_labels", pseudo_labels, ("method", "truth"))
         self.num_classes = num_classes

@@ -144,6 +144,19 @@ def _check_labels(labels: np.ndarray, num_labels: int) -> None:
         )
 
 
+def check_weights(network: keras.layers.Layer) -> None:
+    """Raises a ValueError for a network whose weights are not finite.
+
+    Its predictions may be: TensorFlow's convolutions on a CPU make NaN to 0 where a ReLU follows.
+    """
+    for variable in network.weights:
+        if keras.backend.is_float_dtype(variable.dtype) and not np.isfinite(np.sum(_on_host(variable.value))):
+            raise ValueError(
+                f"the weights of the model are not finite, the first of them {variable.path!r}: the training diverged; "
+                "take weights from before, or train with a lower learning rate."
+            )
+
+
 def check_predictions(outputs: Mapping[str, np.ndarray]) -> None:
     """Raises a ValueError for probabilities that are not finite, whose largest class would be the background."""
     for name, values in outputs.items():
@@ -151,9 +164,8 @@ def check_predictions(outputs: Mapping[str, np.ndarray]) -> None:
         if not finite.all():
             raise ValueError(
                 f"the model's {name!r} of images[{int(np.argmin(finite))}] is not finite, nor are those of "
-                f"{int((~finite).sum())} of {len(finite)} images. If its weights are not, the training diverged: "
-                "take weights from before, or a lower learning rate; else float16 ran over: predict with float32 or "
-                "bfloat16."
+                f"{int((~finite).sum())} of {len(finite)} images, though its weights are: numbers ran over; make the "
+                "model with dtype='float32' or 'mixed_bfloat16'."
             )
 
 

@@ -244,6 +244,9 @@ def test_from_arrays_converts_and_reuses_labeled_images_when_there_are_no_others
         ({"images": np.full((2, 3, 3, 3), np.nan)}, r"'images\[0\]' holds NaN"),
         ({"images": np.full((2, 3, 3, 3), 300.0)}, r"images\[0\] holds values in 300.0..300.0; expected 0..255"),
         ({"images": np.full((2, 3, 3, 3), 0.5)}, "values in 0..1; expected 0..255"),
+        ({"images": np.stack([np.full((3, 3, 3), v) for v in (200.0, 0.7)])}, r"images\[1\] holds values in 0..1"),
+        ({"images": np.stack([np.full((3, 3, 3), v) for v in (0.0, -1.0)])}, r"images\[1\] holds values in -1.0..-1.0"),
+        ({"images": np.zeros((2, 3, 3, 3)), "masks": np.zeros((2, 3, 3))}, "no pixel of the 2 masks"),
         ({"images": np.zeros((2, 3, 3, 3)), "masks": np.full((2, 3, 3), 0.5)}, "not classes"),
         ({"images": np.zeros((2, 3, 3, 3)), "masks": np.full((2, 3, 3), 9)}, r"'images\[0\]' holds \[9\]"),
         ({"images": np.zeros((2, 3, 3, 3)), "labels": [0.5, 1]}, "whole numbers"),
@@ -285,3 +288,17 @@ def test_processes_share_out_the_batches_of_one():
         SemiSupervisedBatches(*sets, 5, 6, shard=(0, 2))
     with pytest.raises(ValueError, match="shard"):
         SemiSupervisedBatches(*sets, 4, 4, shard=(2, 2))
+
+
+def test_masks_of_0_and_255_alone_are_read_by_their_set(capsys):
+    images, masks = np.zeros((3, 8, 8, 3), "uint8"), np.zeros((3, 8, 8), "uint8")
+    masks[0, 2:5, 3:6] = 1
+    np.testing.assert_array_equal(from_arrays(images, masks * 255).labeled.masks, masks)
+    assert "read as background and lesion" in capsys.readouterr().out
+    padded = masks.copy()
+    padded[:, :2] = 255  # beside a lesion, 255 is what is unknown
+    np.testing.assert_array_equal(from_arrays(images, padded).labeled.masks, padded)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ValueError, match="no pixel of the 3 masks"):
+        from_arrays(images, masks * 255, num_classes=3)
+    np.testing.assert_array_equal(from_arrays(images, masks > 0).labeled.masks, masks)

@@ -194,7 +194,12 @@ def test_load_gives_batches_of_the_split(without_tensorflow, few_phantoms):
     inputs, targets = train[0]
     assert inputs["labeled"].shape == inputs["unlabeled"].shape == (2, 32, 32, 3)
     assert targets["mask"].shape == (2, 32, 32) and targets["label"].dtype == np.int32
-    again = data.load("phantom_ultrasound", labeled=4, image_size=32, batch_size=2, seed=3)[0]
+    arguments = {"labeled": 4, "image_size": 32, "batch_size": 2, "seed": 3}
+    oracle = data.load("phantom_ultrasound", **arguments, unlabeled_targets=True)[0]
+    (_, chosen), (_, targets) = oracle.indices(1), oracle.at(1)
+    np.testing.assert_array_equal(targets["unlabeled_mask"], oracle.unlabeled.masks[chosen])
+    np.testing.assert_array_equal(targets["unlabeled_label"], oracle.unlabeled.labels[chosen])
+    again = data.load("phantom_ultrasound", **arguments)[0]
     np.testing.assert_array_equal(again[1][0]["unlabeled"], train[1][0]["unlabeled"])
 
 
