@@ -194,7 +194,7 @@ def record(model: SemiSupervisedModel, x: Mapping[str, Any], y: Mapping[str, Any
         if backend == "tensorflow":
             import tensorflow as tf
 
-            tf.function(lambda: model.train_step((x, y))).get_concrete_function()
+            tf.function(lambda: model.train_step((x, y)), autograph=False).get_concrete_function()
         elif backend == "jax":
             import jax
 

@@ -30,9 +30,9 @@ EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
 """Arguments under which a method keeps all of its pseudo-labels."""
 
 NOTHING_KEPT: dict[str, dict[str, Any]] = {
-    "fixmatch": {"threshold": 1.0},
-    "unimatch": {"threshold": 1.0},
-    "augseg": {"threshold": 1.0},
+    "fixmatch": {"threshold": 1.1},
+    "unimatch": {"threshold": 1.1},
+    "augseg": {"threshold": 1.1},
     "hermes": {"confidence": 1.0, "uncertainty": 0.0},
     "loco": {"dynamic_filter": False, "fixed_threshold": 1.0},
 }

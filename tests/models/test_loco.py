@@ -235,7 +235,7 @@ def test_encoder_learns_at_a_tenth_of_the_rate():
         ({"cutmix_from": "teacher"}, "cutmix_from"),
         ({"teacher_statistics": "none"}, "teacher_statistics"),
         ({"teacher_momentum": None}, "teacher_momentum"),
-        ({"inter_class_share": 0.0}, "k must be"),
+        ({"inter_class_share": 0.0}, "`inter_class_share` must be above 0"),
     ],
 )
 def test_errors_name_the_argument(changes, message):

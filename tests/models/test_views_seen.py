@@ -190,4 +190,4 @@ def test_an_unlabelled_image_that_is_not_looked_at_is_not_drawn(name):
     model = variant(name)
     with watched(model) as found:
         model.compute_loss(*batch(), {})
-    assert found.unlabeled.drawn is not model.supervised_only
+    assert found.unlabeled.drawn != model.supervised_only
