@@ -30,8 +30,8 @@ def one_hot_and_valid(
         raise ValueError(f"ignore_value must not be one of the classes 0 to {num_classes - 1}, got {ignore_value}.")
     labels = ops.cast(labels, "int32")
     valid = ops.cast(ops.not_equal(labels, ignore_value), "float32")
-    # A comparison instead of `ops.one_hot`, which PyTorch refuses for labels outside of 0..K-1; the ignore value is none
-    # of these, so that it compares unequal with all of them.
+    # A comparison instead of `ops.one_hot`, which PyTorch refuses for labels outside of 0..K-1; the ignore value is no
+    # class, so that it compares unequal with all of them.
     one_hot = ops.equal(ops.expand_dims(labels, -1), ops.arange(num_classes, dtype="int32"))
     return ops.cast(one_hot, "float32"), valid
 
