@@ -31,7 +31,8 @@ class Losses(NamedTuple):
         pseudo: the pseudo-labels that were learnt from, by head: the shares of them that are kept get reported.
         figures: what else is worth reporting, by name: scalars, or `Share`s.
         labeled: logits of the labelled views, for the training's Dice and accuracy; left out: those of the first `run`
-            that held the labelled view.
+            that held the labelled view by itself; to be given where labelled and unlabelled views went in as one
+            (`View.joined`).
     """
 
     terms: Mapping[str, Any]
@@ -76,7 +77,15 @@ class SemiSupervisedModel(EntryPoints):
         return found
 
     def weak(self, view: Any) -> View:
-        """Another geometry of the same images."""
+        """Another geometry of the same images.
+
+        Raises:
+            ValueError: for a view that was mixed, rolled, joined or made by hand, which has no source.
+        """
+        if view.source is None:
+            raise ValueError(
+                "this view has no source to draw again; take another draw of one of the batch's own views."
+            )
         return self._drawn(view.source)
 
     def strong(self, view: Any, host: bool = True) -> View:

@@ -58,7 +58,7 @@ def move_average(
         if own_statistics and not learnt or not keras.backend.is_float_dtype(theirs.dtype):
             continue
         moved = theirs + share * (ours - theirs)
-        ours.assign(ops.cast(moved if follows is None else ops.where(follows > 0, moved, ours), ours.dtype))
+        ours.assign(ops.cast(moved if follows is None else ops.where(follows > 0, moved, ours.value), ours.dtype))
     updates.assign(count if follows is None else updates + ops.cast(follows, "int32"))
 
 

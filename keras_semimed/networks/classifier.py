@@ -107,6 +107,11 @@ class Classifier(Network, keras.Model):
         return {**levels, "pooled": levels[max(levels)]}
 
     @property
+    def label_head(self) -> keras.layers.Dense:
+        """The layer that makes the logits, for methods that need its kernel and bias."""
+        return self.head
+
+    @property
     def encoders(self) -> list[keras.layers.Layer]:
         """The encoder."""
         return [self.encoder]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_semimed.configuration import plain
 from keras_semimed.networks.weights import load_preset, load_torchvision_weights
 
 
@@ -112,8 +112,9 @@ def pyramid(
             "into the model, or build it with the output stride, before passing it."
         )
     if isinstance(model_or_name, dict):
-        # Keras takes entries out of a config that it reads; the caller may need it once more.
-        model_or_name = keras.saving.deserialize_keras_object(copy.deepcopy(model_or_name))
+        # Keras takes entries out of a config that it reads; the caller may need it once more. Not `copy.deepcopy`: a
+        # config that is the attribute of a layer would take the layers that Keras tracks beside it along.
+        model_or_name = keras.saving.deserialize_keras_object(plain(model_or_name))
     outputs = getattr(model_or_name, "pyramid_outputs", None) or getattr(model_or_name, "output", None)
     if not isinstance(outputs, dict):
         raise ValueError(

@@ -227,6 +227,11 @@ class JointNetwork(Network, keras.layers.Layer):
         return {**self.segmentation.widths, "pooled": self.classification.widths["pooled"]}
 
     @property
+    def label_head(self) -> keras.layers.Dense:
+        """The layer that makes the logits of the image classes."""
+        return self.classification.label_head
+
+    @property
     def encoders(self) -> list[keras.layers.Layer]:
         """Of segmentation and classification."""
         return [*self.segmentation.encoders, *self.classification.encoders]

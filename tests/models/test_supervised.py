@@ -134,3 +134,47 @@ def test_a_loss_in_compile_is_refused():
 def test_teacher_needs_a_momentum():
     with pytest.raises(ValueError, match="teacher_momentum"):
         Supervised(**arguments()).use_teacher = True
+
+
+class EverySecond(Supervised):
+    """Its teacher follows at every second step."""
+
+    def teacher_follows(self, index):
+        return ops.cast(self.step % 2 == 1, "float32")
+
+
+def test_a_teacher_that_follows_in_turn_rests_in_between_and_counts_its_own_updates():
+    model = EverySecond(**arguments(teacher_momentum=0.9))
+    model.compile()
+    data, average = batches(steps=1), weights_of(model.teacher)
+    for step in range(4):
+        model.fit(data, verbose=0)
+        network = weights_of(model.network)
+        if step % 2:
+            share = 1 - 1 / (step // 2 + 1)  # of its own updates: 1, 2
+            average = [share * a + (1 - share) * n for a, n in zip(average, network, strict=True)]
+        for ours, expected in zip(weights_of(model.teacher), average, strict=True):
+            np.testing.assert_allclose(ours, expected, atol=1e-5)
+    assert int(ops.convert_to_numpy(model.teacher_updates[0].value)) == 2
+
+
+def test_an_exported_network_is_made_without_copies_of_whole_models(monkeypatch):
+    model = Supervised(**arguments(tasks="segmentation"))
+
+    def refused(self):
+        raise AssertionError("a model was pickled")
+
+    monkeypatch.setattr(keras.Model, "__reduce__", refused)
+    monkeypatch.setattr(keras.Model, "__deepcopy__", refused, raising=False)
+    network = model.inference_network()
+    images = image_set(2, 3).images.astype("float32")
+    expected = model.network(images, training=False)["mask_logits"]
+    np.testing.assert_array_equal(ops.convert_to_numpy(network(images)), ops.convert_to_numpy(expected))
+
+
+def test_a_view_made_by_hand_cannot_be_drawn_again():
+    model = Supervised(**arguments())
+    labeled, _ = model.training_views(*batches()[0])
+    assert model.weak(labeled).images.shape == labeled.images.shape
+    with pytest.raises(ValueError, match="no source to draw again"):
+        model.weak(labeled.rolled())
