@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def check_not_negative(model: keras.Model, *names: str) -> None:
     """Raises a ValueError unless each of these attributes is a finite number of at least 0."""
     for name in names:
         value = getattr(model, name)
-        if not 0 <= value < math.inf:
+        if not _is_number(value) or not 0 <= value < math.inf:
             raise ValueError(f"`{name}` must be a number of at least 0. Received: {value!r}.")
 
 
@@ -70,8 +71,12 @@ def check_at_most_one(model: keras.Model, *names: str) -> None:
     """Raises a ValueError unless each of these attributes is within [0, 1]."""
     for name in names:
         value = getattr(model, name)
-        if not 0 <= value <= 1:
+        if not _is_number(value) or not 0 <= value <= 1:
             raise ValueError(f"`{name}` must be within [0, 1]. Received: {value!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def plain(value: Any) -> Any:

@@ -149,6 +149,10 @@ def mix_boxes(values: Any, others: Any, boxes: Any) -> Any:
     Returns:
         The shape and dtype of `values`.
     """
+    if len(values.shape) < len(boxes.shape):
+        raise ValueError(
+            f"boxes {tuple(boxes.shape)} are of maps and cannot mix values of whole images {tuple(values.shape)}."
+        )
     inside = boxes > 0.5
     return ops.where(inside if len(values.shape) == 3 else inside[..., None], others, values)
 

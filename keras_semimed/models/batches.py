@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_semimed.layers.pseudo_labels import PseudoLabels
 from keras_semimed.losses.reductions import one_hot_and_valid
-from keras_semimed.models.checks import check_target_size
-from keras_semimed.models.view import Source
+from keras_semimed.models.checks import check_sizes, check_target_size
+from keras_semimed.models.view import LazyView, Source, View
 
 
 def sources(
@@ -27,6 +27,7 @@ def sources(
     Raises:
         ValueError: if the truth is asked for and not there.
     """
+    check_sizes(inputs, targets)
     labeled = Source(inputs["labeled"], targets.get("mask"), targets.get("label"), inputs.get("labeled_area"))
     hidden: dict[str, Any] = {"mask": None, "label": None}
     if truth:
@@ -46,6 +47,12 @@ def sources(
         inputs.get("unlabeled_strong"),
     )
     return labeled, unlabeled
+
+
+def as_view(images: Any) -> View | LazyView:
+    """A view as it is; of images as they are a view that shows nothing but image."""
+    view = images if isinstance(images, View | LazyView) else View(ops.cast(images, "float32"))
+    return view if view.inside is not None else view._replace(inside=ops.ones(ops.shape(view.images)[:3]))
 
 
 def inside_of(head: str, view: Any) -> Any:

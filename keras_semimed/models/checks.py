@@ -98,6 +98,32 @@ def checked_targets(targets: Any, heads: Sequence[str]) -> dict[str, Any]:
     return {name: _without_channel(name, value) for name, value in targets.items()}
 
 
+def check_sizes(inputs: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
+    """Raises a ValueError unless everything in a training batch belongs to its images: their number and their size.
+
+    Args:
+        inputs: of the batch, `checked_inputs`.
+        targets: of the batch, `checked_targets`.
+    """
+    for name, values in {**inputs, **targets}.items():
+        images = "unlabeled" if name.startswith("unlabeled") else "labeled"
+        axes = 1 if name.endswith(("label", "area")) else 3 if name.endswith("mask") else 4
+        shape, expected = values.shape, inputs[images].shape
+        if None in (getattr(shape, "rank", 0), getattr(expected, "rank", 0)):
+            continue
+        pairs = list(zip(tuple(shape)[:axes], tuple(expected)[:axes], strict=False))
+        if any(ours != theirs for ours, theirs in pairs if None not in (ours, theirs)):
+            raise ValueError(
+                f"{name!r} is {tuple(shape)}, the {images} images are {tuple(expected)}; there must be one for each of "
+                "them, of the same height and width."
+            )
+    first, second = (tuple(inputs[name].shape) for name in ("labeled", "unlabeled"))
+    if len(first) == len(second) == 4 and None not in (first[3], second[3]) and first[3] != second[3]:
+        raise ValueError(
+            f"the labelled images have {first[3]} channels, the unlabelled ones {second[3]}; bring them to one number."
+        )
+
+
 def check_target_size(name: str, target: Any, prediction: Any) -> None:
     """Raises a ValueError unless a target `(N, ...)` is as large as its prediction `(N, ..., K)`."""
     if getattr(target.shape, "rank", 0) is None:

@@ -9,7 +9,8 @@ from keras import ops
 
 from keras_semimed.configuration import check_at_most_one, check_choice, check_not_negative
 from keras_semimed.layers.cutmix import CutMix
-from keras_semimed.layers.pseudo_labels import hard_labels
+from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
+from keras_semimed.layers.views import IGNORE
 from keras_semimed.losses import CrossPseudoSupervision
 from keras_semimed.models.health import Share
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
@@ -70,6 +71,10 @@ class CPS(SemiSupervisedModel):
         check_choice("cps_on", self.cps_on, ("all", "unlabeled"))
         check_not_negative(self, "lambda_cps")
         check_at_most_one(self, "cutmix_probability")
+        if cutmix_probability:
+            if cps_on == "all":
+                raise ValueError("`cps_on` cannot be 'all' with `cutmix_probability` above 0; leave it out.")
+            self.cps_on = "unlabeled"
         self.cutmix = CutMix(cutmix_probability, seed=self.seed + 2)
         self.cross_supervision = CrossPseudoSupervision()
         self.build_networks()
@@ -91,29 +96,35 @@ class CPS(SemiSupervisedModel):
         return self.networks[1]
 
     def terms(self, labeled: View, unlabeled: View) -> Losses:
-        """Both directions; images, labels and what is inside are mixed alike."""
-        both, mixes = (0, 1), self.cutmix_probability > 0
-        seen = unlabeled
-        if mixes:
+        """The supervised loss of both networks, and each one's cross-entropy with the other's labels."""
+        both, seen, mix = (0, 1), unlabeled, None
+        if self.cutmix_probability:
             weak = [self.run(unlabeled, student=index)[0] for index in both]
             boxes = self.cutmix.boxes(unlabeled.count, self.image_size, self.image_size)
-            seen = unlabeled.mixed(unlabeled.rolled(), boxes)
+            seen, mix = unlabeled.mixed(unlabeled.rolled(), boxes), boxes
         on_labeled, on_seen = zip(*(self.run(labeled, seen, student=index) for index in both), strict=True)
-        pseudo = [self.pseudo("mask", unlabeled, on["mask_logits"]) for on in (weak if mixes else on_seen)]
-        targets = [each.mixed(each.rolled(), boxes) for each in pseudo] if mixes else pseudo
-        logits = [on["mask_logits"] for on in on_seen]
-        labels, inside = [each.labels for each in targets], seen.inside
-        if self.cps_on == "all" and not mixes:
-            known = [on["mask_logits"] for on in on_labeled]
-            logits = [ops.concatenate(pair) for pair in zip(known, logits, strict=True)]
-            pairs = zip(known, labels, strict=True)
-            labels = [ops.concatenate([hard_labels(first).labels, second]) for first, second in pairs]
-            inside = ops.concatenate([labeled.inside, inside])
+        logits = [on["mask_logits"] for on in (weak if self.cutmix_probability else on_seen)]
+        pseudo = [self.pseudo("mask", unlabeled, each) for each in logits]
+        taught = [self._compared(on_labeled[index], labeled, pseudo[index], mix) for index in both]
+        found = [self._compared(on_labeled[i], labeled, hard_labels(logits[i], unlabeled.inside), mix) for i in both]
+        students = [on["mask_logits"] for on in on_seen]
+        if self.cps_on == "all":
+            students = [ops.concatenate([on_labeled[index]["mask_logits"], students[index]]) for index in both]
+        labels = [ops.where(each.kept > 0, each.labels, IGNORE) for each in taught]
         supervised = [self.supervised(labeled, outputs)["mask_supervised"] for outputs in on_labeled]
         terms = {
             "mask_supervised": supervised[0] + supervised[1],
-            "mask_cps": self.cross_supervision(logits[0], logits[1], inside, labels[0], labels[1]),
+            "mask_cps": self.cross_supervision(students[0], students[1], taught[0].inside, labels[0], labels[1]),
         }
-        agree = ops.cast(labels[0] == labels[1], "float32")
-        agreement = Share(ops.sum(inside * agree), ops.sum(inside))
-        return Losses(terms, {"mask": pseudo[1]}, {"mask_agreement": agreement})
+        agree = found[0].inside * ops.cast(found[0].labels == found[1].labels, "float32")
+        return Losses(terms, {"mask": pseudo[1]}, {"mask_agreement": Share(ops.sum(agree), ops.sum(found[0].inside))})
+
+    def _compared(self, on_labeled: dict[str, Any], labeled: View, labels: PseudoLabels, boxes: Any) -> PseudoLabels:
+        """A network's labels on everything that is compared: the unlabelled images, mixed, or all images."""
+        if boxes is not None:
+            return labels.mixed(labels.rolled(), boxes)
+        if self.cps_on == "unlabeled":
+            return labels
+        own = hard_labels(on_labeled["mask_logits"], labeled.inside)
+        pairs = zip(own[:4], labels[:4], strict=True)
+        return PseudoLabels(*(ops.concatenate(pair) for pair in pairs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -118,6 +118,7 @@ class EntryPoints(NetworkedModel):
         if labeled is not None:
             self._check_sizes(data, given)
             self._check_image_set(labeled, learn=True)
+        self._check_arrays(given["x"], given.get("y"), whole_set=True)
         if given.get("validation_data") is not None:
             given["validation_data"] = self._examined_for_validation(given["validation_data"])
         own = [EpochOfData(data, given.get("initial_epoch")), SelectionWarning(), TotalStepsWarning()]
@@ -153,6 +154,10 @@ class EntryPoints(NetworkedModel):
         Raises:
             ValueError: for images of another shape or range, and for weights or probabilities that are not finite.
         """
+        if isinstance(x, Mapping):
+            raise ValueError(
+                "`predict` takes images (N, H, W, 1 or 3), not the inputs of a training batch; give x['labeled']."
+            )
         x = self._look_at(x)
         value_checks.check_weights(self.predictor)
         with backend.state_kept(self):
@@ -166,6 +171,7 @@ class EntryPoints(NetworkedModel):
         refuse(given)
         self._check_devices()
         given["x"] = self._look_at(given["x"])
+        self._check_arrays(given["x"], given.get("y"), whole_set=False)
         with backend.state_kept(self):
             return super().train_on_batch(**given)
 
@@ -200,6 +206,21 @@ class EntryPoints(NetworkedModel):
 
     def _check_image_set(self, image_set: Any, learn: bool = False) -> None:
         value_checks.check_image_set(image_set, self.num_classes, self.num_labels, self.learnt_heads, learn)
+
+    def _check_arrays(self, x: Any, y: Any, whole_set: bool) -> None:
+        """Targets that are given as arrays, of a batch or of everything that there is to learn from."""
+        if not isinstance(x, Mapping) or not isinstance(y, Mapping):
+            return  # data sets; what is wrong with either, the step says
+        targets = checked_targets(y, self.learnt_heads)
+        value_checks.check_targets(
+            x.get("labeled"),
+            targets,
+            self.num_classes,
+            self.num_labels,
+            self.learnt_heads,
+            learn=True,
+            whole_set=whole_set,
+        )
 
     def _examined(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Images and targets to be evaluated on, looked at."""

@@ -17,6 +17,7 @@ from keras_semimed.losses import (
     InterTaskConsistency,
     PixelContrastiveLoss,
 )
+from keras_semimed.models.batches import as_view
 from keras_semimed.models.passes import forward
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.view import View
@@ -106,6 +107,7 @@ class Hermes(SemiSupervisedModel):
     """
 
     presets = PRESETS
+    teacher_may_label = True
     attention_on: str
     confidence: str | float
     uncertainty: str | float
@@ -268,14 +270,16 @@ class Hermes(SemiSupervisedModel):
         selected = threshold(weak, self.progress, uncertainty)
         return PseudoLabels(selected.labels, ops.max(weak, axis=-1), selected.weight * inside, inside, weak)
 
-    def label(self, view: View, other: View | None = None) -> dict[str, PseudoLabels]:
+    def label(self, view: Any, other: Any = None) -> dict[str, PseudoLabels]:
         """As in the base class; for an uncertainty of two views `other` is the strong one."""
+        view = as_view(view)
         return self.selected(view, *self._looks(view, other))
 
-    def label_variants(self, view: View, other: View | None = None) -> dict[str, PseudoLabels]:
+    def label_variants(self, view: Any, other: Any = None) -> dict[str, PseudoLabels]:
         """The pseudo-masks under the four selections (Fig. 6)."""
         if not self.segments:
             return {}
+        view = as_view(view)
         logits = [outputs["mask_logits"] for outputs in self._looks(view, other)]
         rule, second = self.mask_threshold.get_config(), logits[1] if len(logits) > 1 else None
         return {

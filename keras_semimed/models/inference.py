@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_semimed.models.checks import check_image_shape
@@ -87,9 +88,11 @@ class Inference:
             A tensor; None where the model has no embeddings of pixels (`embedding_heads` tells).
 
         Raises:
-            ValueError: for images of another shape.
+            ValueError: for images of another shape, and for arrays that are not in 0..255.
         """
         self.check_shape(images)
+        if isinstance(images, np.ndarray):
+            check_images(images)
         head = self.embedding_heads.get(of)
         if head is None and of == "pixels":
             return None

@@ -236,7 +236,9 @@ class LoCo(SemiSupervisedModel):
         partner = self._paired(labeled, strong) if self.cutmix_from == "labeled" else strong.rolled()
         mixed = strong.mixed(partner, boxes)
         seen = (labeled, mixed, unlabeled) if self.contrasts else (labeled, mixed)
-        heads = {"mask_logits": (labeled, mixed), "projection": (labeled, unlabeled)}
+        heads = {"mask_logits": (labeled, mixed)}
+        if self.contrasts:
+            heads["projection"] = (labeled, unlabeled)
         on_labeled, on_strong, *on_weak = self.run(*seen, heads=heads)
         (taught,) = self.teach(unlabeled)
         pseudo = self.pseudo("mask", unlabeled, taught["mask_logits"])

@@ -65,6 +65,8 @@ class NetworkedModel(Inference, Passes, keras.Model):
     students: ClassVar[int] = 1
     teachers: ClassVar[int] = 0
     """Teachers that the method labels with; `teacher_momentum` of any other method asks for one that predicts only."""
+    teacher_may_label: ClassVar[bool] = False
+    """Whether the method labels with a teacher where `teacher_momentum` asks for one."""
     teacher_predicts: ClassVar[bool] = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
@@ -108,6 +110,13 @@ class NetworkedModel(Inference, Passes, keras.Model):
             )
         check_choice("output_stride", output_stride, (8, 16, 32))
         check_choice("teacher_statistics", teacher_statistics, ("average", "own"))
+        labels = (self.teachers or self.teacher_may_label) and teacher_momentum is not None
+        if teacher_statistics == "own" and not labels:
+            raise ValueError(
+                "`teacher_statistics` can be 'own' only where a teacher labels images, whose statistics they are: of a "
+                f"method such as MeanTeacher, or Hermes with `teacher_momentum`; {type(self).__name__}'s would stay as "
+                "they start. Take 'average'."
+            )
         check_choice("pseudo_labels", pseudo_labels, ("method", "truth"))
         self.num_classes = num_classes
         self.num_labels = num_labels
@@ -122,8 +131,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
         self.pseudo_labels = pseudo_labels
         self.seed = seed
         self.views = self._made_views(views)
-        if self.segments:
-            check_choice("network", network or self.default_network, self.able_networks)
+        check_choice("network", network or self.default_network, self.able_networks)
         # In a plain object: Keras would track a model among the attributes, and wrap containers.
         self.given = SimpleNamespace(
             network=self.default_network if network is None else network,

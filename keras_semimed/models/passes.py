@@ -78,7 +78,7 @@ class Passes:
             if value is not None
         }
         places = _places([next(iter(each.values())) for each in features])
-        rows = _rows(heads, features, places)
+        rows = _rows(heads, features, places, self.networks[student].output_names)
         outputs = self.networks[student].decode(joined, first.size, training=training, rows=rows)
         return split(outputs, places, rows or {})
 
@@ -118,6 +118,8 @@ class Passes:
         By default its statistics decide: the batch's with `teacher_statistics="own"`, else the averaged ones.
         """
         network = self.teacher_networks[teacher]
+        if unknown := [name for name in heads if name not in network.head_layers]:
+            raise ValueError(f"`heads` names {unknown[0]!r}; the network has the heads {list(network.head_layers)}.")
         none = {name: () for name in network.head_layers if name not in heads}
         training = self.teacher_statistics == "own" if training is None else training
         outputs = forward(network, views, none, training, arguments)
@@ -134,7 +136,7 @@ def forward(
     """One pass of a network over all views together, cut apart again; see `Passes.run`."""
     images = [getattr(view, "images", view) for view in views]
     places = _places(images)
-    rows = _rows(heads, views, places)
+    rows = _rows(heads, views, places, network.output_names)
     joined = images[0] if len(images) == 1 else ops.concatenate(images)
     features = network.encode(joined, training=training, **arguments)
     outputs = network.decode(features, ops.shape(joined)[1:3], training=training, rows=rows)
@@ -177,10 +179,21 @@ def _encode(network: Extended, views: Sequence[Any], training: bool, arguments: 
     return [Features(features, place, places, ops.shape(joined)[1:3]) for place in places]
 
 
-def _rows(heads: Mapping[str, Sequence[Any]] | None, views: Sequence[Any], places: list[Place]) -> Rows | None:
-    """The places of the views that each output is asked for."""
+def _rows(
+    heads: Mapping[str, Sequence[Any]] | None, views: Sequence[Any], places: list[Place], outputs: Sequence[str]
+) -> Rows | None:
+    """The places of the views that each of the `outputs` is asked for.
+
+    Raises:
+        ValueError: for an output that the network lacks, or a view that is not in the pass.
+    """
     if heads is None:
         return None
+    for name, chosen in heads.items():
+        if name not in outputs:
+            raise ValueError(f"`heads` names {name!r}, which the network has not; it has {', '.join(outputs)}.")
+        if any(not any(each is view for view in views) for each in chosen):
+            raise ValueError(f"`heads` asks {name!r} for a view that is not in this pass.")
     return {
         name: [place for view, place in zip(views, places, strict=True) if any(view is each for each in chosen)]
         for name, chosen in heads.items()

@@ -149,10 +149,11 @@ class SemiSupervisedModel(EntryPoints):
         """What the method would label these images with now, by head; no state and no random stream moves.
 
         Args:
-            view: a weak view of the images, or the images as they are.
+            view: a weak view of the images, or the images as they are, `(N, H, W, 1 or 3)` in 0..255.
             other: a strong view of them, for methods that look at two; whoever asks makes it.
         """
         del other
+        view = batches.as_view(view)
         network, arguments = self.labeler, self.inference_arguments(view.images)
         (outputs,) = forward(network, (view,), network.without_heads(), False, arguments)
         return self.selected(view, outputs)
@@ -207,7 +208,9 @@ class SemiSupervisedModel(EntryPoints):
     @property
     def loss_weights(self) -> dict[str, Any]:
         """Weight of each term in the loss, by name: a number, or a scalar tensor that depends on the step."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} must have the property `loss_weights`: the weight of each term."
+        )
 
     def by_task(self, weights: Mapping[str, Any], mask: float, label: float) -> dict[str, Any]:
         """Weights of `mask_NAME` and `label_NAME` for each name; where both tasks are learnt, times their factors."""
@@ -220,7 +223,9 @@ class SemiSupervisedModel(EntryPoints):
 
     def terms(self, labeled: View, unlabeled: View) -> Losses:
         """The method: from the weak views of both halves of the batch, with their targets, to the terms of its loss."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `terms(labeled, unlabeled)`, which gives `Losses`."
+        )
 
     def supervised(self, view: View, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """`mask_supervised` and `label_supervised` of the tasks that are learnt; 0 where a target is missing."""
@@ -259,7 +264,11 @@ class SemiSupervisedModel(EntryPoints):
         if not training:
             return batches.evaluation_loss(checked_targets(y, self.learnt_heads), y_pred)
         labeled, unlabeled = self.training_views(checked_inputs(x), checked_targets(y, self.learnt_heads))
-        losses = self.terms(labeled, unlabeled)
+        try:
+            losses = self.terms(labeled, unlabeled)
+            seen = losses.labeled or self._pass.outputs or {}
+        finally:  # nothing of a traced step is kept
+            self._pass.labeled = self._pass.outputs = None
         weights = self.loss_weights
         if weights.keys() != losses.terms.keys():
             raise ValueError(
@@ -274,8 +283,7 @@ class SemiSupervisedModel(EntryPoints):
             total = total + value
         figures = {**losses.terms, **penalties, **self._shares(losses.pseudo), **losses.figures}
         self.epoch_figures.update_state(figures)
-        self._update_metrics(labeled, losses.labeled or self._pass.outputs or {})
-        self._pass.labeled = self._pass.outputs = None
+        self._update_metrics(labeled, seen)
         return total
 
     def _penalties(self) -> dict[str, Any]:

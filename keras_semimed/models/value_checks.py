@@ -111,9 +111,25 @@ def check_image_set(image_set: Any, num_classes: int, num_labels: int, heads: Se
 
 
 def check_targets(
-    images: Any, targets: Mapping[str, Any], num_classes: int, num_labels: int, heads: Sequence[str]
+    images: Any,
+    targets: Mapping[str, Any],
+    num_classes: int,
+    num_labels: int,
+    heads: Sequence[str],
+    learn: bool = False,
+    whole_set: bool = True,
 ) -> None:
-    """As `check_image_set`, for arrays of targets of a whole set to be evaluated on, and their images."""
+    """As `check_image_set`, for arrays of targets and their images.
+
+    Args:
+        images: None: not known.
+        targets: by head.
+        num_classes: mask classes of the model.
+        num_labels: image classes of the model.
+        heads: that it learns.
+        learn: whether they are to be learnt from.
+        whole_set: False: a batch, of which some rules say nothing.
+    """
     for name, values in targets.items():
         if name not in heads:
             continue
@@ -132,10 +148,15 @@ def check_targets(
             raise ValueError("the target 'mask' holds values that are not classes; expected whole 0..255.")
         for index, mask in enumerate(masks):
             array_checks.check_mask_values(mask, f"mask[{index}]", num_classes)
-        array_checks.check_lesion_value(masks, num_classes, "the target 'mask'")
+        if whole_set:
+            array_checks.check_lesion_value(masks, num_classes, "the target 'mask'")
+        if whole_set and learn and (masks != IGNORE).any():
+            array_checks.check_lesion(masks, "the target 'mask'")
 
 
 def _check_labels(labels: np.ndarray, num_labels: int) -> None:
+    if not np.array_equal(labels, np.round(labels)):
+        raise ValueError("the target 'label' holds values that are not classes; expected whole numbers.")
     strange = labels[((labels < 0) | (labels >= num_labels)) & (labels != IGNORE)]
     if strange.size:
         raise ValueError(

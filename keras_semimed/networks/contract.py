@@ -217,6 +217,11 @@ class Extended(keras.layers.Layer):
         """The network's and the heads."""
         return {**self.network.parts, **{name: [layer] for name, layer in self.head_layers.items()}}
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs that can be asked for some images only: logits and heads."""
+        return (*self.network.logits, *self.head_layers)
+
     def without_heads(self) -> Rows:
         """Rows for logits alone."""
         return {name: () for name in self.head_layers}

@@ -12,7 +12,7 @@ import pytest
 from keras import ops
 
 from keras_semimed.export import inference_model
-from keras_semimed.models import METHODS, SemiSupervisedModel
+from keras_semimed.models import METHODS, SemiSupervisedModel, View
 from keras_semimed.parameters import parameters
 from tests.models.common import arguments, assert_finite, batches, image_set, made
 from tests.models.methods import NOTHING_KEPT, VARIANTS, batch, eager_step, numpy, restore, state_of, variant
@@ -298,3 +298,79 @@ def state_of_students(model: SemiSupervisedModel) -> list[list[np.ndarray]]:
 
 def test_the_tests_know_every_method():
     assert {method for method, _ in VARIANTS.values()} == set(METHODS)
+
+
+OTHER_VALUES = {"confidence": 0.7, "uncertainty": 0.3, "mixing_beta": [3, 3], "injection_beta": [6, 3]}
+MUST_STAY = {"bank_size", "neighbours", "exchange"}  # what others, or the size of the network, must fit
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_argument_of_a_methods_own_comes_back_from_the_configuration(name):
+    method, start, changes = METHODS[name], variant(name).get_config(), {}
+    common = set(parameters(SemiSupervisedModel)) - {"teacher_momentum"}
+    for argument, parameter in parameters(method).items():
+        literal = str(parameter.annotation).partition("Literal[")[2].partition("]")[0]
+        choices = [word.strip("\"' ") for word in literal.split(",")]
+        if argument in common or argument in MUST_STAY:
+            continue
+        default = start[argument]
+        if argument in OTHER_VALUES:
+            changes[argument] = OTHER_VALUES[argument]
+        elif choices != [""]:
+            changes[argument] = next(choice for choice in choices if choice != default)
+        elif isinstance(default, bool):
+            changes[argument] = not default
+        elif isinstance(default, int | float):
+            changes[argument] = default + 1 if isinstance(default, int) else 0.5 * default + 0.125
+    assert changes
+    model = made(method, **changes)
+    again = method.from_config(json.loads(json.dumps(model.get_config())))
+    for each in (model, again):
+        config = json.loads(json.dumps(each.get_config()))
+        assert {argument: config[argument] for argument in changes} == changes
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_own_statistics_need_a_teacher_that_labels(name):
+    method = METHODS[name]
+    if method.teachers:
+        assert made(method, teacher_statistics="own").teacher_statistics == "own"
+        return
+    with pytest.raises(ValueError, match="`teacher_statistics` can be 'own' only where a teacher labels"):
+        made(method, teacher_statistics="own")
+    if method.teacher_may_label:
+        assert made(method, teacher_statistics="own", teacher_momentum=0.9).teacher is not None
+    else:
+        with pytest.raises(ValueError, match="would stay as they start"):
+            made(method, teacher_statistics="own", teacher_momentum=0.9)
+
+
+def test_a_pass_refuses_outputs_and_views_that_it_has_not():
+    model = variant("loco")
+    labeled, unlabeled = model.training_views(*batch())
+    with pytest.raises(
+        ValueError, match="names 'mask_logit', which the network has not; it has mask_logits, projection"
+    ):
+        model.run(labeled, heads={"mask_logit": (labeled,)})
+    with pytest.raises(ValueError, match="asks 'projection' for a view that is not in this pass"):
+        model.run(labeled, heads={"projection": (unlabeled,)})
+    with pytest.raises(ValueError, match="names 'projector'"):
+        model.teach(labeled, heads=("projector",))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_plain_images_are_labelled_as_a_view_that_is_all_image(name):
+    model = variant(name)
+    images = image_set(2, 4).images
+    labels = model.label(images, View(ops.cast(images, "float32")) if name == "hermes" else None)
+    shown = model.label(View(ops.cast(images, "float32"), ops.ones((2, *images.shape[1:3]))))
+    for head in labels:
+        assert numpy(labels[head].inside).min() == 1
+        np.testing.assert_array_equal(numpy(labels[head].labels), numpy(shown[head].labels))
+
+
+def test_an_error_in_terms_leaves_nothing_of_the_step_behind():
+    model = variant("fixmatch")
+    with mock.patch.object(model, "terms", side_effect=KeyError("slip")), pytest.raises(KeyError):
+        model.compute_loss(*batch(), {})
+    assert model._pass.labeled is None and model._pass.outputs is None

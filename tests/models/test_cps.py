@@ -305,3 +305,29 @@ def test_defaults_and_presets():
 def test_errors_name_argument_and_value(wrong, message):
     with pytest.raises(ValueError, match=message):
         CPS(**wrong)
+
+
+def test_pixels_that_a_rule_drops_are_not_learnt_and_unknown_truth_is_no_agreement():
+    class Dropping(CPS):
+        def select(self, head, logits, inside, other=None, training=False):
+            pseudo = super().select(head, logits, inside, other, training)
+            return pseudo._replace(kept=0.0 * pseudo.kept)
+
+    x, y = batch(3)
+    model = pixels.pixelwise(Dropping, preset="ssl4mis")
+    model.compute_loss(x, y, {})
+    figures = {name: float(array(value)) for name, value in model.epoch_figures.result().items()}
+    assert figures["mask_selected"] == 0 and figures["mask_cps"] == 0
+
+    unknown = {"unlabeled_mask": np.full(x["unlabeled"].shape[:3], 255, "uint8")}
+    model = pixels.pixelwise(CPS, preset="ssl4mis", pseudo_labels="truth")
+    pixels.kernel_of(model.networks[1]).assign(OTHER)
+    model.compute_loss(x, {**y, **unknown}, {})
+    figures = {name: float(array(value)) for name, value in model.epoch_figures.result().items()}
+    assert figures["mask_cps"] == 0 and figures["mask_agreement"] < 1
+
+
+def test_boxes_go_with_the_unlabelled_images_alone():
+    assert CPS(**tiny(cutmix_probability=1.0)).cps_on == "unlabeled"
+    with pytest.raises(ValueError, match="`cps_on` cannot be 'all' with `cutmix_probability`"):
+        CPS(**tiny(cutmix_probability=1.0, cps_on="all"))

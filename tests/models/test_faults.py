@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_semimed import backend
 from keras_semimed.data import as_tf_data, from_arrays
-from keras_semimed.models import Hermes, Supervised
+from keras_semimed.models import Hermes, MeanTeacher, Supervised
 from tests.models.common import arguments, batches, image_set, tiny_encoder, weights_of
 
 IMAGES = image_set(4, 9)
@@ -181,7 +181,11 @@ def test_losses_of_what_an_encoder_computes_are_refused(layer):
 
 
 def test_a_frozen_encoder_is_saved_with_the_optimizer(tmp_path):
-    model = segmenter(train_encoder=False, teacher_momentum=0.9, teacher_statistics="own")
+    model = MeanTeacher(
+        **arguments(
+            tasks="segmentation", total_steps=100, train_encoder=False, teacher_momentum=0.9, teacher_statistics="own"
+        )
+    )
     start = weights_of(model.encoder)
     model.compile()
     model.fit(batches(), verbose=0)

@@ -187,3 +187,42 @@ def test_masks_without_any_lesion_are_refused_for_training_only(model):
     model_of_masks = segmenter()
     model_of_masks.compile()
     assert np.isfinite(model_of_masks.test_on_batch(IMAGES.images[1:], {"mask": padded[1:]})).all()
+
+
+def test_arrays_to_learn_from_are_looked_at_as_a_data_set_is(model):
+    lesion = (BATCH[1]["mask"] > 0).astype("uint8")
+    for targets, message in (
+        ({"mask": lesion * 255}, "255"),
+        ({"mask": lesion * 0}, "lesion"),
+        ({"mask": lesion * 7}, "holds"),
+        ({"label": BATCH[1]["label"] + 5}, "the model has the classes 0 to 1"),
+        ({"label": BATCH[1]["label"] - 1.5}, "whole numbers"),
+    ):
+        given = {**BATCH[1], **targets}
+        with pytest.raises(ValueError, match=message):
+            model.fit(dict(BATCH[0]), given, verbose=0)
+        if message not in ("255", "lesion"):  # a batch alone may be all ignored, or without a lesion
+            with pytest.raises(ValueError, match=message):
+                model.train_on_batch(dict(BATCH[0]), given)
+
+
+def test_everything_in_a_batch_must_belong_to_its_images(model):
+    x, y = BATCH
+    count, size = x["labeled"].shape[:2]
+    area = np.tile(np.array([0, 0, size, size], "int32"), (len(x["unlabeled"]) + 1, 1))
+    for inputs, targets, message in (
+        (x, {**y, "mask": y["mask"][:, ::2, ::2]}, "'mask' is "),
+        (x, {**y, "mask": y["mask"][: count - 1]}, "'mask' is "),
+        (x, {**y, "label": y["label"][:1]}, "'label' is "),
+        ({**x, "unlabeled_area": area}, y, "'unlabeled_area' is "),
+        ({**x, "unlabeled": x["unlabeled"][..., :1]}, y, "3 channels, the unlabelled ones 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.compute_loss(inputs, targets, {})
+
+
+def test_inputs_of_a_training_batch_are_no_images_to_predict(model):
+    with pytest.raises(ValueError, match="not the inputs of a training batch"):
+        model.predict(dict(BATCH[0]))
+    with pytest.raises(ValueError, match="0..255|255"):
+        model.embed(IMAGES.images / 255)
