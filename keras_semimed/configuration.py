@@ -6,7 +6,7 @@ import difflib
 import inspect
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -56,7 +56,35 @@ def check_choice(argument: str, value: Any, allowed: Sequence[Any]) -> None:
         return
     near = difflib.get_close_matches(str(value), [str(name) for name in allowed], 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, allowed))}. Received: {value!r}.{hint}")
+    raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, allowed))}, found {value!r}.{hint}")
+
+
+def check_known(cls: type, given: Iterable[str]) -> None:
+    """Raises a ValueError if one of the names is no argument of the class, nor of Keras' models; offers the nearest."""
+    known = [*constructor_arguments(cls), "name", "dtype", "trainable"]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ValueError(f"{cls.__name__} has no argument `{name}`.{f' Did you mean `{near[0]}`?' if near else ''}")
+
+
+def check_switches(model: keras.Model, given: Mapping[str, Any]) -> None:
+    """Raises a ValueError unless each argument that is annotated as a truth value is one.
+
+    Args:
+        model: keeps its arguments as attributes of the same names.
+        given: arguments that it keeps elsewhere.
+    """
+    for name, parameter in constructor_arguments(type(model)).items():
+        value = given[name] if name in given else getattr(model, name, True)
+        if parameter.annotation in ("bool", "bool | None") and not isinstance(value, bool):
+            raise ValueError(f"`{name}` must be True or False, found {value!r}.")
+
+
+def check_whole(argument: str, value: Any, lowest: int) -> None:
+    """Raises a ValueError unless the value is a whole number of at least `lowest`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < lowest:
+        raise ValueError(f"`{argument}` must be a whole number of at least {lowest}, found {value!r}.")
 
 
 def check_not_negative(model: keras.Model, *names: str) -> None:
@@ -64,7 +92,7 @@ def check_not_negative(model: keras.Model, *names: str) -> None:
     for name in names:
         value = getattr(model, name)
         if not _is_number(value) or not 0 <= value < math.inf:
-            raise ValueError(f"`{name}` must be a number of at least 0. Received: {value!r}.")
+            raise ValueError(f"`{name}` must be a number of at least 0, found {value!r}.")
 
 
 def check_at_most_one(model: keras.Model, *names: str) -> None:
@@ -72,7 +100,7 @@ def check_at_most_one(model: keras.Model, *names: str) -> None:
     for name in names:
         value = getattr(model, name)
         if not _is_number(value) or not 0 <= value <= 1:
-            raise ValueError(f"`{name}` must be within [0, 1]. Received: {value!r}.")
+            raise ValueError(f"`{name}` must be within [0, 1], found {value!r}.")
 
 
 def _is_number(value: Any) -> bool:

@@ -98,7 +98,7 @@ def export(
     path = Path(path)
     if not isinstance(model, SemiSupervisedModel):
         raise TypeError(
-            f"model must be one of this package's models in training, such as Hermes; got {type(model).__name__}"
+            f"`model` must be one of this package's models in training, such as Hermes, found {type(model).__name__}"
         )
     format = _format(path) if format is None else format
     if format not in FORMATS:

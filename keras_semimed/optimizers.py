@@ -26,7 +26,7 @@ class PolynomialDecayToZero(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, learning_rate: float, total_steps: int, power: float = 0.9) -> None:
         if not 0 <= learning_rate < math.inf:
-            raise ValueError(f"`learning_rate` must be a number of at least 0. Received: {learning_rate!r}.")
+            raise ValueError(f"`learning_rate` must be a number of at least 0, found {learning_rate!r}.")
         self.learning_rate = learning_rate
         self.total_steps = total_steps
         self.power = power
@@ -68,7 +68,7 @@ def branch_optimizer(
         ValueError: if `classifier` is neither, or the learning rate is negative.
     """
     if classifier not in ("sgd", "adam"):
-        raise ValueError(f"`classifier` must be 'sgd' or 'adam'. Received: {classifier!r}.")
+        raise ValueError(f"`classifier` must be 'sgd' or 'adam', found {classifier!r}.")
 
     schedule = PolynomialDecayToZero(learning_rate, total_steps, power)
     if classifier == "sgd":
@@ -107,9 +107,9 @@ def encoder_optimizer(
         ValueError: if `optimizer` is neither, or the learning rate or its factor is negative.
     """
     if optimizer not in ("sgd", "adam"):
-        raise ValueError(f"`optimizer` must be 'sgd' or 'adam'. Received: {optimizer!r}.")
+        raise ValueError(f"`optimizer` must be 'sgd' or 'adam', found {optimizer!r}.")
     if not 0 <= head_factor < math.inf:
-        raise ValueError(f"`head_factor` must be a number of at least 0. Received: {head_factor!r}.")
+        raise ValueError(f"`head_factor` must be a number of at least 0, found {head_factor!r}.")
 
     def make(name: str, factor: float) -> keras.optimizers.Optimizer:
         schedule = PolynomialDecayToZero(factor * learning_rate, total_steps, power)

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="begin anew where there are predictions already")
     options = parser.parse_args(arguments)
     if options.batch_size < 1:
-        parser.error(f"--batch-size must be at least 1, got {options.batch_size}")
+        parser.error(f"--batch-size must be at least 1, found {options.batch_size}")
     # Imported late: Keras starts its backend, for which `--help` should not wait.
     from keras_semimed.data.folder_files import printable
     from keras_semimed.prediction import Options, find_files, predict_files

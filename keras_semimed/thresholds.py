@@ -165,13 +165,13 @@ class DualThreshold:
         uncertainty: str | float = "scheduled",
     ) -> None:
         if selection not in _SELECTIONS:
-            raise ValueError(f"selection must be one of {_SELECTIONS}, got {selection!r}.")
+            raise ValueError(f"`selection` must be one of {_SELECTIONS}, found {selection!r}.")
         if combine not in ("all", "any"):
-            raise ValueError(f"combine must be 'all' or 'any', got {combine!r}.")
+            raise ValueError(f"`combine` must be 'all' or 'any', found {combine!r}.")
         if confidence not in ("scheduled", "class_wise") and not _is_number(confidence, 0.0, 1.0):
-            raise ValueError(f"confidence must be 'scheduled', 'class_wise' or within [0, 1], got {confidence!r}.")
+            raise ValueError(f"`confidence` must be 'scheduled', 'class_wise' or within [0, 1], found {confidence!r}.")
         if uncertainty not in ("scheduled", "release") and not _is_number(uncertainty, 0.0, math.inf):
-            raise ValueError(f"uncertainty must be 'scheduled', 'release' or a number >= 0, got {uncertainty!r}.")
+            raise ValueError(f"`uncertainty` must be 'scheduled', 'release' or a number >= 0, found {uncertainty!r}.")
         self.selection = selection
         self.combine = combine
         self.confidence = confidence

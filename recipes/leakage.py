@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=Path, default=None, help="where TFDS keeps prepared data")
     options, flags = parser.parse_known_args(arguments)
     if options.draws < 2:
-        parser.error(f"--draws must be at least 2 to see how they vary, got {options.draws}")
+        parser.error(f"--draws must be at least 2 to see how they vary, found {options.draws}")
     if own := [flag for flag in flags if flag.partition("=")[0] in ("--seed", "--resume", "--split")]:
         parser.error(f"{own[0]} is set by this recipe: the seeds are 0 to --draws - 1, the splits both")
     places = ["--manual-dir", str(options.manual_dir)]

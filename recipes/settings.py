@@ -78,7 +78,7 @@ class Settings:
         threshold_figure: draw thresholds and shares of pseudo-labels used into thresholds.png after each epoch
         panels: draw the predictions on the same 4 unlabelled images every so many epochs into panels/
         pseudo_labels: unlabelled images on which the report compares pseudo-labels with the truth after each epoch, or
-            0
+            0 (to learn from the truth instead, an oracle: --pseudo-labels-from truth)
         demo: made images, a small encoder: minutes on two cores; flags that are given still apply
     """
 
@@ -141,15 +141,15 @@ def check(settings: Settings) -> None:
     for name in ("steps", "batch_size", "labeled_batch_size", "epoch_steps", "panels"):
         value = getattr(settings, name)
         if value is not None and value < 1:
-            raise RecipeError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+            raise RecipeError(f"--{name.replace('_', '-')} must be at least 1, found {value}")
     if settings.pseudo_labels < 0:
-        raise RecipeError(f"--pseudo-labels must be at least 0, got {settings.pseudo_labels}")
+        raise RecipeError(f"--pseudo-labels must be at least 0, found {settings.pseudo_labels}")
     if settings.labeled <= 0:
-        raise RecipeError(f"--labeled must be positive, got {settings.labeled}")
+        raise RecipeError(f"--labeled must be positive, found {settings.labeled}")
     if not 0 <= settings.seed < 2**32:
-        raise RecipeError(f"--seed must be within 0 and 2^32 - 1, got {settings.seed}")
+        raise RecipeError(f"--seed must be within 0 and 2^32 - 1, found {settings.seed}")
     if settings.image_size < 32:
-        raise RecipeError(f"--image-size must be at least 32, got {settings.image_size}")
+        raise RecipeError(f"--image-size must be at least 32, found {settings.image_size}")
     encoders = tuple(members("keras_semimed.networks.encoders:ARCHITECTURES"))
     encoder, weights = settings.arguments["encoder"], settings.arguments["weights"]
     if encoder not in encoders:

@@ -57,7 +57,7 @@ def read_word(annotation: str, word: str) -> Any:
     if not expected:
         raise ArgumentTypeError(f"{word!r} is none of {', '.join(known)}{did_you_mean(word, known)}")
     expected += [f"one of {', '.join(known)}"] if known else []
-    raise ArgumentTypeError(f"expected {' or '.join(expected)}, got {word!r}")
+    raise ArgumentTypeError(f"expected {' or '.join(expected)}, found {word!r}")
 
 
 def _read(part: str, word: str) -> Any:

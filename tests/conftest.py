@@ -15,7 +15,26 @@ if os.environ.get("KERAS_SEMIMED_BLOCK_TENSORFLOW") == "1":
 # Most of the time of the tests on JAX is compiling; level 0 miscompiles reductions, so 1 is as low as it goes.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+TESTS = Path(__file__).resolve().parent
+# What never runs on a backend: files and splits, scores and pages made from arrays, command lines, the source itself.
+BACKEND_FREE = (
+    *("data", "datasets", "evaluation", "test_docs.py", "test_parameters.py", "test_structure.py"),
+    *(f"recipes/test_{name}.py" for name in ("command", "compare", "console", "leakage", "sweep", "words")),
+)
+FITTING = (
+    *(f"data/test_{name}.py" for name in ("arrays", "pipeline")),
+    *(f"evaluation/test_{name}.py" for name in ("cases", "contrast", "embeddings")),
+)
+
+SHARED = TESTS.parents[1] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that give the same on every backend: `-m "not backend_free"` leaves them out."""
+    free, fitting = ({TESTS / name for name in names} for names in (BACKEND_FREE, FITTING))
+    for item in items:
+        if free & {item.path, *item.path.parents} and item.path not in fitting:
+            item.add_marker(pytest.mark.backend_free)
 
 
 def _shared(name: str) -> Path:

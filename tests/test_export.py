@@ -95,7 +95,7 @@ def test_what_cannot_be_written_is_refused_whole(hermes, tmp_path, monkeypatch):
         export(hermes, tmp_path / "model.h5")
     with pytest.raises(ValueError, match="ends in .keras"):
         export(hermes, tmp_path / "model", format="keras")
-    with pytest.raises(TypeError, match="got Functional"):
+    with pytest.raises(TypeError, match="found Functional"):
         export(inference_model(hermes), tmp_path / "again.keras")
     with pytest.raises(ValueError, match="format='pickle'"):
         export(hermes, tmp_path / "model", format="pickle")

@@ -153,3 +153,17 @@ def test_a_guess_about_a_model_is_found(tmp_path):
         "getattr(self.model, 'a', 1)",
         "hasattr(my_network, 'c')",
     ]
+
+
+def test_errors_speak_one_dialect():
+    """`argument` must be what is expected, found what was given; then what to do."""
+    others = re.compile(r"Received: |[,;] got |; found $|, not $")
+    places = [ROOT, *(ROOT.parent / name for name in ("recipes", "datasets") if (ROOT.parent / name).is_dir())]
+    found = [
+        f"{file}, line {node.lineno}: {node.value}"
+        for place in places
+        for file in sorted(place.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and others.search(node.value)
+    ]
+    assert not found

@@ -211,12 +211,15 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"selection": "both"}, "selection must be one of .*'dual'.* got 'both'"),
-        ({"combine": "or"}, "combine must be 'all' or 'any', got 'or'"),
-        ({"confidence": "release"}, "confidence must be 'scheduled', 'class_wise' or within .* got 'release'"),
-        ({"confidence": 1.5}, "confidence must be .* got 1.5"),
-        ({"uncertainty": "class_wise"}, "uncertainty must be 'scheduled', 'release' or a number .* got 'class_wise'"),
-        ({"uncertainty": -0.1}, "uncertainty must be .* got -0.1"),
+        ({"selection": "both"}, "`selection` must be one of .*'dual'.* found 'both'"),
+        ({"combine": "or"}, "`combine` must be 'all' or 'any', found 'or'"),
+        ({"confidence": "release"}, "`confidence` must be 'scheduled', 'class_wise' or within .* found 'release'"),
+        ({"confidence": 1.5}, "`confidence` must be .* found 1.5"),
+        (
+            {"uncertainty": "class_wise"},
+            "`uncertainty` must be 'scheduled', 'release' or a number .* found 'class_wise'",
+        ),
+        ({"uncertainty": -0.1}, "`uncertainty` must be .* found -0.1"),
     ],
 )
 def test_errors(arguments, message):

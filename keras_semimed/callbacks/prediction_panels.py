@@ -54,11 +54,11 @@ class PredictionPanels(keras.callbacks.Callback):
         if self.masks is not None and self.masks.ndim == 4:
             self.masks = self.masks[..., 0]
         if self.images.ndim != 4 or not len(self.images):
-            raise ValueError(f"images must be (N, H, W, C) with at least one image, got {self.images.shape}")
+            raise ValueError(f"`images` must be (N, H, W, C) with at least one image, found {self.images.shape}")
         if self.masks is not None and self.masks.shape != self.images.shape[:3]:
             raise ValueError(f"masks {self.masks.shape} do not fit the images {self.images.shape}")
         if every < 1:
-            raise ValueError(f"every must be at least 1 epoch, got {every}")
+            raise ValueError(f"`every` must be at least 1 epoch, found {every}")
         if folder is None and log_dir is None:
             raise ValueError("give a folder, a log_dir, or both; there is nowhere to write to")
         self.folder = None if folder is None else Path(folder)

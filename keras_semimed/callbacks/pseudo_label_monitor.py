@@ -72,7 +72,7 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
         }
         if not len(self.images) or any(len(values) != len(self.images) for values in self.truths.values()):
             lengths = {name: len(values) for name, values in self.truths.items()}
-            raise ValueError(f"there must be images, and targets for all of them; got {len(self.images)} and {lengths}")
+            raise ValueError(f"`images` must each have a target of every kind, found {len(self.images)} and {lengths}")
         self.path = None if path is None else Path(path)
         self.batch_size = min(batch_size, len(self.images))
         self.history: list[dict[str, float]] = []

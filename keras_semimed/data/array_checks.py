@@ -23,20 +23,20 @@ def check_names(names: Sequence[str]) -> None:
 def check_images(images: np.ndarray | DiskRows, names: Sequence[str], argument: str = "images") -> None:
     """Raises ValueError unless `images` is a clean `(N, H, W, 1 or 3)` uint8 array with one image a name."""
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise ValueError(f"{argument} must be (N, H, W, 1 or 3), got shape {images.shape}")
+        raise ValueError(f"`{argument}` must be (N, H, W, 1 or 3), found shape {images.shape}")
     if len(images) != len(names):
         raise ValueError(f"{argument} holds {len(images)} images for {len(names)} names; give one name an image")
     if images.dtype != np.uint8:
         check_finite(images, names, argument)
-        raise ValueError(f"{argument} must be uint8 in 0..255, got {images.dtype}; convert, or use from_arrays")
+        raise ValueError(f"`{argument}` must be uint8 in 0..255, found {images.dtype}; convert, or use from_arrays")
 
 
 def check_masks(masks: np.ndarray, images: np.ndarray | DiskRows, names: Sequence[str], num_classes: int) -> None:
     """Raises ValueError unless `masks` is `(N, H, W)` uint8, as large as `images`, classes or 255 only."""
     if masks.shape != images.shape[:3]:
-        raise ValueError(f"masks must be {images.shape[:3]} as the images are (N, H, W), got shape {masks.shape}")
+        raise ValueError(f"`masks` must be {images.shape[:3]} as the images are (N, H, W), found shape {masks.shape}")
     if masks.dtype != np.uint8:
-        raise ValueError(f"masks must be uint8 class indices, got {masks.dtype}; convert, or use from_arrays")
+        raise ValueError(f"`masks` must be uint8 class indices, found {masks.dtype}; convert, or use from_arrays")
     for name, mask in zip(names, masks, strict=True):
         check_mask_values(mask, name, num_classes)
 
@@ -55,9 +55,9 @@ def check_mask_values(mask: np.ndarray, name: str, num_classes: int) -> None:
 def check_labels(labels: np.ndarray, names: Sequence[str], class_names: Sequence[str]) -> None:
     """Raises ValueError unless `labels` is `(N,)` int32 of known classes."""
     if labels.shape != (len(names),):
-        raise ValueError(f"labels must have shape ({len(names)},), one an image, got {labels.shape}")
+        raise ValueError(f"`labels` must have shape ({len(names)},), one an image, found {labels.shape}")
     if labels.dtype != np.int32:
-        raise ValueError(f"labels must be int32, got {labels.dtype}; convert, or use from_arrays")
+        raise ValueError(f"`labels` must be int32, found {labels.dtype}; convert, or use from_arrays")
     wrong = (labels < 0) | (labels >= len(class_names)) if class_names else labels < 0
     if wrong.any():
         first = int(np.argmax(wrong))
@@ -68,7 +68,7 @@ def check_labels(labels: np.ndarray, names: Sequence[str], class_names: Sequence
 def check_areas(areas: np.ndarray, images: np.ndarray | DiskRows, names: Sequence[str]) -> None:
     """Raises ValueError unless `areas` is `(N, 4)` int32 with 0 <= top < bottom <= H and 0 <= left < right <= W."""
     if areas.shape != (len(names), 4) or areas.dtype != np.int32:
-        raise ValueError(f"areas must be ({len(names)}, 4) int32, got {areas.shape} {areas.dtype}")
+        raise ValueError(f"`areas` must be ({len(names)}, 4) int32, found {areas.shape} {areas.dtype}")
     height, width = images.shape[1:3]
     top, left, bottom, right = areas.T
     wrong = ~((top >= 0) & (top < bottom) & (bottom <= height) & (left >= 0) & (left < right) & (right <= width))
@@ -183,5 +183,5 @@ def to_labels(labels: np.ndarray) -> np.ndarray:
     """Converts image classes to `(N,)` int32."""
     labels = np.asarray(labels)
     if labels.dtype.kind not in "biuf" or not np.array_equal(labels, labels.astype("int32")):
-        raise ValueError(f"labels must be whole numbers, got {labels.dtype} such as {labels.ravel()[:3]}")
+        raise ValueError(f"`labels` must be whole numbers, found {labels.dtype} such as {labels.ravel()[:3]}")
     return labels.astype("int32")

@@ -130,7 +130,7 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         _check_positive(batch_size=batch_size, unlabeled_batch_size=unlabeled_batch_size)
         _check_shard(shard, batch_size=batch_size, unlabeled_batch_size=unlabeled_batch_size)
         if seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {seed}")
+            raise ValueError(f"`seed` must be 0 or more, found {seed}")
         for argument, images in (("labeled", labeled), ("unlabeled", unlabeled)):
             if len(images) == 0:
                 raise ValueError(f"{argument} has no images; give at least one")
@@ -318,13 +318,13 @@ def _permutation(seed: int, name: str, count: int, pass_index: int) -> np.ndarra
 def _check_positive(**arguments: int) -> None:
     for argument, value in arguments.items():
         if value < 1:
-            raise ValueError(f"{argument} must be at least 1, got {value}")
+            raise ValueError(f"`{argument}` must be at least 1, found {value}")
 
 
 def _check_shard(shard: tuple[int, int], **sizes: int) -> None:
     index, count = shard
     if not 0 <= index < count:
-        raise ValueError(f"shard must be (index, count) with 0 <= index < count, got {shard}")
+        raise ValueError(f"`shard` must be (index, count) with 0 <= index < count, found {shard}")
     for argument, size in sizes.items():
         if size % count:
             raise ValueError(f"{argument}={size} cannot be dealt out evenly to {count} processes; give a multiple")

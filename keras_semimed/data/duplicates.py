@@ -129,7 +129,7 @@ def near_duplicate_pairs(
 def check_measure(measure: str) -> None:
     """Raises ValueError if there is no such measure."""
     if measure not in THRESHOLDS:
-        raise ValueError(f"measure must be {' or '.join(map(repr, THRESHOLDS))}, got {measure!r}")
+        raise ValueError(f"`measure` must be {' or '.join(map(repr, THRESHOLDS))}, found {measure!r}")
 
 
 def _blocks_of_pairs(vectors: np.ndarray, threshold: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

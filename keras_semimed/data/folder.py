@@ -94,9 +94,9 @@ def read_folder(
         ImportError: If there is DICOM and pydicom is missing.
     """
     if image_size < 1:
-        raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
+        raise ValueError(f"`image_size` must be at least 1 pixel, found {image_size}")
     if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3, got {channels}")
+        raise ValueError(f"`channels` must be 1 or 3, found {channels}")
     files = find_folder_files(path)
     if files.problems:
         raise files.problems[0]

@@ -59,7 +59,7 @@ def load_image_set(
     if unknown or (facts.class_names and not classes):
         raise ValueError(f"classes={classes}: {name} has the classes {facts.class_names}; choose among them")
     if image_size < 1:
-        raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
+        raise ValueError(f"`image_size` must be at least 1 pixel, found {image_size}")
     limit = memory_limit(cache)
     examples = tfds.tfds_examples(name, manual_dir, data_dir) if tfds.available() else read_examples(name, manual_dir)
     return _collect(examples, image_size, facts, classes, keep_aspect, limit)

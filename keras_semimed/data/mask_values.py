@@ -51,7 +51,7 @@ class MaskValues:
 
     def __init__(self, classes: Mapping[Key, int] | None, num_classes: int):
         if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, background included, got {num_classes}")
+            raise ValueError(f"`num_classes` must be at least 2, background included, found {num_classes}")
         self.declared = classes
         self.num_classes = num_classes
         self._by_code = {} if classes is None else _by_code(classes, num_classes)

@@ -66,7 +66,7 @@ def check_split(name: str | None, split: str, test: int | float | None = None, i
     known = _OF_SEVERAL_SETS if name is None else card(name).splits
     if split not in known:
         options = ", ".join(repr(value) for value in known)
-        raise ValueError(f"split must be {options} or a Split for {name or 'joined sets'}, got {split!r}")
+        raise ValueError(f"`split` must be {options} or a Split for {name or 'joined sets'}, found {split!r}")
     if test is not None and split not in _DRAWN:
         raise ValueError(f"test={test}, but split={split!r} fixes the test part; leave test out, or use 'random'")
     if intersect and split not in _PUBLISHED:

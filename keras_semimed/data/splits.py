@@ -64,7 +64,7 @@ class Split:
             part, tab, name = line.partition("\t")
             if not tab or part not in parts:
                 raise ValueError(
-                    f"{path}, line {number}: expected 'part<TAB>name' with a part of {PARTS}, got {line!r}"
+                    f"{path}, line {number}: expected 'part<TAB>name' with a part of {PARTS}, found {line!r}"
                 )
             parts[part].append(name)
         split = cls(**{part: tuple(names) for part, names in parts.items()})
@@ -279,4 +279,4 @@ def check_arguments(names, labels, groups, test_fraction: float, validation_frac
         raise ValueError(f"names holds {twice!r} twice; names must be unique")
     for argument, value in (("test_fraction", test_fraction), ("validation_fraction", validation_fraction)):
         if not 0 <= value < 1:
-            raise ValueError(f"{argument} must be at least 0 and below 1, got {value}")
+            raise ValueError(f"`{argument}` must be at least 0 and below 1, found {value}")

@@ -96,7 +96,7 @@ def contrast_maps(
         ValueError: If `space` is unknown, the model has no trained projector, or shapes do not fit.
     """
     if space not in ("projection", "decoder"):
-        raise ValueError(f"space must be 'projection' or 'decoder', got {space!r}.")
+        raise ValueError(f"`space` must be 'projection' or 'decoder', found {space!r}.")
     if space == "projection" and not model.contrasts:
         raise ValueError("the model does not contrast, so its projector is untrained; take space='decoder'.")
     masks = np.asarray(masks)[..., 0] if np.ndim(masks) == 4 else np.asarray(masks)

@@ -89,7 +89,7 @@ def save_boundary_figure(
         ValueError: If `boundary` is unknown, or there is no image or no map.
     """
     if boundary not in NAMES:
-        raise ValueError(f"boundary must be 'truth' or 'predicted', got {boundary!r}.")
+        raise ValueError(f"`boundary` must be 'truth' or 'predicted', found {boundary!r}.")
     if len(images) == 0 or len(maps) == 0:
         raise ValueError("images and maps must not be empty; give at least one of each")
     alone = maps if isinstance(maps, ContrastMaps) else None

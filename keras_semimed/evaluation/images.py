@@ -103,8 +103,8 @@ def _predictions(
         predictions = model.predict_on_batch(filled(images, size))
         if not isinstance(predictions, dict) or not isinstance(targets, dict):
             raise ValueError(
-                "batches must be (images, {'mask': ..., 'label': ...}) and the model must predict such a dict; one of "
-                "the two keys is enough"
+                "`batches` must be (images, {'mask': ..., 'label': ...}) and the model must predict such a dict; one "
+                "of the two keys is enough"
             )
         predictions = {name: np.asarray(value)[:count] for name, value in predictions.items()}
         for name, value in predictions.items():
@@ -140,8 +140,8 @@ def _add_labels(rows: list[Row], probabilities: np.ndarray, labels: np.ndarray |
         classes = probabilities.shape[1]
         if labels.shape != probabilities.shape[:1] or not np.isin(labels, range(classes)).all():
             raise ValueError(
-                f"labels must be {len(probabilities)} class indices from 0 to {classes - 1}, one an image; got shape "
-                f"{labels.shape} and values {np.unique(labels)[:5].tolist()}"
+                f"`labels` must be {len(probabilities)} class indices from 0 to {classes - 1}, one an image, found "
+                f"shape {labels.shape} and values {np.unique(labels)[:5].tolist()}"
             )
     for index, (row, values) in enumerate(zip(rows, probabilities, strict=True)):
         if labels is not None:

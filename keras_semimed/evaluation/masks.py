@@ -40,9 +40,9 @@ def score_mask(
             negative or the spacing is not positive.
     """
     if surface_tolerance is not None and not surface_tolerance >= 0:
-        raise ValueError(f"surface_tolerance must be a distance of at least 0, got {surface_tolerance}")
+        raise ValueError(f"`surface_tolerance` must be a distance of at least 0, found {surface_tolerance}")
     if not min(spacing) > 0:
-        raise ValueError(f"spacing must be the positive height and width of a pixel, got {spacing}")
+        raise ValueError(f"`spacing` must be the positive height and width of a pixel, found {spacing}")
     valid = truth != ignore_value
     counts = _confusion(truth[valid], prediction[valid], num_classes)
     common = counts.diagonal()

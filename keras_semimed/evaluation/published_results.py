@@ -33,7 +33,7 @@ def published_results(paper: str) -> list[dict[str, Any]]:
         ValueError: If the paper is unknown.
     """
     if paper not in PAPERS:
-        raise ValueError(f"paper must be one of {', '.join(PAPERS)}, got {paper!r}")
+        raise ValueError(f"`paper` must be one of {', '.join(PAPERS)}, found {paper!r}")
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for line in read_table(Path(__file__).parent / "published" / f"{paper}.csv"):
         key = (line["table"], line["data"], line["labels"], line["method"])

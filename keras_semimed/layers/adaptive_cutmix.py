@@ -45,7 +45,7 @@ def image_confidence(probabilities: Any, inside: Any = None) -> Any:
     """
     num_classes = probabilities.shape[-1]
     if num_classes < 2:
-        raise ValueError(f"probabilities must have at least 2 classes in their last dimension, found {num_classes}.")
+        raise ValueError(f"`probabilities` must have at least 2 classes in their last dimension, found {num_classes}.")
     probabilities = ops.stop_gradient(ops.cast(probabilities, "float32"))
     logarithms = ops.log(ops.maximum(probabilities, 1e-30))  # 0 ln 0 = 0
     entropy = -ops.sum(probabilities * logarithms, axis=-1) / math.log(num_classes)
@@ -91,7 +91,7 @@ class AdaptiveCutMix(keras.Layer):
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed must be a non-negative integer, not {seed!r}.")
+            raise ValueError(f"`seed` must be a non-negative integer, found {seed!r}.")
         self.injection_beta = _check_beta("injection_beta", injection_beta)
         self.mixing_beta = _check_beta("mixing_beta", mixing_beta)
         self.per_image = bool(per_image)
@@ -163,6 +163,6 @@ class AdaptiveCutMix(keras.Layer):
 
 def _check_beta(name: str, value: tuple[int, int]) -> tuple[int, int]:
     if len(value) != 2 or min(value) < 1 or any(int(number) != number for number in value):
-        raise ValueError(f"{name} must be two whole numbers from 1 on, not {value!r}.")
+        raise ValueError(f"`{name}` must be two whole numbers from 1 on, found {value!r}.")
     first, second = (int(number) for number in value)
     return first, second

@@ -55,9 +55,9 @@ class InterTaskAttention(keras.Layer):
     def __init__(self, ratio: int = 4, initial_gate: float = 0.95, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if ratio < 1:
-            raise ValueError(f"ratio must be at least 1, not {ratio!r}.")
+            raise ValueError(f"`ratio` must be at least 1, found {ratio!r}.")
         if not 0 < initial_gate < 1:
-            raise ValueError(f"initial_gate must lie between 0 and 1, not {initial_gate!r}.")
+            raise ValueError(f"`initial_gate` must lie between 0 and 1, found {initial_gate!r}.")
         self.ratio = ratio
         self.initial_gate = initial_gate
 

@@ -49,14 +49,14 @@ class ConfidenceDynamicFilter(keras.Layer):
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, not {num_classes!r}.")
+            raise ValueError(f"`num_classes` must be at least 2, found {num_classes!r}.")
         for name, value in (("initial", initial), ("momentum", momentum), ("maximum", maximum), ("fixed", fixed)):
             if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} must be within [0, 1], not {value!r}.")
+                raise ValueError(f"`{name}` must be within [0, 1], found {value!r}.")
         if gamma < 0:
-            raise ValueError(f"gamma must not be negative, not {gamma!r}.")
+            raise ValueError(f"`gamma` must not be negative, found {gamma!r}.")
         if global_mean not in ("class", "pixel"):
-            raise ValueError(f"global_mean must be 'class' or 'pixel', not {global_mean!r}.")
+            raise ValueError(f"`global_mean` must be 'class' or 'pixel', found {global_mean!r}.")
         self.num_classes = num_classes
         self.initial = initial
         self.momentum = momentum

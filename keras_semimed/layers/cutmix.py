@@ -47,13 +47,13 @@ class CutMix(keras.Layer):
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         if not 0 <= probability <= 1:
-            raise ValueError(f"probability must be within [0, 1], not {probability!r}.")
+            raise ValueError(f"`probability` must be within [0, 1], found {probability!r}.")
         if not 0 < area[0] <= area[1] <= 1:
-            raise ValueError(f"area must be (low, high) with 0 < low <= high <= 1, not {area!r}.")
+            raise ValueError(f"`area` must be (low, high) with 0 < low <= high <= 1, found {area!r}.")
         if not 0 < aspect[0] <= aspect[1]:
-            raise ValueError(f"aspect must be (low, high) with 0 < low <= high, not {aspect!r}.")
+            raise ValueError(f"`aspect` must be (low, high) with 0 < low <= high, found {aspect!r}.")
         if placement not in ("inside", "clipped"):
-            raise ValueError(f"placement must be 'inside' or 'clipped', not {placement!r}.")
+            raise ValueError(f"`placement` must be 'inside' or 'clipped', found {placement!r}.")
         self.probability = probability
         self.area = tuple(area)
         self.aspect = tuple(aspect)

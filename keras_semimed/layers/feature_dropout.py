@@ -29,7 +29,7 @@ class FeatureDropout(keras.Layer):
         # The features keep their dtype, whatever the policy.
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
         if not 0 <= rate < 1:
-            raise ValueError(f"rate must be within [0, 1), not {rate!r}.")
+            raise ValueError(f"`rate` must be within [0, 1), found {rate!r}.")
         self.rate = rate
         self.seed = seed
         self.random_state = add_random_state(self, seed)
@@ -68,7 +68,7 @@ class FeatureDropout(keras.Layer):
             return self._drop(features, factors) if training else features
         if factors is not None and (not isinstance(factors, dict) or factors.keys() != features.keys()):
             found = sorted(factors) if isinstance(factors, dict) else "a single tensor"
-            raise ValueError(f"factors must be a dict of the levels {sorted(features)} of the features, not {found}.")
+            raise ValueError(f"`factors` must be a dict of the features' levels {sorted(features)}, found {found}.")
         if not training:
             return features
         factors = dict.fromkeys(features) if factors is None else factors

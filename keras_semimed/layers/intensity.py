@@ -93,7 +93,7 @@ def intensity(images: Any, name: str, strength: Any = None, inside: Any = None) 
     if strength is not None:
         strength = ops.stop_gradient(ops.cast(strength, "float32"))[:, None, None, None]
     elif name in _STRENGTHS:
-        raise ValueError(f"strength must be given for {name!r}; intensity_strength makes it from uniform numbers.")
+        raise ValueError(f"`strength` must be given for {name!r}; intensity_strength makes it from uniform numbers.")
     inside = ops.ones_like(images[..., 0]) if inside is None else ops.stop_gradient(ops.cast(inside, "float32"))
     return ops.clip(_OPERATIONS[name](images, strength, inside), 0.0, 255.0)
 
@@ -219,4 +219,4 @@ INTENSITIES = tuple(_OPERATIONS)
 
 def _check_name(name: str) -> None:
     if name not in _OPERATIONS:
-        raise ValueError(f"name must be one of {', '.join(INTENSITIES)}, not {name!r}.")
+        raise ValueError(f"`name` must be one of {', '.join(INTENSITIES)}, found {name!r}.")

@@ -29,7 +29,7 @@ class MemoryBank(keras.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
         for name, value in (("num_classes", num_classes), ("size", size), ("dim", dim), ("per_update", per_update)):
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value!r}.")
+                raise ValueError(f"`{name}` must be at least 1, found {value!r}.")
         self.num_classes = num_classes
         self.size = size
         self.dim = dim

@@ -30,9 +30,9 @@ class MLPHead(keras.Layer):
     def __init__(self, units: int, hidden_units: tuple[int, ...], negative_slope: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         if min((units, *hidden_units)) < 1:
-            raise ValueError(f"units and hidden_units must be at least 1, not {units!r} and {hidden_units!r}.")
+            raise ValueError(f"`units` and `hidden_units` must be at least 1, found {units!r} and {hidden_units!r}.")
         if negative_slope < 0:
-            raise ValueError(f"negative_slope must not be negative, not {negative_slope!r}.")
+            raise ValueError(f"`negative_slope` must not be negative, found {negative_slope!r}.")
         self.units = units
         self.hidden_units = tuple(hidden_units)
         self.negative_slope = negative_slope

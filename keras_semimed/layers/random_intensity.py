@@ -47,9 +47,9 @@ class RandomIntensity(keras.Layer):
     def __init__(self, operations: int = 3, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         if operations < 1 or int(operations) != operations:
-            raise ValueError(f"operations must be a whole number from 1 on, not {operations!r}.")
+            raise ValueError(f"`operations` must be a whole number from 1 on, found {operations!r}.")
         if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed must be a non-negative integer, not {seed!r}.")
+            raise ValueError(f"`seed` must be a non-negative integer, found {seed!r}.")
         self.operations = int(operations)
         self.seed = seed
         self.random_state = add_random_state(self, seed)

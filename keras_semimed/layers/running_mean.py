@@ -30,7 +30,7 @@ class RunningMean(keras.Layer):
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must be within [0, 1], not {momentum!r}.")
+            raise ValueError(f"`momentum` must be within [0, 1], found {momentum!r}.")
         self.shape = tuple(shape)
         self.initial = initial
         self.momentum = momentum

@@ -18,13 +18,13 @@ def _check_range(name: str, value: tuple[float, float], positive: bool) -> tuple
     low, high = (float(bound) for bound in value)
     if not (0 < low <= high if positive else 0 <= low <= high):
         bound = "0 < low <= high" if positive else "0 <= low <= high"
-        raise ValueError(f"{name} must be (low, high) with {bound}, not {value!r}.")
+        raise ValueError(f"`{name}` must be (low, high) with {bound}, found {value!r}.")
     return low, high
 
 
 def _check_fraction(name: str, value: float, below: float = 1.0) -> float:
     if not 0 <= value <= below:
-        raise ValueError(f"{name} must lie between 0 and {below}, not {value!r}.")
+        raise ValueError(f"`{name}` must lie between 0 and {below}, found {value!r}.")
     return float(value)
 
 
@@ -78,14 +78,14 @@ class WeakStrongViews(keras.Layer):
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         if image_size < 2:
-            raise ValueError(f"image_size must be at least 2 pixels, not {image_size!r}.")
+            raise ValueError(f"`image_size` must be at least 2 pixels, found {image_size!r}.")
         if len(jitter) != 4 or min(jitter) < 0 or jitter[3] > 0.5:
             raise ValueError(
-                "jitter must be four strengths (brightness, contrast, saturation, hue), none negative and "
-                f"hue at most 0.5, not {jitter!r}."
+                "`jitter` must be four strengths (brightness, contrast, saturation, hue), none negative and "
+                f"hue at most 0.5, found {jitter!r}."
             )
         if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed must be a non-negative integer, not {seed!r}.")
+            raise ValueError(f"`seed` must be a non-negative integer, found {seed!r}.")
         self.image_size = int(image_size)
         self.horizontal_flip = bool(horizontal_flip)
         self.vertical_flip = bool(vertical_flip)

@@ -37,9 +37,9 @@ def sample_anchors(
     """
     pixels = labels.shape[1]
     if pixels is None:
-        raise ValueError(f"labels must have a static number of pixels, got shape {labels.shape}.")
+        raise ValueError(f"`labels` must have a static number of pixels, found shape {labels.shape}.")
     if per_group < 1:
-        raise ValueError(f"per_group must be at least 1, got {per_group}.")
+        raise ValueError(f"`per_group` must be at least 1, found {per_group}.")
     drawn = min(per_group, pixels)
 
     one_class = ops.equal(

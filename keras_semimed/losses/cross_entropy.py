@@ -35,7 +35,7 @@ def masked_cross_entropy(
         ValueError: `normalize` is neither `"valid"` nor `"all"`.
     """
     if normalize not in ("valid", "all"):
-        raise ValueError(f"normalize must be 'valid' or 'all', got {normalize!r}.")
+        raise ValueError(f"`normalize` must be 'valid' or 'all', found {normalize!r}.")
     logits = ops.cast(logits, "float32")
     one_hot, valid = one_hot_and_valid(labels, logits.shape[-1], ignore_value)
     entries = -ops.sum(one_hot * ops.log_softmax(logits, axis=-1), axis=-1)  # (...)

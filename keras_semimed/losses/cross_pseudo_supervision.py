@@ -29,7 +29,7 @@ class CrossPseudoSupervision(keras.losses.Loss):
     def __init__(self, loss: str = "ce", name: str = "cross_pseudo_supervision") -> None:
         super().__init__(name=name)
         if loss not in ("ce", "dice"):
-            raise ValueError(f"loss must be 'ce' or 'dice', got {loss!r}.")
+            raise ValueError(f"`loss` must be 'ce' or 'dice', found {loss!r}.")
         self.loss = loss
         self._dice = DiceLoss(ignore_value=_IGNORE, include_background=True)
 

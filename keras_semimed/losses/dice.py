@@ -39,7 +39,7 @@ class DiceLoss(keras.losses.Loss):
     ) -> None:
         super().__init__(name=name)
         if smooth <= 0:
-            raise ValueError(f"smooth must be positive (it keeps empty classes finite), got {smooth}.")
+            raise ValueError(f"`smooth` must be positive (it keeps empty classes finite), found {smooth}.")
         self.smooth = smooth
         self.per_image = per_image
         self.ignore_value = ignore_value
@@ -68,8 +68,8 @@ class DiceLoss(keras.losses.Loss):
         num_classes = probabilities.shape[-1]
         if num_classes < 2:
             raise ValueError(
-                f"probabilities must have K >= 2 classes (background first) on the last axis, got K = {num_classes}. "
-                "Append the background as 1 - p."
+                f"`probabilities` must have K >= 2 classes (background first) on the last axis, found K = "
+                f"{num_classes}. Append the background as 1 - p."
             )
         first = 0 if self.include_background else 1
         p = ops.cast(probabilities, "float32")[..., first:]
@@ -88,7 +88,7 @@ class DiceLoss(keras.losses.Loss):
             return one_hot_and_valid(labels, num_classes, self.ignore_value)
         if labels.shape[-1] != num_classes:
             raise ValueError(
-                f"soft labels must have the K = {num_classes} classes of the probabilities on the last axis, got "
+                f"soft labels must have the K = {num_classes} classes of the probabilities on the last axis, found "
                 f"{labels.shape[-1]}. Give hard labels without that axis."
             )
         y = ops.stop_gradient(ops.cast(labels, "float32"))

@@ -42,11 +42,11 @@ class ImageContrastiveLoss(keras.losses.Loss):
     ) -> None:
         super().__init__(name=name)
         if temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}.")
+            raise ValueError(f"`temperature` must be positive, found {temperature}.")
         if normalize not in ("count", "weight"):
-            raise ValueError(f"normalize must be 'count' or 'weight', got {normalize!r}.")
+            raise ValueError(f"`normalize` must be 'count' or 'weight', found {normalize!r}.")
         if weighting not in ("pair", "anchor"):
-            raise ValueError(f"weighting must be 'pair' or 'anchor', got {weighting!r}.")
+            raise ValueError(f"`weighting` must be 'pair' or 'anchor', found {weighting!r}.")
         if weighting == "anchor" and normalize == "weight":
             raise ValueError("weighting='anchor' needs normalize='count': 'weight' would cancel the weights.")
         self.temperature = temperature

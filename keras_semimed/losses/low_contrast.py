@@ -103,22 +103,22 @@ class LowContrastLoss(keras.losses.Loss):
         super().__init__(name=name)
         for argument, share in (("k", k), ("boundary_share", boundary_share)):
             if share is not None and not 0 < share <= 1:
-                raise ValueError(f"{argument} must be a share above 0 and at most 1, got {share!r}.")
+                raise ValueError(f"`{argument}` must be a share above 0 and at most 1, found {share!r}.")
         if neighbours < 1:
-            raise ValueError(f"neighbours must be at least 1, got {neighbours!r}.")
+            raise ValueError(f"`neighbours` must be at least 1, found {neighbours!r}.")
         if temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature!r}.")
+            raise ValueError(f"`temperature` must be positive, found {temperature!r}.")
         if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, background included, got {num_classes!r}.")
+            raise ValueError(f"`num_classes` must be at least 2, background included, found {num_classes!r}.")
         if 0 <= ignore < num_classes:
-            raise ValueError(f"ignore must not be one of the classes 0 to {num_classes - 1}, got {ignore!r}.")
+            raise ValueError(f"`ignore` must not be one of the classes 0 to {num_classes - 1}, found {ignore!r}.")
         for argument, choice, choices in (
             ("inter_class_quota", inter_class_quota, ("class", "equal")),
             ("boundary_order", boundary_order, ("highest", "lowest")),
             ("boundary_classes", boundary_classes, ("all", "foreground")),
         ):
             if choice not in choices:
-                raise ValueError(f"{argument} must be one of {choices}, got {choice!r}.")
+                raise ValueError(f"`{argument}` must be one of {choices}, found {choice!r}.")
         self.k = k
         self.neighbours = neighbours
         self.temperature = temperature
@@ -271,13 +271,13 @@ def _sizes(arrays: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
     for name, like in (("labeled", "labeled"), ("unlabeled", "labeled")):
         if len(shapes[name]) != 4 or None in shapes[name][1:] or shapes[name][1:] != shapes[like][1:]:
             raise ValueError(
-                f"{name} must have shape (N, h, w, D) with static h, w and D, the same for labelled and unlabelled "
-                f"images; got {shapes[name]}, and {shapes['labeled']} of the labelled ones."
+                f"`{name}` must have shape (N, h, w, D) with static h, w and D, the same for labelled and unlabelled "
+                f"images, found {shapes[name]}, and {shapes['labeled']} of the labelled ones."
             )
     for name in ("masks", "pseudo_masks", "kept"):
         if len(shapes[name]) != 3 or None in shapes[name][1:] or shapes[name][1:] != shapes["masks"][1:]:
             raise ValueError(
-                f"{name} must have shape (N, H, W) with static H and W, the same for labelled and unlabelled images; "
-                f"got {shapes[name]}, and {shapes['masks']} of the masks."
+                f"`{name}` must have shape (N, H, W) with static H and W, the same for labelled and unlabelled images, "
+                f"found {shapes[name]}, and {shapes['masks']} of the masks."
             )
     return shapes["labeled"][1:3], shapes["masks"][1:]

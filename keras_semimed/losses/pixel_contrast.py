@@ -66,7 +66,7 @@ class PixelContrastiveLoss(keras.losses.Loss):
         }
         for argument, value in arguments.items():
             if value <= 0:
-                raise ValueError(f"{argument} must be positive, got {value}.")
+                raise ValueError(f"`{argument}` must be positive, found {value}.")
         self.num_classes = num_classes
         self.temperature = temperature
         self.max_anchors = max_anchors
@@ -124,7 +124,7 @@ class PixelContrastiveLoss(keras.losses.Loss):
         """
         if len(embeddings.shape) != 4 or None in tuple(embeddings.shape)[1:]:
             raise ValueError(
-                f"embeddings must have shape (B, H, W, D) with static H, W and D, got {tuple(embeddings.shape)}."
+                f"`embeddings` must have shape (B, H, W, D) with static H, W and D, found {tuple(embeddings.shape)}."
             )
         height, width, depth = tuple(embeddings.shape)[1:]
         pixels = height * width

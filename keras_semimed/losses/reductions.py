@@ -27,7 +27,7 @@ def one_hot_and_valid(
         ValueError: the ignore value is one of the classes.
     """
     if 0 <= ignore_value < num_classes:
-        raise ValueError(f"ignore_value must not be one of the classes 0 to {num_classes - 1}, got {ignore_value}.")
+        raise ValueError(f"`ignore_value` must not be one of the classes 0 to {num_classes - 1}, found {ignore_value}.")
     labels = ops.cast(labels, "int32")
     valid = ops.cast(ops.not_equal(labels, ignore_value), "float32")
     # A comparison instead of `ops.one_hot`, which PyTorch refuses for labels outside of 0..K-1; the ignore value is no

@@ -33,7 +33,7 @@ class SoftmaxConsistency(keras.losses.Loss):
     def __init__(self, distance: str = "squared", name: str = "softmax_consistency") -> None:
         super().__init__(name=name)
         if distance not in _DISTANCES:
-            raise ValueError(f"distance must be one of {_DISTANCES}, got {distance!r}.")
+            raise ValueError(f"`distance` must be one of {_DISTANCES}, found {distance!r}.")
         self.distance = distance
 
     def __call__(
@@ -60,7 +60,7 @@ class SoftmaxConsistency(keras.losses.Loss):
         """
         if len(targets.shape) != len(logits.shape) or targets.shape[-1] != logits.shape[-1]:
             raise ValueError(
-                f"targets must be probabilities of the shape of the logits {tuple(logits.shape)}, got "
+                f"`targets` must be probabilities of the shape of the logits {tuple(logits.shape)}, found "
                 f"{tuple(targets.shape)}. Give hard labels to masked_cross_entropy instead."
             )
         distances = self._distances(

@@ -27,7 +27,7 @@ class ForegroundOverlap(keras.metrics.Metric):
     ) -> None:
         super().__init__(name=name, dtype=dtype)
         if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2 (background and one class), got {num_classes}.")
+            raise ValueError(f"`num_classes` must be at least 2 (background and one class), found {num_classes}.")
         self.num_classes = num_classes
         self.ignore_value = ignore_value
         self.total = self.add_variable(shape=(), initializer="zeros", name="total")
@@ -55,7 +55,7 @@ class ForegroundOverlap(keras.metrics.Metric):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         if len(y_true.shape) != 3 or len(y_pred.shape) != 4 or y_pred.shape[-1] != self.num_classes:
             raise ValueError(
-                f"{self.name} expects y_true (N, H, W) and y_pred (N, H, W, {self.num_classes}), got "
+                f"{self.name} expects y_true (N, H, W) and y_pred (N, H, W, {self.num_classes}), found "
                 f"{tuple(y_true.shape)} and {tuple(y_pred.shape)}."
             )
         labels = ops.cast(y_true, "int32")
@@ -74,7 +74,7 @@ class ForegroundOverlap(keras.metrics.Metric):
             sample_weight = ops.cast(sample_weight, "float32")
             if len(sample_weight.shape) != 1:
                 raise ValueError(
-                    f"{self.name} expects one sample_weight an image, shape (N,), got {tuple(sample_weight.shape)}. "
+                    f"{self.name} expects one sample_weight an image, shape (N,), found {tuple(sample_weight.shape)}. "
                     f"To leave pixels out, give them the label {self.ignore_value}."
                 )
             weights = weights * sample_weight

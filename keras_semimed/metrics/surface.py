@@ -43,7 +43,7 @@ class SurfaceDistances:
     def normalized(self, tolerance: float, one_empty: float = 0.0, both_empty: float = 1.0) -> float:
         """See `normalized_surface_distance`."""
         if not tolerance >= 0:
-            raise ValueError(f"tolerance must be a distance of at least 0, got {tolerance!r}.")
+            raise ValueError(f"`tolerance` must be a distance of at least 0, found {tolerance!r}.")
         if self.empty:
             return float(one_empty if self.empty == 1 else both_empty)
         limit = tolerance * (1 + _SLACK)
@@ -54,7 +54,7 @@ class SurfaceDistances:
     def hausdorff_95(self, one_empty: float | str = "diagonal", both_empty: float = 0.0) -> float:
         """See `hausdorff_distance_95`."""
         if isinstance(one_empty, str) and one_empty != "diagonal":
-            raise ValueError(f"one_empty must be 'diagonal' or a number (math.inf is one), got {one_empty!r}.")
+            raise ValueError(f"`one_empty` must be 'diagonal' or a number (math.inf is one), found {one_empty!r}.")
         if self.empty == 2:
             return float(both_empty)
         if self.empty == 1:
@@ -131,13 +131,13 @@ def surface_distances(
     for name, mask in (("truth", truth), ("prediction", prediction)):
         if mask.ndim != 2 or mask.dtype != bool:
             raise ValueError(
-                f"{name} must be a boolean mask (H, W), got {mask.dtype} {mask.shape}; compare class indices with a "
-                "class, one image at a time."
+                f"`{name}` must be a boolean mask (H, W), found {mask.dtype} {mask.shape}; compare class indices with "
+                "a class, one image at a time."
             )
     if truth.shape != prediction.shape:
         raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} must have one height and width.")
     if len(spacing) != 2 or not all(0 < size < math.inf for size in spacing):
-        raise ValueError(f"spacing must be the height and the width of a pixel, both above 0, got {spacing!r}.")
+        raise ValueError(f"`spacing` must be the height and the width of a pixel, both above 0, found {spacing!r}.")
     diagonal = math.hypot(*(side * size for side, size in zip(truth.shape, spacing, strict=True)))
     window = _bounding_box(truth | prediction)
     lengths = [_element_lengths(mask[window], spacing) for mask in (truth, prediction)]

@@ -54,7 +54,7 @@ def check_image_shape(images: Any, name: str = "images") -> None:
         advice = f"; one image is `{name}[None]`" if shape[-1] in (1, 3) else f"; grey images are `{name}[..., None]`"
     elif len(shape) == 4 and shape[1] in (1, 3):
         advice = f"; channels come last: `np.moveaxis({name}, 1, -1)`"
-    raise ValueError(f"`{name}` must be (N, H, W, 1 or 3); got {shape}{advice}.")
+    raise ValueError(f"`{name}` must be (N, H, W, 1 or 3), found {shape}{advice}.")
 
 
 def checked_inputs(inputs: Any) -> Mapping[str, Any]:
@@ -89,7 +89,7 @@ def checked_targets(targets: Any, heads: Sequence[str]) -> dict[str, Any]:
     names = " and ".join(map(repr, heads))
     if not isinstance(targets, Mapping):
         found = "none" if targets is None else type(targets).__name__
-        raise ValueError(f"the targets must be a dict with {names}; got {found}.")
+        raise ValueError(f"the targets must be a dict with {names}, found {found}.")
     if set(targets) - set(TARGETS) or not set(targets) & set(heads):
         raise ValueError(
             f"the targets have the keys {sorted(targets)}; expected {names}"
@@ -142,4 +142,4 @@ def _without_channel(name: str, values: Any) -> Any:
     if len(shape) == rank + 1 and shape[-1] in (1, None):
         return keras.ops.squeeze(values, -1)
     axes = "(N, H, W) class indices" if rank == 3 else "(N,) class indices"
-    raise ValueError(f"the target {name!r} must be {axes}, not one-hot; got {shape}.")
+    raise ValueError(f"the target {name!r} must be {axes}, not one-hot, found {shape}.")

@@ -165,9 +165,7 @@ class LoCo(SemiSupervisedModel):
         if self.threshold_maximum is not None:
             check_at_most_one(self, "threshold_maximum")
         if not 0 < self.inter_class_share <= 1:
-            raise ValueError(
-                f"`inter_class_share` must be above 0 and at most 1. Received: {self.inter_class_share!r}."
-            )
+            raise ValueError(f"`inter_class_share` must be above 0 and at most 1, found {self.inter_class_share!r}.")
         check_choice("threshold_mean", self.threshold_mean, ("class", "pixel"))
         check_choice("cutmix_from", self.cutmix_from, ("unlabeled", "labeled"))
         self.filter = ConfidenceDynamicFilter(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 import keras
 from keras import ops
 
-from keras_semimed.configuration import arguments_config, check_choice
+from keras_semimed.configuration import arguments_config, check_choice, check_known, check_switches, check_whole
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
 from keras_semimed.layers.views import IGNORE, WeakStrongViews
 from keras_semimed.losses import DiceLoss, SegmentationLoss, masked_cross_entropy
@@ -91,22 +91,22 @@ class NetworkedModel(Inference, Passes, keras.Model):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
+        check_known(type(self), kwargs)
         super().__init__(**kwargs)
-        if not 2 <= num_classes <= IGNORE:
+        check_whole("num_classes", num_classes, 2)
+        check_whole("num_labels", num_labels, 2)
+        check_whole("total_steps", total_steps, 1)
+        if num_classes > IGNORE:
             raise ValueError(
-                f"`num_classes` must be 2 to {IGNORE}, background included; mask value {IGNORE} is no class, it is "
-                f"ignored. Received: {num_classes}."
+                f"`num_classes` must be 2 to {IGNORE}, background included, found {num_classes}; mask value {IGNORE} "
+                "is no class, it is ignored."
             )
-        if num_labels < 2:
-            raise ValueError(f"`num_labels` must be at least 2. Received: {num_labels}.")
-        if total_steps < 1:
-            raise ValueError(f"`total_steps` must be at least 1. Received: {total_steps}.")
         if teacher_momentum is not None and not 0 <= teacher_momentum < 1:
-            raise ValueError(f"`teacher_momentum` must be in [0, 1) or None. Received: {teacher_momentum}.")
+            raise ValueError(f"`teacher_momentum` must be in [0, 1) or None, found {teacher_momentum}.")
         if self.teachers and teacher_momentum is None:
             raise ValueError(
-                f"`teacher_momentum` must be a number in [0, 1): {type(self).__name__}'s pseudo-labels are its "
-                "teacher's. Received: None."
+                "`teacher_momentum` must be a number in [0, 1), found None; the pseudo-labels of "
+                f"{type(self).__name__} are its teacher's."
             )
         check_choice("output_stride", output_stride, (8, 16, 32))
         check_choice("teacher_statistics", teacher_statistics, ("average", "own"))
@@ -151,7 +151,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
             check_choice("tasks", tasks, ("both", "segmentation", "classification"))
         if tasks not in (None, able) and able != "both":
             raise ValueError(
-                f"`tasks` of {type(self).__name__} can only be {able!r}. Received: {tasks!r}. For other tasks take "
+                f"`tasks` of {type(self).__name__} can only be {able!r}, found {tasks!r}. For other tasks take "
                 "another method, such as Hermes, FixMatch or MeanTeacher."
             )
         return able if tasks is None else tasks
@@ -207,6 +207,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
 
     def build_networks(self) -> None:
         """Makes students and teachers, so that the model is built when it is made."""
+        check_switches(self, vars(self.given))
         heads = self.heads
         self.networks = [
             self._extended("network" if index == 0 else f"network_{index + 1}", heads) for index in range(self.students)

@@ -72,7 +72,7 @@ def _by_head(metrics: Any, heads: Sequence[str]) -> Mapping[str, Any]:
         found = [type(metrics).__name__]
     raise ValueError(
         f"`metrics` must be a dict of lists with the keys {' and '.join(map(repr, heads))}, such as "
-        f"{{{heads[0]!r}: ['accuracy']}}. Received: {', '.join(map(repr, found))}."
+        f"{{{heads[0]!r}: ['accuracy']}}, found {', '.join(map(repr, found))}."
     )
 
 

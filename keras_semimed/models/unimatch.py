@@ -68,7 +68,7 @@ class UniMatch(SemiSupervisedModel):
         check_not_negative(self, "threshold", "lambda_strong", "lambda_feature", "loss_scale")
         check_at_most_one(self, "cutmix_probability")
         if not 0 <= feature_dropout < 1:
-            raise ValueError(f"`feature_dropout` must be in [0, 1): not all channels. Received: {feature_dropout!r}.")
+            raise ValueError(f"`feature_dropout` must be in [0, 1): not all channels, found {feature_dropout!r}.")
         if unlabeled_loss == "dice" and self.mask_loss == "ce_dice":
             self.mask_criterion = SegmentationLoss(include_background=True)
         self.dice_loss = DiceLoss(include_background=True)

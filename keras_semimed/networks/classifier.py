@@ -44,7 +44,7 @@ class Classifier(Network, keras.Model):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         if num_labels < 2:
-            raise ValueError(f"`num_labels` must be at least 2. Received: {num_labels}.")
+            raise ValueError(f"`num_labels` must be at least 2, found {num_labels}.")
         self.num_labels = num_labels
         self.normalization = ImageNormalization(dtype=self.dtype_policy)
         self.encoder = pyramid(encoder, weights, dtype=self.dtype_policy)

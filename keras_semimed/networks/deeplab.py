@@ -98,7 +98,7 @@ class DeepLabV3PlusDecoder(keras.layers.Layer):
             ValueError: the features lack P2 or P5.
         """
         if not {"P2", "P5"} <= set(features_shape):
-            raise ValueError(f"features must hold P2 and P5; found {sorted(features_shape)}.")
+            raise ValueError(f"`features` must hold P2 and P5, found {sorted(features_shape)}.")
         deep, fine = features_shape["P5"][-1], features_shape["P2"][-1]
         for branch in (*self.branches, self.pooling):
             branch.build((None, None, None, deep))
@@ -173,7 +173,7 @@ class DeepLabV3Plus(Network, keras.Model):
         super().__init__(autocast=False, **kwargs)
         by_name = isinstance(encoder, str)
         if not isinstance(decoder_filters, int) or decoder_filters < 1:
-            raise ValueError(f"`decoder_filters` must be a whole number of at least 1. Received: {decoder_filters!r}.")
+            raise ValueError(f"`decoder_filters` must be a whole number of at least 1, found {decoder_filters!r}.")
         self.num_classes = num_classes
         self.output_stride = output_stride
         self.decoder_filters = decoder_filters
@@ -194,7 +194,7 @@ class DeepLabV3Plus(Network, keras.Model):
         """The encoder's levels, from images `(N, H, W, 1 or 3)` in 0..255."""
         for pixels in images.shape[1:3]:
             if pixels is not None and pixels < 32:
-                raise ValueError(f"images must be at least 32 pixels high and wide; found {images.shape[1:3]}.")
+                raise ValueError(f"`images` must be at least 32 pixels high and wide, found {images.shape[1:3]}.")
         return self.encoder(self.normalization(images), training=training)
 
     def represent(self, features: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:

@@ -71,9 +71,9 @@ def encoder(
         RuntimeError: the preset could not be fetched.
     """
     if name not in ARCHITECTURES:
-        raise ValueError(f"encoder must be one of {', '.join(ARCHITECTURES)} or a Keras model; found {name!r}.")
+        raise ValueError(f"`encoder` must be one of {', '.join(ARCHITECTURES)} or a Keras model, found {name!r}.")
     if output_stride not in (8, 16, 32):
-        raise ValueError(f"output_stride must be 8, 16 or 32; found {output_stride!r}.")
+        raise ValueError(f"`output_stride` must be 8, 16 or 32, found {output_stride!r}.")
     architecture = ARCHITECTURES[name]
     model = _resnet(architecture, dtype)
     if output_stride != 32 or architecture.width_divisor != 1:
@@ -118,12 +118,12 @@ def pyramid(
     outputs = getattr(model_or_name, "pyramid_outputs", None) or getattr(model_or_name, "output", None)
     if not isinstance(outputs, dict):
         raise ValueError(
-            "encoder must be a name, a keras-hub backbone with pyramid_outputs, or a functional keras.Model with a "
-            f"dict of levels as its output; found {type(model_or_name).__name__} with output {outputs!r}."
+            "`encoder` must be a name, a keras-hub backbone with pyramid_outputs, or a functional keras.Model with a "
+            f"dict of levels as its output, found {type(model_or_name).__name__} with output {outputs!r}."
         )
     names = sorted(key for key in outputs if re.fullmatch(r"P[1-5]", key))
     if "P5" not in names or names != [f"P{level}" for level in range(6 - len(names), 6)]:
-        raise ValueError(f"encoder must have consecutive levels that end with P5; found {sorted(outputs)}.")
+        raise ValueError(f"`encoder` must have consecutive levels that end with P5, found {sorted(outputs)}.")
     levels = {name: outputs[name] for name in names}
     return model_or_name if model_or_name.output == levels else keras.Model(model_or_name.input, levels)
 
@@ -194,7 +194,7 @@ def check_image_size(size: int | tuple[int, int], stride: int = 32) -> None:
     for pixels in (size,) if isinstance(size, int) else size:
         if pixels < 1 or pixels % stride:
             raise ValueError(
-                f"image_size must be a positive multiple of {stride}; found {size}. Resize or pad the images."
+                f"`image_size` must be a positive multiple of {stride}, found {size}. Resize or pad the images."
             )
 
 

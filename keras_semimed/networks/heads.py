@@ -40,7 +40,7 @@ class ImageNormalization(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Checks the number of channels."""
         if input_shape[-1] not in (1, 3):
-            raise ValueError(f"images must have 1 or 3 channels last; found the shape {tuple(input_shape)}.")
+            raise ValueError(f"`images` must have 1 or 3 channels last, found the shape {tuple(input_shape)}.")
 
     def call(self, images: Any) -> Any:
         """Normalises images `(N, H, W, 1 or 3)` to `(N, H, W, 3)`."""

@@ -48,7 +48,7 @@ def segmentation_network(
         filters = UNET_FILTERS if decoder_filters is None else decoder_filters
         if isinstance(filters, int):
             raise ValueError(
-                f"`decoder_filters` of a U-Net are its blocks' widths, such as {UNET_FILTERS}. Received: {filters}."
+                f"`decoder_filters` of a U-Net are its blocks' widths, such as {UNET_FILTERS}, found {filters}."
             )
         unreachable = [level for level in extra_channels or {} if int(level[1:]) >= len(tuple(filters))]
         if unreachable:
@@ -67,13 +67,13 @@ def segmentation_network(
         )
     filters = DEEPLAB_FILTERS if decoder_filters is None else decoder_filters
     if not isinstance(filters, int):
-        raise ValueError(f"`decoder_filters` of a DeepLab are one number, such as 256. Received: {filters!r}.")
+        raise ValueError(f"`decoder_filters` of a DeepLab are one number, such as 256, found {filters!r}.")
     if extra_channels:
         raise ValueError(
             "a saliency map enters the decoder of a U-Net: take `network='unet'`, or `exchange` 'seg_to_cls' or 'none'."
         )
     if output_stride not in (8, 16, 32):
-        raise ValueError(f"`output_stride` must be 8, 16 or 32. Received: {output_stride!r}.")
+        raise ValueError(f"`output_stride` must be 8, 16 or 32, found {output_stride!r}.")
     own = separate_encoder(
         "segmentation", encoder, weights, output_stride if isinstance(encoder, str) else 32, dtype=dtype
     )

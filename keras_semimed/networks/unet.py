@@ -99,9 +99,9 @@ class UNetDecoder(keras.layers.Layer):
         """
         extra_shape = extra_shape or {}
         if self.deepest not in features_shape:
-            raise ValueError(f"features must hold {self.deepest}; found {sorted(features_shape)}.")
+            raise ValueError(f"`features` must hold {self.deepest}, found {sorted(features_shape)}.")
         if not set(extra_shape) <= set(self.levels):
-            raise ValueError(f"extra must name levels among {self.levels}; found {sorted(extra_shape)}.")
+            raise ValueError(f"`extra` must name levels among {self.levels}, found {sorted(extra_shape)}.")
         channels = features_shape[self.deepest][-1]
         for level, block in zip(self.levels, self.blocks, strict=True):
             joined = [shapes[level][-1] for shapes in (features_shape, extra_shape) if level in shapes]
@@ -181,7 +181,7 @@ class UNet(Network, keras.Model):
         self.num_classes = num_classes
         self.decoder_filters = tuple(decoder_filters)
         if not 1 <= len(self.decoder_filters) <= 5 or min(self.decoder_filters) < 1:
-            raise ValueError(f"`decoder_filters` must be one to five positive numbers. Received: {decoder_filters}.")
+            raise ValueError(f"`decoder_filters` must be one to five positive numbers, found {decoder_filters}.")
         self.extra_channels = dict(extra_channels or {})
         self.normalization = ImageNormalization(dtype=self.dtype_policy)
         self.encoder = pyramid(encoder, weights, dtype=self.dtype_policy)

@@ -110,7 +110,7 @@ def torchvision_name(layer_name: str) -> str:
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Returns the arrays of the file that belong to the encoder."""
     if path.suffix not in (".npz", ".safetensors"):
-        raise ValueError(f"weights file {path} must end with .npz or .safetensors; found {path.suffix!r}.")
+        raise ValueError(f"weights file {path} must end with .npz or .safetensors, found {path.suffix!r}.")
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} does not exist; pass an existing file, a preset name or None.")
     arrays = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)

@@ -86,7 +86,7 @@ def test_bad_input_is_refused_before_the_training(tmp_path):
     images, masks = pictures()
     with pytest.raises(ValueError, match=r"masks \(2, 8, 4\) do not fit"):
         PredictionPanels(images, masks[:, :, :4], tmp_path)
-    with pytest.raises(ValueError, match="every must be at least 1"):
+    with pytest.raises(ValueError, match="`every` must be at least 1"):
         PredictionPanels(images, masks, tmp_path, every=0)
     with pytest.raises(ValueError, match="nowhere to write"):
         PredictionPanels(images)

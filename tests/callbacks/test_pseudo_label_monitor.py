@@ -132,7 +132,7 @@ def test_nothing_is_done_without_pseudo_labels_and_nothing_kept_has_no_accuracy(
         assert monitor.history == [] and list(tmp_path.iterdir()) == []
     (row,) = monitored(SHARE, model=Given(1.1)).history
     assert "mask_selected_accuracy" not in row and "mask_accuracy" in row
-    with pytest.raises(ValueError, match="targets for all of them"):
+    with pytest.raises(ValueError, match="`images` must each have a target"):
         PseudoLabelMonitor(np.zeros((2, 4, 4, 3)), labels=np.zeros(3))
 
 

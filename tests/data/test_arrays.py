@@ -62,9 +62,9 @@ def bad_mask():
         ("images", np.zeros((2, SIZE, SIZE, 1), "uint8"), "2 images for 3 names"),
         ("images", np.zeros((3, SIZE, SIZE), "uint8"), r"\(N, H, W, 1 or 3\)"),
         ("masks", bad_mask(), r"'image 2' holds \[7\]; expected classes 0..1 or 255"),
-        ("masks", np.zeros((3, SIZE, SIZE + 1), "uint8"), r"masks must be \(3, 4, 4\)"),
+        ("masks", np.zeros((3, SIZE, SIZE + 1), "uint8"), r"`masks` must be \(3, 4, 4\)"),
         ("masks", np.zeros((3, SIZE, SIZE), "int32"), "uint8.*int32"),
-        ("labels", np.array([0, 1], "int32"), r"labels must have shape \(3,\)"),
+        ("labels", np.array([0, 1], "int32"), r"`labels` must have shape \(3,\)"),
         ("labels", np.array([0, 1, 2]), "int32.*int64"),
         ("labels", np.array([0, 3, 0], "int32"), r"'image 1' is 3; expected 0..2"),
         ("groups", ["a"], "1 entries for 3 images"),
@@ -117,10 +117,10 @@ def test_each_pass_shows_every_image_once_and_passes_differ():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"unlabeled_batch_size": -1}, "unlabeled_batch_size must be at least 1"),
-        ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1"),
-        ({"seed": -1}, "seed must be 0 or more"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, found 0"),
+        ({"unlabeled_batch_size": -1}, "`unlabeled_batch_size` must be at least 1"),
+        ({"steps_per_epoch": 0}, "`steps_per_epoch` must be at least 1"),
+        ({"seed": -1}, "`seed` must be 0 or more"),
         ({"unlabeled": ImageSet([], np.zeros((0, SIZE, SIZE, 1), "uint8"))}, "unlabeled has no images"),
         ({"unlabeled": ImageSet(["a"], np.zeros((1, 2, 2, 1), "uint8"))}, "bring them to one size"),
     ],
@@ -250,7 +250,7 @@ def test_from_arrays_converts_and_reuses_labeled_images_when_there_are_no_others
         ({"images": np.zeros((2, 3, 3, 3)), "masks": np.full((2, 3, 3), 0.5)}, "not classes"),
         ({"images": np.zeros((2, 3, 3, 3)), "masks": np.full((2, 3, 3), 9)}, r"'images\[0\]' holds \[9\]"),
         ({"images": np.zeros((2, 3, 3, 3)), "labels": [0.5, 1]}, "whole numbers"),
-        ({"images": np.zeros((2, 3, 3, 3)), "labels": ["benign", "normal"]}, "labels must be whole numbers.*benign"),
+        ({"images": np.zeros((2, 3, 3, 3)), "labels": ["benign", "normal"]}, "`labels` must be whole numbers.*benign"),
     ],
 )
 def test_from_arrays_refuses_bad_values(arguments, message):

@@ -45,7 +45,7 @@ def test_detail_sees_past_brightness_and_gain():
     assert thumbnail(lit, "detail") @ thumbnail(other_lit, "detail") < 0.3
     assert thumbnail(lit, "detail") @ thumbnail(first, "detail") > 0.8 > thumbnail(lit) @ thumbnail(first)
     np.testing.assert_array_equal(near_duplicate_groups([first, other_lit, lit], measure="detail"), [0, 1, 0])
-    with pytest.raises(ValueError, match="measure must be 'grey' or 'detail', got 'hash'"):
+    with pytest.raises(ValueError, match="`measure` must be 'grey' or 'detail', found 'hash'"):
         thumbnail(first, "hash")
 
 

@@ -82,5 +82,5 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="measure='detail' needs images"):
         leak_report(SPLIT, GROUPS, "detail")
     images = ImageSet(list("abcdefgh"), np.zeros((8, 8, 8, 1), "uint8"))
-    with pytest.raises(ValueError, match="measure must be 'grey' or 'detail', got 'hash'"):
+    with pytest.raises(ValueError, match="`measure` must be 'grey' or 'detail', found 'hash'"):
         leak_report(SPLIT, images, "hash")

@@ -104,7 +104,7 @@ def test_polyps_are_split_by_name(without_tensorflow, capsys):
     assert data.split_image_set(frames, "cvc_clinicdb", "pranet", labeled=0.3).hash != split.hash
     joined = data.concatenate({"cvc_clinicdb": images, "other": images})
     assert set(data.split_image_set(joined, None, "random", labeled=2, test=4).test) < set(joined.names)
-    with pytest.raises(ValueError, match="or a Split for joined sets, got 'official'"):
+    with pytest.raises(ValueError, match="or a Split for joined sets, found 'official'"):
         data.split_image_set(joined, None, "official")
 
 
@@ -234,14 +234,14 @@ def test_phantoms_are_those_of_the_builder(needs_tensorflow):
             {"name": "bus"},
             "no data set is called 'bus'; known are bus_bra, busi, cvc_clinicdb, kvasir_seg, phantom_endoscopy",
         ),
-        ({"split": "official"}, "split must be 'paper', 'leak_safe', 'random' or a Split for phantom_ultrasound"),
-        ({"name": "phantom_endoscopy"}, "split must be 'random' or a Split for phantom_endoscopy, got 'paper'"),
-        ({"name": "kvasir_seg"}, "split must be 'pranet', 'official', 'random' or a Split"),
-        ({"name": "cvc_clinicdb", "split": "official"}, "split must be 'pranet', 'sequence_safe', 'random' or"),
+        ({"split": "official"}, "`split` must be 'paper', 'leak_safe', 'random' or a Split for phantom_ultrasound"),
+        ({"name": "phantom_endoscopy"}, "`split` must be 'random' or a Split for phantom_endoscopy, found 'paper'"),
+        ({"name": "kvasir_seg"}, "`split` must be 'pranet', 'official', 'random' or a Split"),
+        ({"name": "cvc_clinicdb", "split": "official"}, "`split` must be 'pranet', 'sequence_safe', 'random' or"),
         ({"test": 5}, "test=5, but split='paper' fixes the test part"),
         ({"intersect": True}, "intersect=True is for the published lists"),
         ({"name": "phantom_endoscopy", "split": "random", "classes": ("polyp",)}, "has no image classes"),
-        ({"image_size": 0}, "image_size must be at least 1"),
+        ({"image_size": 0}, "`image_size` must be at least 1"),
         ({"labeled": 100}, "labeled=100, but only"),
     ],
 )

@@ -91,8 +91,8 @@ def test_a_group_too_large_for_a_part_stays_in_training():
     [
         ({"labeled": 386}, "labeled=386, but only 385 training images"),
         ({"labeled": 1}, "labeled=1 is fewer than the 2 classes"),
-        ({"test_fraction": 1.0}, "test_fraction must be"),
-        ({"validation_fraction": -0.1}, "validation_fraction must be"),
+        ({"test_fraction": 1.0}, "`test_fraction` must be"),
+        ({"validation_fraction": -0.1}, "`validation_fraction` must be"),
         ({"labels": LABELS[:-1]}, "differ in length"),
         ({"names": NAMES[:-1] + NAMES[:1]}, r"'benign \(1\)' twice"),
     ],

@@ -144,14 +144,14 @@ def test_pictures(tmp_path):
 def test_bad_input_is_named(tmp_path):
     data = image_set(2, 5)
     model = LoCo(**arguments(inter_class=False, boundary=False, lambda_unlabeled=0.0))
-    with pytest.raises(ValueError, match="space must be 'projection' or 'decoder', got 'pixels'"):
+    with pytest.raises(ValueError, match="`space` must be 'projection' or 'decoder', found 'pixels'"):
         contrast_maps(model, data.images, data.masks, space="pixels")
     with pytest.raises(ValueError, match="does not contrast.* take space='decoder'"):
         contrast_maps(model, data.images, data.masks)
     with pytest.raises(ValueError, match=r"masks \(2, 32, 16\) must be as many and as large as the images"):
         contrast_maps(model, data.images, data.masks[..., :16], space="decoder")
     assert contrast_maps(model, data.images, data.masks, space="decoder").truth.pixels.any()
-    with pytest.raises(ValueError, match="boundary must be"):
+    with pytest.raises(ValueError, match="`boundary` must be"):
         save_boundary_figure(tmp_path / "x.png", data.images, data.masks, {}, boundary="both")
     with pytest.raises(ValueError, match="must not be empty"):
         save_boundary_figure(tmp_path / "x.png", data.images, data.masks, {})

@@ -90,7 +90,7 @@ def test_bad_input_is_named():
             evaluate_images(Threshold(), [(images, {"label": np.array(labels)})])
     with pytest.raises(ValueError, match="holds 0.5; class indices are whole numbers"):
         evaluate_images(Threshold(), [(images, {"mask": masks / 2})])
-    with pytest.raises(ValueError, match="batches must be"):
+    with pytest.raises(ValueError, match="`batches` must be"):
         evaluate_images(Threshold(), [(images, masks)])
     for setting in ({"surface_tolerance": -1.0}, {"spacing": (0.0, 1.0)}):
         with pytest.raises(ValueError, match=next(iter(setting))):

@@ -58,5 +58,5 @@ def test_loco_s_tables_agree_with_each_other():
 
 
 def test_an_unknown_paper_is_refused():
-    with pytest.raises(ValueError, match="hermes, loco, got 'unimatch'"):
+    with pytest.raises(ValueError, match="hermes, loco, found 'unimatch'"):
         published_results("unimatch")

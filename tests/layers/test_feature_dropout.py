@@ -120,10 +120,12 @@ def test_config_and_stream_round_trip(tmp_path):
 
 def test_errors():
     for rate in (-0.1, 1.0):
-        with pytest.raises(ValueError, match="rate must be within"):
+        with pytest.raises(ValueError, match="`rate` must be within"):
             FeatureDropout(rate)
     features = levels()
-    with pytest.raises(ValueError, match="factors must be a dict of the levels .*'output'.*, not .*'skip'"):
+    with pytest.raises(
+        ValueError, match="`factors` must be a dict of the features' levels .*'output'.*, found .*'skip'"
+    ):
         FeatureDropout()(features, {"skip": np.ones((3, 6), "float32")}, training=True)
-    with pytest.raises(ValueError, match="not a single tensor"):
+    with pytest.raises(ValueError, match="found a single tensor"):
         FeatureDropout()(features, np.ones((3, 6), "float32"), training=True)

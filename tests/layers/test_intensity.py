@@ -257,11 +257,11 @@ def test_no_gradient():
 
 def test_errors_say_what_was_found():
     images = np.zeros((1, 4, 4, 3), "float32")
-    with pytest.raises(ValueError, match="one of identity, .*solarize, not 'blurr'"):
+    with pytest.raises(ValueError, match="one of identity, .*solarize, found 'blurr'"):
         intensity(images, "blurr")
-    with pytest.raises(ValueError, match="not 'gamma'"):
+    with pytest.raises(ValueError, match="found 'gamma'"):
         intensity_strength("gamma", np.zeros(1))
-    with pytest.raises(ValueError, match="strength must be given for 'blur'"):
+    with pytest.raises(ValueError, match="`strength` must be given for 'blur'"):
         intensity(images, "blur")
     with pytest.raises(ValueError, match="1 or 3 channels, found 2"):
         intensity(images[..., :2], "identity")

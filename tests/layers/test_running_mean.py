@@ -73,5 +73,5 @@ def test_round_trip(tmp_path):
     copy.set_weights(mean.get_weights())
     for a, b in zip(state(copy), state(mean), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="momentum must be within"):
+    with pytest.raises(ValueError, match="`momentum` must be within"):
         RunningMean(momentum=1.1)

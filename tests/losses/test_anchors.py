@@ -113,7 +113,7 @@ def test_compiled(dynamic_batch):
 
 def test_errors():
     labels = np.zeros((1, 4), int)
-    with pytest.raises(ValueError, match=r"static number of pixels, got shape \(2, None\)"):
+    with pytest.raises(ValueError, match=r"static number of pixels, found shape \(2, None\)"):
         sample_anchors(keras.KerasTensor((2, None)), labels, labels, labels, 2, 4)
-    with pytest.raises(ValueError, match="per_group must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`per_group` must be at least 1, found 0"):
         sample_anchors(labels, labels, labels, labels, 2, 0)

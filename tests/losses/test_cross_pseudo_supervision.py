@@ -117,5 +117,5 @@ def test_config_round_trip():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="loss must be 'ce' or 'dice', got 'mse'"):
+    with pytest.raises(ValueError, match="`loss` must be 'ce' or 'dice', found 'mse'"):
         CrossPseudoSupervision("mse")

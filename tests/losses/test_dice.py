@@ -219,9 +219,9 @@ def test_config_round_trip():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="smooth must be positive .*, got 0"):
+    with pytest.raises(ValueError, match="`smooth` must be positive .*, found 0"):
         DiceLoss(smooth=0)
-    with pytest.raises(ValueError, match="K >= 2 classes .* got K = 1"):
+    with pytest.raises(ValueError, match="K >= 2 classes .* found K = 1"):
         DiceLoss()(np.zeros((1, 2, 2), int), np.zeros((1, 2, 2, 1), "float32"))
-    with pytest.raises(ValueError, match="soft labels must have the K = 3 classes .* got 2"):
+    with pytest.raises(ValueError, match="soft labels must have the K = 3 classes .* found 2"):
         DiceLoss()(np.zeros((1, 2, 2, 2), "float32"), np.zeros((1, 2, 2, 3), "float32"))

@@ -118,9 +118,9 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
-        ({"normalize": "sum"}, "normalize must be 'count' or 'weight', got 'sum'"),
-        ({"weighting": "image"}, "weighting must be 'pair' or 'anchor', got 'image'"),
+        ({"temperature": 0.0}, "`temperature` must be positive, found 0.0"),
+        ({"normalize": "sum"}, "`normalize` must be 'count' or 'weight', found 'sum'"),
+        ({"weighting": "image"}, "`weighting` must be 'pair' or 'anchor', found 'image'"),
         ({"weighting": "anchor", "normalize": "weight"}, "needs normalize='count'"),
     ],
 )

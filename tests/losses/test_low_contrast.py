@@ -329,16 +329,16 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 0.0}, "k must be a share"),
-        ({"k": 30}, "k must be a share"),
-        ({"boundary_share": 1.5}, "boundary_share must be a share"),
-        ({"neighbours": 0}, "neighbours must be at least 1"),
-        ({"temperature": 0.0}, "temperature must be positive"),
-        ({"num_classes": 1}, "num_classes must be at least 2"),
-        ({"num_classes": 3, "ignore": 2}, "ignore must not be one of the classes 0 to 2"),
-        ({"inter_class_quota": "image"}, "inter_class_quota must be one of"),
-        ({"boundary_order": "up"}, "boundary_order must be one of"),
-        ({"boundary_classes": "lesion"}, "boundary_classes must be one of"),
+        ({"k": 0.0}, "`k` must be a share"),
+        ({"k": 30}, "`k` must be a share"),
+        ({"boundary_share": 1.5}, "`boundary_share` must be a share"),
+        ({"neighbours": 0}, "`neighbours` must be at least 1"),
+        ({"temperature": 0.0}, "`temperature` must be positive"),
+        ({"num_classes": 1}, "`num_classes` must be at least 2"),
+        ({"num_classes": 3, "ignore": 2}, "`ignore` must not be one of the classes 0 to 2"),
+        ({"inter_class_quota": "image"}, "`inter_class_quota` must be one of"),
+        ({"boundary_order": "up"}, "`boundary_order` must be one of"),
+        ({"boundary_classes": "lesion"}, "`boundary_classes` must be one of"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -351,7 +351,7 @@ def test_shapes_that_do_not_fit(name):
     batch = list(make_batch((4, 4), (16, 16), 2))
     position = ["labeled", "masks", "unlabeled", "pseudo_masks", "kept"].index(name)
     batch[position] = batch[position][..., None]
-    with pytest.raises(ValueError, match=f"^{name} must have shape"):
+    with pytest.raises(ValueError, match=f"^`{name}` must have shape"):
         LowContrastLoss()(*batch)
     batch[position] = batch[position][:, :3, ..., 0]
     with pytest.raises(ValueError, match="must have shape"):
@@ -361,5 +361,5 @@ def test_shapes_that_do_not_fit(name):
 def test_sizes_have_to_be_static():
     batch = list(make_batch((4, 4), (16, 16), 2))
     batch[0] = keras.KerasTensor((None, None, None, 16))
-    with pytest.raises(ValueError, match="^labeled must have shape .* static"):
+    with pytest.raises(ValueError, match="^`labeled` must have shape .* static"):
         LowContrastLoss()(*batch)

@@ -210,10 +210,10 @@ def test_config_round_trip():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
+    with pytest.raises(ValueError, match="`temperature` must be positive, found 0"):
         PixelContrastiveLoss(temperature=0)
     for shape in ((4, 3), (2, None, None, 3)):
         with pytest.raises(
-            ValueError, match=rf"embeddings must have shape \(B, H, W, D\) .* got {re.escape(str(shape))}"
+            ValueError, match=rf"`embeddings` must have shape \(B, H, W, D\) .* found {re.escape(str(shape))}"
         ):
             PixelContrastiveLoss().select(keras.KerasTensor(shape), *[np.zeros((4,))] * 4)

@@ -131,9 +131,9 @@ def test_config_round_trip():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="distance must be one of .*, got 'l1'"):
+    with pytest.raises(ValueError, match="`distance` must be one of .*, found 'l1'"):
         SoftmaxConsistency("l1")
     logits = np.zeros((2, 3, 3, 4), "float32")
     for shape in ((2, 3, 3), (2, 3, 3, 2)):
-        with pytest.raises(ValueError, match="targets must be probabilities of the shape of the logits"):
+        with pytest.raises(ValueError, match="`targets` must be probabilities of the shape of the logits"):
             SoftmaxConsistency()(logits, np.zeros(shape, "float32"))

@@ -137,9 +137,9 @@ def test_config_round_trip(metric_class):
 
 def test_errors():
     true, probabilities, weights = example(2, 3)
-    with pytest.raises(ValueError, match="num_classes must be at least 2 .*, got 1"):
+    with pytest.raises(ValueError, match="`num_classes` must be at least 2 .*, found 1"):
         Dice(1)
-    with pytest.raises(ValueError, match=r"dice expects .* \(N, H, W, 2\), got \(2, 4, 5\) and \(2, 4, 5, 3\)"):
+    with pytest.raises(ValueError, match=r"dice expects .* \(N, H, W, 2\), found \(2, 4, 5\) and \(2, 4, 5, 3\)"):
         Dice(2).update_state(true, probabilities)
-    with pytest.raises(ValueError, match=r"one sample_weight an image, shape \(N,\), got \(2, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"one sample_weight an image, shape \(N,\), found \(2, 4, 5\)"):
         Dice(3).update_state(true, probabilities, np.ones(true.shape, "float32"))

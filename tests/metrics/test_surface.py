@@ -134,17 +134,17 @@ def test_random_masks_score_as_with_surface_distance(kind, spacing):
 
 def test_bad_input_is_named():
     mask = np.zeros((4, 4), bool)
-    with pytest.raises(ValueError, match=r"truth must be a boolean mask \(H, W\), got uint8"):
+    with pytest.raises(ValueError, match=r"`truth` must be a boolean mask \(H, W\), found uint8"):
         normalized_surface_distance(mask.astype("uint8"), mask, 1)
-    with pytest.raises(ValueError, match=r"prediction must be .* \(1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"`prediction` must be .* \(1, 4, 4\)"):
         hausdorff_distance_95(mask, mask[None])
     with pytest.raises(ValueError, match=r"truth \(4, 4\) and prediction \(4, 3\)"):
         hausdorff_distance_95(mask, mask[:, :3])
     for spacing in ((1, 0), (1, 1, 1), (math.nan, 1)):
-        with pytest.raises(ValueError, match="spacing must be"):
+        with pytest.raises(ValueError, match="`spacing` must be"):
             hausdorff_distance_95(mask, mask, spacing)
     for tolerance in (-1, math.nan):
-        with pytest.raises(ValueError, match="tolerance must be"):
+        with pytest.raises(ValueError, match="`tolerance` must be"):
             normalized_surface_distance(mask, mask, tolerance)
-    with pytest.raises(ValueError, match="one_empty must be 'diagonal' or a number"):
+    with pytest.raises(ValueError, match="`one_empty` must be 'diagonal' or a number"):
         hausdorff_distance_95(mask, mask, one_empty="largest")

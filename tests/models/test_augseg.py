@@ -318,13 +318,13 @@ def test_defaults():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"tasks": "classification"}, "`tasks` of AugSeg can only be 'segmentation'. Received: 'classification'"),
-        ({"threshold": -0.7}, "`threshold` must be a number of at least 0. Received: -0.7"),
-        ({"lambda_unlabeled": -1}, "`lambda_unlabeled` must be a number of at least 0. Received: -1"),
-        ({"operations": 0}, "operations must be a whole number from 1 on, not 0"),
-        ({"injection_beta": (0, 2)}, r"injection_beta must be two whole numbers from 1 on, not \(0, 2\)"),
-        ({"mixing_beta": (4, 4.5)}, r"mixing_beta must be two whole numbers from 1 on, not \(4, 4.5\)"),
-        ({"teacher_momentum": None}, r"`teacher_momentum` must be a number in \[0, 1\).*AugSeg.*Received: None"),
+        ({"tasks": "classification"}, "`tasks` of AugSeg can only be 'segmentation', found 'classification'"),
+        ({"threshold": -0.7}, "`threshold` must be a number of at least 0, found -0.7"),
+        ({"lambda_unlabeled": -1}, "`lambda_unlabeled` must be a number of at least 0, found -1"),
+        ({"operations": 0}, "`operations` must be a whole number from 1 on, found 0"),
+        ({"injection_beta": (0, 2)}, r"`injection_beta` must be two whole numbers from 1 on, found \(0, 2\)"),
+        ({"mixing_beta": (4, 4.5)}, r"`mixing_beta` must be two whole numbers from 1 on, found \(4, 4.5\)"),
+        ({"teacher_momentum": None}, r"`teacher_momentum` must be a number in \[0, 1\).*found None.*AugSeg"),
     ],
 )
 def test_errors_name_argument_and_value(wrong, message):

@@ -293,13 +293,13 @@ def test_defaults_and_presets():
     [
         (
             {"tasks": "classification"},
-            "`tasks` of CPS can only be 'segmentation'. Received: 'classification'. For other",
+            "`tasks` of CPS can only be 'segmentation', found 'classification'. For other",
         ),
-        ({"tasks": "both"}, "`tasks` of CPS can only be 'segmentation'. Received: 'both'"),
-        ({"preset": "papr"}, "`preset` must be one of .* Received: 'papr'. Did you mean 'paper'"),
-        ({"cps_on": "labeled"}, "`cps_on` must be one of 'all', 'unlabeled'. Received: 'labeled'"),
-        ({"lambda_cps": -1}, "`lambda_cps` must be a number of at least 0. Received: -1"),
-        ({"cutmix_probability": 2}, r"`cutmix_probability` must be within \[0, 1\]. Received: 2"),
+        ({"tasks": "both"}, "`tasks` of CPS can only be 'segmentation', found 'both'"),
+        ({"preset": "papr"}, "`preset` must be one of .* found 'papr'. Did you mean 'paper'"),
+        ({"cps_on": "labeled"}, "`cps_on` must be one of 'all', 'unlabeled', found 'labeled'"),
+        ({"lambda_cps": -1}, "`lambda_cps` must be a number of at least 0, found -1"),
+        ({"cutmix_probability": 2}, r"`cutmix_probability` must be within \[0, 1\], found 2"),
     ],
 )
 def test_errors_name_argument_and_value(wrong, message):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, from_arrays
-from keras_semimed.models import Supervised
+from keras_semimed.models import AugSeg, FixMatch, Supervised
 from keras_semimed.models.value_checks import check_predictions
 from tests.models.common import arguments, batches, image_set
 from tests.models.test_faults import BATCH, IMAGES, TARGETS, Pairs, segmenter
@@ -125,11 +127,11 @@ def test_a_prediction_is_finite_or_an_error():
 @pytest.mark.parametrize(
     "images, message",
     [
-        (IMAGES.images[0], r"got \(32, 32, 3\); one image is `images\[None\]`"),
-        (IMAGES.images[..., 0], r"got \(4, 32, 32\); grey images are `images\[..., None\]`"),
-        (np.moveaxis(IMAGES.images, -1, 1), r"got \(4, 3, 32, 32\); channels come last"),
-        (np.zeros((4, 32, 32, 4), "uint8"), r"got \(4, 32, 32, 4\)"),
-        (np.zeros((32, 32), "uint8"), r"got \(32, 32\)"),
+        (IMAGES.images[0], r"found \(32, 32, 3\); one image is `images\[None\]`"),
+        (IMAGES.images[..., 0], r"found \(4, 32, 32\); grey images are `images\[..., None\]`"),
+        (np.moveaxis(IMAGES.images, -1, 1), r"found \(4, 3, 32, 32\); channels come last"),
+        (np.zeros((4, 32, 32, 4), "uint8"), r"found \(4, 32, 32, 4\)"),
+        (np.zeros((32, 32), "uint8"), r"found \(32, 32\)"),
     ],
 )
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_a_prediction_is_finite_or_an_error():
 )
 def test_images_of_a_wrong_shape_are_named(model, call, images, message):
     message = message.replace("images`", ".*`").replace("`images", "`.*")
-    with pytest.raises(ValueError, match=rf"must be \(N, H, W, 1 or 3\); {message}"):
+    with pytest.raises(ValueError, match=rf"must be \(N, H, W, 1 or 3\), {message}"):
         call(model, images)
 
 
@@ -226,3 +228,19 @@ def test_inputs_of_a_training_batch_are_no_images_to_predict(model):
         model.predict(dict(BATCH[0]))
     with pytest.raises(ValueError, match="0..255|255"):
         model.embed(IMAGES.images / 255)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"treshold": 0.9}, "FixMatch has no argument `treshold`. Did you mean `threshold`?"),
+        ({"total_steps": 6.5}, "`total_steps` must be a whole number of at least 1, found 6.5"),
+        ({"num_classes": 1}, "`num_classes` must be a whole number of at least 2, found 1"),
+        ({"num_labels": True}, "`num_labels` must be a whole number of at least 2, found True"),
+        ({"per_image_boxes": "no"}, "`per_image_boxes` must be True or False, found 'no'"),
+    ],
+)
+def test_arguments_are_known_and_of_their_kind(wrong, message):
+    method = AugSeg if "per_image_boxes" in wrong else FixMatch
+    with pytest.raises(ValueError, match=re.escape(message)):
+        method(**arguments(**wrong))

@@ -275,11 +275,11 @@ def test_defaults():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"threshold": -0.1}, r"`threshold` must be a number of at least 0. Received: -0.1"),
+        ({"threshold": -0.1}, r"`threshold` must be a number of at least 0, found -0.1"),
         ({"threshold": float("nan")}, "`threshold` must be a number"),
-        ({"lambda_unlabeled": -1}, "`lambda_unlabeled` must be a number of at least 0. Received: -1"),
-        ({"loss_scale": float("inf")}, "`loss_scale` must be a number of at least 0. Received: inf"),
-        ({"cutmix_probability": 1.5}, r"`cutmix_probability` must be within \[0, 1\]. Received: 1.5"),
+        ({"lambda_unlabeled": -1}, "`lambda_unlabeled` must be a number of at least 0, found -1"),
+        ({"loss_scale": float("inf")}, "`loss_scale` must be a number of at least 0, found inf"),
+        ({"cutmix_probability": 1.5}, r"`cutmix_probability` must be within \[0, 1\], found 1.5"),
         ({"tasks": "segmentatoin"}, "`tasks` must be .* Did you mean 'segmentation'"),
     ],
 )

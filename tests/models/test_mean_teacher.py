@@ -310,12 +310,12 @@ def test_defaults():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"student_view": "strongg"}, "`student_view` must be .* Received: 'strongg'. Did you mean 'strong'"),
-        ({"distance": "l2"}, "`distance` must be one of 'squared', 'kl'. Received: 'l2'"),
-        ({"noise": -0.1}, "`noise` must be a number of at least 0. Received: -0.1"),
-        ({"lambda_consistency": -1}, "`lambda_consistency` must be a number of at least 0. Received: -1"),
-        ({"teacher_momentum": None}, r"`teacher_momentum` must be a number in \[0, 1\).*MeanTeacher.*Received: None"),
-        ({"teacher_momentum": 1.0}, r"`teacher_momentum` must be in \[0, 1\).*Received: 1.0"),
+        ({"student_view": "strongg"}, "`student_view` must be .* found 'strongg'. Did you mean 'strong'"),
+        ({"distance": "l2"}, "`distance` must be one of 'squared', 'kl', found 'l2'"),
+        ({"noise": -0.1}, "`noise` must be a number of at least 0, found -0.1"),
+        ({"lambda_consistency": -1}, "`lambda_consistency` must be a number of at least 0, found -1"),
+        ({"teacher_momentum": None}, r"`teacher_momentum` must be a number in \[0, 1\).*found None.*MeanTeacher"),
+        ({"teacher_momentum": 1.0}, r"`teacher_momentum` must be in \[0, 1\).*found 1.0"),
     ],
 )
 def test_errors_name_argument_and_value(wrong, message):

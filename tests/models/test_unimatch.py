@@ -344,13 +344,13 @@ def test_defaults():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"tasks": "classification"}, "`tasks` of UniMatch can only be 'segmentation'. Received: 'classification'"),
-        ({"threshold": -0.5}, "`threshold` must be a number of at least 0. Received: -0.5"),
-        ({"unlabeled_loss": "dise"}, "`unlabeled_loss` must be one of .* Received: 'dise'. Did you mean 'dice'"),
-        ({"feature_dropout": 1.0}, r"`feature_dropout` must be in \[0, 1\).* Received: 1.0"),
-        ({"lambda_strong": -1}, "`lambda_strong` must be a number of at least 0. Received: -1"),
-        ({"lambda_feature": -1}, "`lambda_feature` must be a number of at least 0. Received: -1"),
-        ({"cutmix_probability": -1}, r"`cutmix_probability` must be within \[0, 1\]. Received: -1"),
+        ({"tasks": "classification"}, "`tasks` of UniMatch can only be 'segmentation', found 'classification'"),
+        ({"threshold": -0.5}, "`threshold` must be a number of at least 0, found -0.5"),
+        ({"unlabeled_loss": "dise"}, "`unlabeled_loss` must be one of .* found 'dise'. Did you mean 'dice'"),
+        ({"feature_dropout": 1.0}, r"`feature_dropout` must be in \[0, 1\).* found 1.0"),
+        ({"lambda_strong": -1}, "`lambda_strong` must be a number of at least 0, found -1"),
+        ({"lambda_feature": -1}, "`lambda_feature` must be a number of at least 0, found -1"),
+        ({"cutmix_probability": -1}, r"`cutmix_probability` must be within \[0, 1\], found -1"),
     ],
 )
 def test_errors_name_argument_and_value(wrong, message):

@@ -112,7 +112,7 @@ def test_a_head_stands_on_the_features_before_the_classifier():
 
 
 def test_errors_say_what_is_wrong():
-    with pytest.raises(ValueError, match="output_stride must be 8, 16 or 32"):
+    with pytest.raises(ValueError, match="`output_stride` must be 8, 16 or 32"):
         DeepLabV3Plus("resnet_tiny", output_stride=4)
     with pytest.raises(ValueError, match="at least 32 pixels"):
         DeepLabV3Plus("resnet_tiny", decoder_filters=8)(np.zeros((1, 16, 64, 3)))

@@ -151,24 +151,24 @@ def test_pyramid_returns_a_fitting_model_itself_and_rebuilds_from_its_config(tin
 
 
 def test_refusals(tiny):
-    with pytest.raises(ValueError, match="encoder must be one of resnet_tiny, resnet18.*found 'resnet19'"):
+    with pytest.raises(ValueError, match="`encoder` must be one of resnet_tiny, resnet18.*found 'resnet19'"):
         encoder("resnet19")
-    with pytest.raises(ValueError, match="output_stride must be 8, 16 or 32; found 4"):
+    with pytest.raises(ValueError, match="`output_stride` must be 8, 16 or 32, found 4"):
         encoder("resnet_tiny", output_stride=4)
     with pytest.raises(ValueError, match="beside a model"):
         pyramid(tiny, weights="imagenet")
-    with pytest.raises(ValueError, match="dict of levels as its output; found Sequential"):
+    with pytest.raises(ValueError, match="dict of levels as its output, found Sequential"):
         pyramid(keras.Sequential([keras.layers.Dense(1)]))
     image = keras.Input((None, None, 3))
     gap = keras.Model(image, {"P3": image, "P5": image})
-    with pytest.raises(ValueError, match=r"consecutive levels that end with P5; found \['P3', 'P5'\]"):
+    with pytest.raises(ValueError, match=r"consecutive levels that end with P5, found \['P3', 'P5'\]"):
         pyramid(gap)
 
 
 def test_image_size():
     check_image_size(224)
     check_image_size((96, 64))
-    with pytest.raises(ValueError, match=r"image_size must be a positive multiple of 32; found \(64, 100\)"):
+    with pytest.raises(ValueError, match=r"`image_size` must be a positive multiple of 32, found \(64, 100\)"):
         check_image_size((64, 100))
-    with pytest.raises(ValueError, match="multiple of 32; found 0"):
+    with pytest.raises(ValueError, match="multiple of 32, found 0"):
         check_image_size(0)

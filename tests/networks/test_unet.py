@@ -99,9 +99,9 @@ def test_decoder_on_a_dilated_encoder_and_without_the_finest_levels():
 
 
 def test_decoder_refuses_levels_it_has_not():
-    with pytest.raises(ValueError, match=r"features must hold P5; found \['P4'\]"):
+    with pytest.raises(ValueError, match=r"`features` must hold P5, found \['P4'\]"):
         UNetDecoder(FILTERS).build({"P4": (None, 4, 4, 8)})
-    with pytest.raises(ValueError, match=r"extra must name levels among .*; found \['P7'\]"):
+    with pytest.raises(ValueError, match=r"`extra` must name levels among .*, found \['P7'\]"):
         UNetDecoder(FILTERS).build({"P5": (None, 2, 2, 8)}, {"P7": (None, 2, 2, 8)})
 
 
@@ -115,7 +115,7 @@ def test_normalization_is_imagenets_and_repeats_one_channel():
         ops.convert_to_numpy(ImageNormalization()(grey)),
         ops.convert_to_numpy(ImageNormalization()(np.repeat(grey, 3, axis=-1).astype("float32"))),
     )
-    with pytest.raises(ValueError, match=r"1 or 3 channels last; found the shape \(2, 64, 64, 2\)"):
+    with pytest.raises(ValueError, match=r"1 or 3 channels last, found the shape \(2, 64, 64, 2\)"):
         ImageNormalization()(x[..., :2])
 
 
@@ -138,7 +138,7 @@ def test_unet_gives_logits_of_the_image_size_and_refuses_other_sizes():
     assert model.built and len(model.trainable_weights) > 0
     assert tuple(model(images(1)).shape) == (2, 64, 64, 3)
     assert tuple(model(keras.Input((None, None, 1))).shape) == (None, None, None, 3)
-    with pytest.raises(ValueError, match=r"image_size must be a positive multiple of 32; found \(64, 40\)"):
+    with pytest.raises(ValueError, match=r"`image_size` must be a positive multiple of 32, found \(64, 40\)"):
         model(images()[:, :, :40])
 
 

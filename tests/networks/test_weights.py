@@ -83,7 +83,7 @@ def test_files_that_cannot_be_read(tmp_path, model):
         with pytest.raises(ValueError, match=f"{name} is damaged"):
             load_torchvision_weights(model, tmp_path / name)
     (tmp_path / "weights.pth").write_bytes(b"")
-    with pytest.raises(ValueError, match="must end with .npz or .safetensors; found '.pth'"):
+    with pytest.raises(ValueError, match="must end with .npz or .safetensors, found '.pth'"):
         load_torchvision_weights(model, tmp_path / "weights.pth")
 
 

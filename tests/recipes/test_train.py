@@ -119,10 +119,10 @@ def test_any_command_runs_any_method(tmp_path):
         ("kvasir_seg --method fixmatch --split leak_safe", "--split leak_safe with --data kvasir_seg"),
         (
             "phantom_endoscopy --method cps --lambda-cps -1",
-            "`lambda_cps` must be a number of at least 0.",
+            "`lambda_cps` must be a number of at least 0, found -1.0.",
         ),
         ("phantom_endoscopy --method cps --lambda-cps -1", "(--lambda-cps)"),
-        ("phantom_endoscopy --method fixmatch --zoom 2,1", "scale must be (low, high)"),
+        ("phantom_endoscopy --method fixmatch --zoom 2,1", "`scale` must be (low, high)"),
         ("phantom_endoscopy --method fixmatch --image-size 40", "image_size"),
     ],
 )

@@ -40,14 +40,14 @@ def test_a_word_is_read_by_the_strictest_part_that_takes_it(annotation, word, va
 @pytest.mark.parametrize(
     ("annotation", "word", "message"),
     [
-        ("int", "many", "expected a whole number, got 'many'"),
-        ("float", "1e", "expected a number, got '1e'"),
-        ("int | float", "half", "expected a number, got 'half'"),
-        ("tuple[float, float]", "1", "expected two numbers with commas between, got '1'"),
+        ("int", "many", "expected a whole number, found 'many'"),
+        ("float", "1e", "expected a number, found '1e'"),
+        ("int | float", "half", "expected a number, found 'half'"),
+        ("tuple[float, float]", "1", "expected two numbers with commas between, found '1'"),
         ("tuple[float, float]", "1,2,3", "expected two numbers"),
-        ("int | tuple[int, ...]", "8,x", "expected a whole number or whole numbers with commas between, got '8,x'"),
+        ("int | tuple[int, ...]", "8,x", "expected a whole number or whole numbers with commas between, found '8,x'"),
         ("Literal['paper', 'release']", "relase", "'relase' is none of paper, release; did you mean release?"),
-        ("Literal['scheduled'] | float", "often", "expected a number or one of scheduled, got 'often'"),
+        ("Literal['scheduled'] | float", "often", "expected a number or one of scheduled, found 'often'"),
         ("dict | None", "[1]", "expected a JSON object"),
     ],
 )
