@@ -11,6 +11,7 @@ from keras_semimed.data.arrays import EvaluationBatches
 from keras_semimed.models import LoCo, View
 from keras_semimed.models.loco import PRESETS
 from keras_semimed.models.view import Source
+from tests.losses import low_contrast_oracle as oracle
 from tests.models.common import (
     SIZE,
     assert_finite,
@@ -109,6 +110,34 @@ def test_terms_are_equations_2_and_6_after_cutmix(cutmix_from):
         ((confidence >= 0.95) * minority).sum() / minority.sum(),
         rtol=1e-5,
     )
+
+
+def test_contrast_is_of_the_pixels_that_the_filter_keeps():
+    """Eq. 7-13 of the labelled masks and of the teacher's labels that pass Eq. 18, in loops over all pixels."""
+    model = LoCo(**arguments(num_classes=3))
+    labeled, unlabeled, on_labeled, on_strong, taught = made_outputs(1)
+    random = np.random.default_rng(2)
+    small = SIZE // 8
+    projections = [random.normal(size=(count, small, small, 6)).astype("float32") for count in (2, 3)]
+    outputs = (on_labeled | {"projection": projections[0]}, on_strong, {"projection": projections[1]})
+    with (
+        mock.patch.object(model, "strong", lambda view: view),
+        mock.patch.object(model.cutmix, "boxes", lambda *size: ops.zeros((3, SIZE, SIZE))),
+        outputs_given(model, *outputs, taught=taught),
+    ):
+        terms, pseudo, _, _ = model.terms(labeled, unlabeled)
+
+    labels, kept, inside = (
+        ops.convert_to_numpy(getattr(pseudo["mask"], name)) for name in ("labels", "kept", "inside")
+    )
+    assert 0 < kept.sum() < inside.sum()
+    expected = []
+    for counted in (kept, inside):
+        made = (projections[0], ops.convert_to_numpy(labeled.masks), projections[1], labels, counted)
+        chosen = oracle.select(made, 3, model.contrast_loss.k, model.contrast_loss.neighbours)
+        expected.append(oracle.loss(made, chosen.inter_class | chosen.boundary, 3, model.contrast_loss.temperature))
+    np.testing.assert_allclose(ops.convert_to_numpy(terms["low_contrast"]), expected[0], rtol=1e-4)
+    assert abs(expected[1] - expected[0]) > 1e-3 * expected[0]  # what is not kept would be seen
 
 
 def test_teacher_is_the_average_of_the_updated_student_to_1e_6_after_50_steps():
