@@ -54,7 +54,7 @@ def check_choice(argument: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raises a ValueError unless the value is one of the allowed ones; the nearest name is offered."""
     if value in allowed:
         return
-    near = difflib.get_close_matches(str(value), [str(name) for name in allowed], 1)
+    near = difflib.get_close_matches(str(value).lower(), [str(name) for name in allowed], 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, allowed))}, found {value!r}.{hint}")
 
@@ -91,7 +91,7 @@ def check_not_negative(model: keras.Model, *names: str) -> None:
     """Raises a ValueError unless each of these attributes is a finite number of at least 0."""
     for name in names:
         value = getattr(model, name)
-        if not _is_number(value) or not 0 <= value < math.inf:
+        if not is_number(value) or not 0 <= value < math.inf:
             raise ValueError(f"`{name}` must be a number of at least 0, found {value!r}.")
 
 
@@ -99,11 +99,12 @@ def check_at_most_one(model: keras.Model, *names: str) -> None:
     """Raises a ValueError unless each of these attributes is within [0, 1]."""
     for name in names:
         value = getattr(model, name)
-        if not _is_number(value) or not 0 <= value <= 1:
+        if not is_number(value) or not 0 <= value <= 1:
             raise ValueError(f"`{name}` must be within [0, 1], found {value!r}.")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, and no truth value."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 

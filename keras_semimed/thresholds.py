@@ -8,6 +8,8 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from keras_semimed.configuration import check_choice
+
 _SELECTIONS = ("none", "confidence", "uncertainty", "dual")
 
 
@@ -164,10 +166,8 @@ class DualThreshold:
         confidence: str | float = "scheduled",
         uncertainty: str | float = "scheduled",
     ) -> None:
-        if selection not in _SELECTIONS:
-            raise ValueError(f"`selection` must be one of {_SELECTIONS}, found {selection!r}.")
-        if combine not in ("all", "any"):
-            raise ValueError(f"`combine` must be 'all' or 'any', found {combine!r}.")
+        check_choice("selection", selection, _SELECTIONS)
+        check_choice("combine", combine, ("all", "any"))
         if confidence not in ("scheduled", "class_wise") and not _is_number(confidence, 0.0, 1.0):
             raise ValueError(f"`confidence` must be 'scheduled', 'class_wise' or within [0, 1], found {confidence!r}.")
         if uncertainty not in ("scheduled", "release") and not _is_number(uncertainty, 0.0, math.inf):

@@ -104,6 +104,8 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
 
     arguments = from_preset(method, those("method"))
     control = control or values["control"]
+    if control and (moot := [flags[name].word for name in control_of(method, arguments) if given.get(name)]):
+        print(f"0 in a control: {', '.join(moot)}", flush=True)
     settings = Settings(
         **{
             **those("run"),
@@ -149,7 +151,7 @@ def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any]
         raise RecipeError(f"DATA is missing: one of {', '.join(known)}")
     if data not in known:
         raise RecipeError(f"data: {data!r} is none of {', '.join(known)}{did_you_mean(data, known)}")
-    check_steps(flags, given, values["steps"])
+    check_steps(flags, given, values)
     for key in given:
         if flags[key].of == "optimizer" and key not in _rates(values):
             groups = values["optimizer_groups"]

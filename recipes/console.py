@@ -25,7 +25,8 @@ class RecipeError(Exception):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean …?"` with the nearest known word; empty where none is near."""
     names = list(known)
-    near = difflib.get_close_matches(word, names, n=1) or [name for name in names if word and name.startswith(word)]
+    small = word.lower()
+    near = difflib.get_close_matches(small, names, n=1) or [name for name in names if word and name.startswith(small)]
     return f"; did you mean {near[0]}?" if near else ""
 
 

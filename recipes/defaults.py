@@ -64,7 +64,9 @@ def _layers(
         slow = [name for name, flag in flags.items() if name.endswith("_momentum") and flag.parameter.default]
         yield {name: min(flags[name].parameter.default, bundles.DEMO_MOMENTUM) for name in slow}
         yield {**bundles.DEMO, **bundles.DEMO_OF_DATA[phantom], "decoder_filters": bundles.DEMO_OF_NETWORK[network]}
-        yield bundles.DEMO_OF_METHOD.get(command.method or str(method), {})
+        # The supervised baseline of a command is to be compared with its method.
+        like = command.method if method == "supervised" and command.method else str(method)
+        yield bundles.DEMO_OF_METHOD.get(like, {})
         yield command.demo
     if method in VARIANTS:
         variants = VARIANTS[method]
@@ -99,12 +101,18 @@ def from_preset(method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: presets[chosen].get(name) if value is None else value for name, value in arguments.items()}
 
 
-def check_steps(flags: Mapping[str, Flag], given: Mapping[str, Any], steps: int) -> None:
+def check_steps(flags: Mapping[str, Flag], given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Refuses what was given by hand and would begin, or still rise, after the last step.
+
+    Args:
+        flags: All of them, by name.
+        given: What was given by hand.
+        values: Of all flags.
 
     Raises:
         RecipeError: Which names the flag.
     """
+    steps = values["steps"]
     for name, value in given.items():
         flag = flags[name]
         if flag.counts_steps and isinstance(value, int) and value >= steps + name.endswith("_ramp"):
@@ -112,5 +120,12 @@ def check_steps(flags: Mapping[str, Flag], given: Mapping[str, Any], steps: int)
                 f"{flag.word} {value} lies beyond the end of the run (--steps {steps}); give less, or leave it out: "
                 "its default follows --steps"
             )
+        if name.endswith(("_start", "_ramp")) and flag.counts_steps:
+            start, ramp = (flags.get(f"{name.rpartition('_')[0]}_{part}") for part in ("start", "ramp"))
+            if start and ramp and values[start.name] + values[ramp.name] > steps:
+                raise RecipeError(
+                    f"{start.word} {values[start.name]} and {ramp.word} {values[ramp.name]} end beyond the run "
+                    f"(--steps {steps}); give less, or leave both out: their defaults follow --steps"
+                )
         if flag.of == "method" and name.endswith("_delay") and isinstance(value, float) and value >= 1:
             raise RecipeError(f"{flag.word} {value:g} lies beyond the end of the run: it is a share of it, below 1")

@@ -212,7 +212,7 @@ def test_config_round_trip():
     ("arguments", "message"),
     [
         ({"selection": "both"}, "`selection` must be one of .*'dual'.* found 'both'"),
-        ({"combine": "or"}, "`combine` must be 'all' or 'any', found 'or'"),
+        ({"combine": "or"}, "`combine` must be one of 'all', 'any', found 'or'"),
         ({"confidence": "release"}, "`confidence` must be 'scheduled', 'class_wise' or within .* found 'release'"),
         ({"confidence": 1.5}, "`confidence` must be .* found 1.5"),
         (

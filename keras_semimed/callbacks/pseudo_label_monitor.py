@@ -48,9 +48,9 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
     Attributes:
         history: a list of one dict an epoch: `epoch`, counted from 1, and, of each head whose truth is known,
             `mask_accuracy`, `mask_selected_accuracy` (absent where nothing is kept), `label_accuracy`, ...
-        first_epoch: by head, `confidence` of the pseudo-labels and `entropy` of the probabilities that they were made
-            from (where the method tells none: of what `predict` gives), each with `edges` and `counts` of bins; those
-            of the confidence go from chance to 1, those of the entropy from 0 to that of chance, in nats.
+        first_epoch: by head, `confidence` of the pseudo-labels and, of a method that tells them, `entropy` of the
+            probabilities that they were made from, each with `edges` and `counts` of bins; those of the confidence go
+            from chance to 1, those of the entropy from 0 to that of chance, in nats.
         pseudo_masks: `PseudoMasks` of the first images; None without true masks or before the first epoch.
 
     Raises:
@@ -162,24 +162,15 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
 
     def _histograms(self, head: str, labels: PseudoLabels) -> dict[str, dict[str, list[float]]]:
         classes = self.model.num_classes if head == "mask" else self.model.num_labels
-        probabilities = self._predictions(head) if labels.probabilities is None else labels.probabilities
+        measured = {"confidence": (labels.confidence, (1 / classes, 1.0))}
+        if labels.probabilities is not None:
+            entropies = ops.convert_to_numpy(entropy(labels.probabilities))
+            measured["entropy"] = (entropies, (0.0, float(np.log(classes))))
         found = {}
-        for name, values, limits in (
-            ("confidence", labels.confidence, (1 / classes, 1.0)),
-            ("entropy", ops.convert_to_numpy(entropy(probabilities)), (0.0, float(np.log(classes)))),
-        ):
+        for name, (values, limits) in measured.items():
             counts, edges = np.histogram(np.clip(values, *limits), bins=BINS, range=limits)
             found[name] = {"edges": edges.tolist(), "counts": counts.tolist()}
         return found
-
-    def _predictions(self, head: str) -> np.ndarray:
-        """Probabilities of a head for all images, in batches of one size."""
-        found = []
-        for start in range(0, len(self.images), self.batch_size):
-            batch = self.images[start : start + self.batch_size]
-            values = self.model.predict_on_batch(filled(batch, self.batch_size))[head]
-            found.append(ops.convert_to_numpy(values)[: len(batch)])
-        return np.concatenate(found)
 
 
 class Labeler(keras.Model):

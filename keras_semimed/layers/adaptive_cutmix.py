@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_semimed.configuration import is_number
 from keras_semimed.layers.cutmix import clipped_boxes, mix_boxes
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
 
@@ -162,7 +163,8 @@ class AdaptiveCutMix(keras.Layer):
 
 
 def _check_beta(name: str, value: tuple[int, int]) -> tuple[int, int]:
-    if len(value) != 2 or min(value) < 1 or any(int(number) != number for number in value):
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    if not pair or any(not is_number(number) or number < 1 or int(number) != number for number in value):
         raise ValueError(f"`{name}` must be two whole numbers from 1 on, found {value!r}.")
     first, second = (int(number) for number in value)
     return first, second

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_semimed.configuration import check_whole
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
 
@@ -46,8 +47,7 @@ class RandomIntensity(keras.Layer):
 
     def __init__(self, operations: int = 3, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        if operations < 1 or int(operations) != operations:
-            raise ValueError(f"`operations` must be a whole number from 1 on, found {operations!r}.")
+        check_whole("operations", operations, 1)
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f"`seed` must be a non-negative integer, found {seed!r}.")
         self.operations = int(operations)

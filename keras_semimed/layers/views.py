@@ -14,6 +14,10 @@ from keras_semimed.layers.resampling import apply_matrices, bilinear_matrix, gau
 IGNORE = 255  # mask value outside the image
 
 
+WIDE_VIEWS = {"scale": (0.5, 2.0), "shift": 0.25, "grey_probability": 0.2}
+"""Arguments of `WeakStrongViews` for the views of UniMatch's published code, which LoCo and others took over."""
+
+
 def _check_range(name: str, value: tuple[float, float], positive: bool) -> tuple[float, float]:
     low, high = (float(bound) for bound in value)
     if not (0 < low <= high if positive else 0 <= low <= high):

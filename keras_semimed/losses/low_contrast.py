@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_semimed.configuration import check_choice
 from keras_semimed.embeddings import l2_normalize
 from keras_semimed.losses.low_resolution import Upsampling
 from keras_semimed.losses.neighbourhood import NOT_COUNTED, boundary_pixels, boundary_scores
@@ -117,8 +118,7 @@ class LowContrastLoss(keras.losses.Loss):
             ("boundary_order", boundary_order, ("highest", "lowest")),
             ("boundary_classes", boundary_classes, ("all", "foreground")),
         ):
-            if choice not in choices:
-                raise ValueError(f"`{argument}` must be one of {choices}, found {choice!r}.")
+            check_choice(argument, choice, choices)
         self.k = k
         self.neighbours = neighbours
         self.temperature = temperature

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_semimed.configuration import check_choice
 from keras_semimed.losses.reductions import safe_divide
 
 _DISTANCES = ("squared", "kl", "cross_entropy")
@@ -32,8 +33,7 @@ class SoftmaxConsistency(keras.losses.Loss):
 
     def __init__(self, distance: str = "squared", name: str = "softmax_consistency") -> None:
         super().__init__(name=name)
-        if distance not in _DISTANCES:
-            raise ValueError(f"`distance` must be one of {_DISTANCES}, found {distance!r}.")
+        check_choice("distance", distance, _DISTANCES)
         self.distance = distance
 
     def __call__(

@@ -11,6 +11,7 @@ from keras_semimed.configuration import check_not_negative
 from keras_semimed.layers.adaptive_cutmix import AdaptiveCutMix, image_confidence
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
 from keras_semimed.layers.random_intensity import RandomIntensity
+from keras_semimed.layers.views import WIDE_VIEWS
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.view import View
 
@@ -41,6 +42,7 @@ class AugSeg(SemiSupervisedModel):
 
     supports = ("segmentation",)
     default_mask_loss = "ce"
+    default_views = WIDE_VIEWS
     teachers = 1
 
     def __init__(

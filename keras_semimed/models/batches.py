@@ -51,7 +51,7 @@ def sources(
 
 def as_view(images: Any) -> View | LazyView:
     """A view as it is; of images as they are a view that shows nothing but image."""
-    view = images if isinstance(images, View | LazyView) else View(ops.cast(images, "float32"))
+    view = images if isinstance(images, View | LazyView) else View(images)
     return view if view.inside is not None else view._replace(inside=ops.ones(ops.shape(view.images)[:3]))
 
 

@@ -19,7 +19,7 @@ from keras_semimed.networks.contract import Extended
 from keras_semimed.thresholds import consistency_ramp
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"lambda_cps": 1.5, "cps_on": "all", "ramp_cps": False},
+    "paper": {"lambda_cps": 1.5, "ramp_cps": False},
     # The form of most medical comparisons.
     "ssl4mis": {"lambda_cps": 0.1, "cps_on": "unlabeled", "ramp_cps": True},
 }
@@ -40,7 +40,8 @@ class CPS(SemiSupervisedModel):
     Args:
         preset: `"paper"`, or `"ssl4mis"`.
         lambda_cps*: weight of the cross pseudo supervision: 1.5, or 0.1 at the end of the ramp.
-        cps_on*: `"all"` images in one mean, or the `"unlabeled"` ones; with CutMix always the unlabelled ones.
+        cps_on*: `"all"` images in one mean, or the `"unlabeled"` ones; without a preset's choice all, with CutMix the
+            unlabelled ones, which alone are mixed.
         ramp_cps*: multiply lambda_cps by exp(-5 (1 - t)^2), t the share of the run that is done.
         cutmix_probability: above 0, both networks see unlabelled images with a box of another one, and are taught by
             the labels of the unmixed images, mixed alike (the paper's variant: 1, with lambda_cps 1).
@@ -66,15 +67,14 @@ class CPS(SemiSupervisedModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.cps_on = cps_on or ("unlabeled" if cutmix_probability else "all")
         self.take_preset(preset, locals())
         self.cutmix_probability = cutmix_probability
         check_choice("cps_on", self.cps_on, ("all", "unlabeled"))
         check_not_negative(self, "lambda_cps")
         check_at_most_one(self, "cutmix_probability")
-        if cutmix_probability:
-            if cps_on == "all":
-                raise ValueError("`cps_on` cannot be 'all' with `cutmix_probability` above 0; leave it out.")
-            self.cps_on = "unlabeled"
+        if cutmix_probability and self.cps_on == "all":
+            raise ValueError("`cps_on` cannot be 'all' with `cutmix_probability` above 0; leave it out.")
         self.cutmix = CutMix(cutmix_probability, seed=self.seed + 2)
         self.cross_supervision = CrossPseudoSupervision()
         self.build_networks()

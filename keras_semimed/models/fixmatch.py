@@ -9,6 +9,7 @@ import keras
 from keras_semimed.configuration import check_at_most_one, check_not_negative
 from keras_semimed.layers.cutmix import CutMix
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
+from keras_semimed.layers.views import WIDE_VIEWS
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.view import View
 
@@ -36,6 +37,7 @@ class FixMatch(SemiSupervisedModel):
     """
 
     default_mask_loss = "ce"
+    default_views = WIDE_VIEWS
 
     def __init__(
         self,

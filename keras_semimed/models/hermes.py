@@ -7,7 +7,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_semimed.configuration import check_choice, check_not_negative
+from keras_semimed.configuration import check_choice, check_not_negative, check_whole
 from keras_semimed.embeddings import l2_normalize
 from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.pseudo_labels import PseudoLabels
@@ -17,7 +17,6 @@ from keras_semimed.losses import (
     InterTaskConsistency,
     PixelContrastiveLoss,
 )
-from keras_semimed.models.batches import as_view
 from keras_semimed.models.passes import forward
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.view import View
@@ -169,8 +168,10 @@ class Hermes(SemiSupervisedModel):
         check_choice("contrast_level", contrast_level, ("P1", "P2", "P3", "P4", "P5"))
         check_choice("uncertainty_of", uncertainty_of, ("weak", "mean", "disagreement"))
         check_choice("unlabeled_mask_loss", unlabeled_mask_loss, ("dice", "ce"))
-        check_not_negative(self, "unlabeled_weight", "unlabeled_start", "unlabeled_ramp", "contrast_delay")
-        check_not_negative(self, "bank_size", "lambda_seg", "lambda_cls", "alpha", "beta", "gamma")
+        check_not_negative(self, "unlabeled_weight", "contrast_delay")
+        for name in ("unlabeled_start", "unlabeled_ramp", "bank_size"):
+            check_whole(name, getattr(self, name), 0)
+        check_not_negative(self, "lambda_seg", "lambda_cls", "alpha", "beta", "gamma")
         self.dice_loss = DiceLoss()
         self.pixel_contrast = PixelContrastiveLoss(self.num_classes)
         self.image_contrast = ImageContrastiveLoss(weighting=self.image_weighting)
@@ -272,14 +273,14 @@ class Hermes(SemiSupervisedModel):
 
     def label(self, view: Any, other: Any = None) -> dict[str, PseudoLabels]:
         """As in the base class; for an uncertainty of two views `other` is the strong one."""
-        view = as_view(view)
+        view = self.as_view(view)
         return self.selected(view, *self._looks(view, other))
 
     def label_variants(self, view: Any, other: Any = None) -> dict[str, PseudoLabels]:
         """The pseudo-masks under the four selections (Fig. 6)."""
         if not self.segments:
             return {}
-        view = as_view(view)
+        view = self.as_view(view)
         logits = [outputs["mask_logits"] for outputs in self._looks(view, other)]
         rule, second = self.mask_threshold.get_config(), logits[1] if len(logits) > 1 else None
         return {

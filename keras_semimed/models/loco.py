@@ -11,6 +11,7 @@ from keras_semimed.configuration import check_at_most_one, check_choice, check_n
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
 from keras_semimed.layers.cutmix import CutMix
 from keras_semimed.layers.pseudo_labels import PseudoLabels
+from keras_semimed.layers.views import WIDE_VIEWS
 from keras_semimed.losses import LowContrastLoss
 from keras_semimed.models.health import Share, share_by_class
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
@@ -101,7 +102,7 @@ class LoCo(SemiSupervisedModel):
     supports = ("segmentation",)
     default_network = "deeplab"
     default_mask_loss = "ce"
-    default_views = {"scale": (0.5, 2.0), "shift": 0.25, "grey_probability": 0.2}
+    default_views = WIDE_VIEWS
     teachers = 1
     presets = PRESETS
     threshold_start: float

@@ -9,7 +9,14 @@ from typing import Any, ClassVar, Literal, Self
 import keras
 from keras import ops
 
-from keras_semimed.configuration import arguments_config, check_choice, check_known, check_switches, check_whole
+from keras_semimed.configuration import (
+    arguments_config,
+    check_choice,
+    check_known,
+    check_switches,
+    check_whole,
+    is_number,
+)
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
 from keras_semimed.layers.views import IGNORE, WeakStrongViews
 from keras_semimed.losses import DiceLoss, SegmentationLoss, masked_cross_entropy
@@ -101,7 +108,8 @@ class NetworkedModel(Inference, Passes, keras.Model):
                 f"`num_classes` must be 2 to {IGNORE}, background included, found {num_classes}; mask value {IGNORE} "
                 "is no class, it is ignored."
             )
-        if teacher_momentum is not None and not 0 <= teacher_momentum < 1:
+        check_whole("image_size", image_size, 1)
+        if teacher_momentum is not None and not (is_number(teacher_momentum) and 0 <= teacher_momentum < 1):
             raise ValueError(f"`teacher_momentum` must be in [0, 1) or None, found {teacher_momentum}.")
         if self.teachers and teacher_momentum is None:
             raise ValueError(
@@ -125,7 +133,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
         self.tasks = self._checked_tasks(tasks)
         self.output_stride = output_stride
         self.mask_loss = self.default_mask_loss if mask_loss is None else mask_loss
-        self.mask_criterion = _mask_criterion(self.mask_loss)
+        self.mask_criterion = mask_criterion(self.mask_loss)
         self.teacher_momentum = teacher_momentum
         self.teacher_statistics = teacher_statistics
         self.pseudo_labels = pseudo_labels
@@ -160,6 +168,9 @@ class NetworkedModel(Inference, Passes, keras.Model):
         if isinstance(views, dict) and "class_name" in views:
             views = keras.saving.deserialize_keras_object(views)
         if not isinstance(views, WeakStrongViews):
+            if views is not None and not isinstance(views, dict):
+                raise ValueError(f"`views` must be a dict of arguments, or a WeakStrongViews layer, found {views!r}.")
+            check_known(WeakStrongViews, views or {})
             given = {"image_size": self.image_size, "seed": self.seed, **self.default_views, **(views or {})}
             views = WeakStrongViews(**given)
         if views.image_size != self.image_size:
@@ -311,6 +322,11 @@ class NetworkedModel(Inference, Passes, keras.Model):
                 shared = name in others and (index == 0 or name in ("segmentation_encoder", "classifier_stages"))
                 if shared:
                     pairs += matching_variables(name, layers, others[name])
+        if not pairs:
+            raise ValueError(
+                f"the networks have no part in common: {sorted(others)} there, {sorted(self.network.parts)} here; take "
+                "a model with the same encoder, or with the tasks of this one."
+            )
         for variable, value in pairs:
             # A copy: JAX would hand both models' variables the same buffer, which the first step of either frees.
             variable.assign(ops.copy(value.value))
@@ -354,11 +370,17 @@ class NetworkedModel(Inference, Passes, keras.Model):
         return model
 
 
-def _mask_criterion(name: str) -> Callable[[Any, Any], Any]:
+def mask_criterion(name: str, include_background: bool = False) -> Callable[[Any, Any], Any]:
+    """The loss `(labels, logits)` of labelled masks that `mask_loss` names.
+
+    Args:
+        name: `"ce"`, `"dice"` or `"ce_dice"`.
+        include_background: Whether Dice is of the background too.
+    """
     check_choice("mask_loss", name, ("ce", "dice", "ce_dice"))
     if name == "ce":
         return masked_cross_entropy
     if name == "ce_dice":
-        return SegmentationLoss()
-    dice = DiceLoss()
+        return SegmentationLoss(include_background=include_background)
+    dice = DiceLoss(include_background=include_background)
     return lambda labels, logits: dice(labels, ops.softmax(ops.cast(logits, "float32"), axis=-1))

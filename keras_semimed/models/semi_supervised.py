@@ -153,21 +153,34 @@ class SemiSupervisedModel(EntryPoints):
             other: a strong view of them, for methods that look at two; whoever asks makes it.
         """
         del other
-        view = batches.as_view(view)
+        view = self.as_view(view)
         network, arguments = self.labeler, self.inference_arguments(view.images)
         (outputs,) = forward(network, (view,), network.without_heads(), False, arguments)
         return self.selected(view, outputs)
 
+    def as_view(self, images: Any) -> View | LazyView:
+        """A view as it is; of images as they are, which are looked at, a view that shows nothing but image.
+
+        Raises:
+            ValueError: for images of another shape, or values that are not in 0..255.
+        """
+        if not isinstance(images, View | LazyView):
+            images = ops.cast(self._look_at(images), "float32")
+        return batches.as_view(images)
+
     def selected(
         self, view: Any, outputs: Mapping[str, Any], other: Mapping[str, Any] | None = None
     ) -> dict[str, PseudoLabels]:
-        """`select` for each head that `outputs` has logits of, no state moved."""
+        """`select` for each head that `outputs` has logits of, with their probabilities, no state moved."""
         found = {}
         for head in HEADS:
             name = f"{head}_logits"
             if name in outputs:
                 second = None if other is None else other[name]
-                found[head] = self.select(head, outputs[name], batches.inside_of(head, view), second)
+                labels = self.select(head, outputs[name], batches.inside_of(head, view), second)
+                if labels.probabilities is None:
+                    labels = labels._replace(probabilities=ops.softmax(ops.cast(outputs[name], "float32")))
+                found[head] = labels
         return found
 
     def label_variants(self, view: Any, other: Any = None) -> dict[str, PseudoLabels]:

@@ -7,11 +7,13 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_semimed.configuration import check_at_most_one, check_choice, check_not_negative
+from keras_semimed.configuration import check_at_most_one, check_choice, check_not_negative, is_number
 from keras_semimed.layers.cutmix import CutMix
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
-from keras_semimed.losses import DiceLoss, SegmentationLoss
+from keras_semimed.layers.views import WIDE_VIEWS
+from keras_semimed.losses import DiceLoss
+from keras_semimed.models.networked import mask_criterion
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.view import View
 
@@ -41,6 +43,7 @@ class UniMatch(SemiSupervisedModel):
 
     supports = ("segmentation",)
     default_mask_loss = "ce"
+    default_views = WIDE_VIEWS
 
     def __init__(
         self,
@@ -67,10 +70,9 @@ class UniMatch(SemiSupervisedModel):
         self.unlabeled_loss = unlabeled_loss
         check_not_negative(self, "threshold", "lambda_strong", "lambda_feature", "loss_scale")
         check_at_most_one(self, "cutmix_probability")
-        if not 0 <= feature_dropout < 1:
+        if not is_number(feature_dropout) or not 0 <= feature_dropout < 1:
             raise ValueError(f"`feature_dropout` must be in [0, 1): not all channels, found {feature_dropout!r}.")
-        if unlabeled_loss == "dice" and self.mask_loss == "ce_dice":
-            self.mask_criterion = SegmentationLoss(include_background=True)
+        self.mask_criterion = mask_criterion(self.mask_loss, include_background=unlabeled_loss == "dice")
         self.dice_loss = DiceLoss(include_background=True)
         self.cutmix = CutMix(cutmix_probability, seed=self.seed + 2)
         self.dropout = FeatureDropout(feature_dropout, seed=self.seed + 3)

@@ -70,7 +70,8 @@ def segmentation_network(
         raise ValueError(f"`decoder_filters` of a DeepLab are one number, such as 256, found {filters!r}.")
     if extra_channels:
         raise ValueError(
-            "a saliency map enters the decoder of a U-Net: take `network='unet'`, or `exchange` 'seg_to_cls' or 'none'."
+            "a saliency map enters the decoder of a U-Net: take the `network` 'unet', or the `exchange` "
+            "'seg_to_cls' or 'none'."
         )
     if output_stride not in (8, 16, 32):
         raise ValueError(f"`output_stride` must be 8, 16 or 32, found {output_stride!r}.")

@@ -227,3 +227,11 @@ def test_batches_of_unknown_size(per_image):
 def test_wrong_arguments_are_named(argument):
     with pytest.raises(ValueError, match=next(iter(argument))):
         AdaptiveCutMix(**argument)
+
+
+def test_both_kinds_of_boxes_lie_in_places_of_their_own():
+    layer = AdaptiveCutMix(injection_beta=(9, 1), mixing_beta=(9, 1), seed=4)
+    drawn = layer.draw(64, ops.zeros((400,)))
+    boxes = (ops.convert_to_numpy(kind) for kind in (drawn.injection_boxes, drawn.mixing_boxes))
+    rows = [np.argmax(kind.max(2), axis=1) for kind in boxes]
+    assert abs(np.corrcoef(*rows)[0, 1]) < 0.15

@@ -321,7 +321,7 @@ def test_defaults():
         ({"tasks": "classification"}, "`tasks` of AugSeg can only be 'segmentation', found 'classification'"),
         ({"threshold": -0.7}, "`threshold` must be a number of at least 0, found -0.7"),
         ({"lambda_unlabeled": -1}, "`lambda_unlabeled` must be a number of at least 0, found -1"),
-        ({"operations": 0}, "`operations` must be a whole number from 1 on, found 0"),
+        ({"operations": 0}, "`operations` must be a whole number of at least 1, found 0"),
         ({"injection_beta": (0, 2)}, r"`injection_beta` must be two whole numbers from 1 on, found \(0, 2\)"),
         ({"mixing_beta": (4, 4.5)}, r"`mixing_beta` must be two whole numbers from 1 on, found \(4, 4.5\)"),
         ({"teacher_momentum": None}, r"`teacher_momentum` must be a number in \[0, 1\).*found None.*AugSeg"),

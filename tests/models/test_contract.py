@@ -374,3 +374,29 @@ def test_an_error_in_terms_leaves_nothing_of_the_step_behind():
     with mock.patch.object(model, "terms", side_effect=KeyError("slip")), pytest.raises(KeyError):
         model.compute_loss(*batch(), {})
     assert model._pass.labeled is None and model._pass.outputs is None
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_two_random_streams_that_are_drawn_from_begin_alike(name):
+    model = variant(name)
+    streams = [variable for variable in model.variables if variable.name == "random_state"]
+    before = [numpy(stream) for stream in streams]
+    eager_step(model, *batch())
+    pairs = zip(before, map(numpy, streams), strict=True)
+    begun = [tuple(start.ravel()) for start, now in pairs if (start != now).any()]
+    assert begun and len(set(begun)) == len(begun)
+
+
+def test_a_model_that_has_nothing_in_common_is_no_start():
+    masks, classes = (made(METHODS["fixmatch"], tasks=tasks) for tasks in ("segmentation", "classification"))
+    with pytest.raises(ValueError, match="no part in common"):
+        masks.start_from(classes)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_plain_images_to_be_labelled_are_looked_at(name):
+    model = variant(name)
+    with pytest.raises(ValueError, match="0..255"):
+        model.label(image_set(2).images[:2] / np.float32(255))
+    with pytest.raises(ValueError, match=r"one image is"):
+        model.label(image_set(2).images[0])

@@ -185,6 +185,10 @@ def test_words_become_values():
         ("busi", ["'busi' is one word too many"]),
         ("--unlabeled-start 3000", ["--unlabeled-start 3000 lies beyond the end of the run (--steps 3000)"]),
         ("--unlabeled-ramp 5 --steps 4", ["--unlabeled-ramp 5 lies beyond the end"]),
+        (
+            "--unlabeled-start 10 --unlabeled-ramp 15 --steps 20",
+            ["--unlabeled-start 10 and --unlabeled-ramp 15 end beyond"],
+        ),
         ("--contrast-delay 1.5", ["--contrast-delay 1.5 lies beyond the end"]),
         ("--labeled 0", ["--labeled must be positive"]),
         ("--method supervised --control", ["--control: supervised has no argument"]),

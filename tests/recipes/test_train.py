@@ -99,6 +99,17 @@ def test_every_method_is_made_from_its_flags_for_the_classes_of_the_data(method,
     assert model.tasks == ("both" if both and data == "phantom_ultrasound" else model.supports[0])
 
 
+def test_what_a_preset_leaves_to_the_method_is_not_given_by_the_command():
+    model = build(settings_of("phantom_endoscopy --method cps --cutmix-probability 1 --demo"), images_of("", 32))
+    assert (model.preset, model.cps_on) == ("paper", "unlabeled")
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "supervised"])
+def test_the_demo_of_a_method_is_the_same_in_every_command(method):
+    demo = read_settings("hermes_busi", ["--method", method, "--demo"])
+    assert demo.arguments == read_settings("train", ["busi", "--method", method, "--demo"]).arguments
+
+
 def test_any_command_runs_any_method(tmp_path):
     from recipes import loco_kvasir
 
