@@ -54,9 +54,14 @@ def check_choice(argument: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raises a ValueError unless the value is one of the allowed ones; the nearest name is offered."""
     if value in allowed:
         return
-    near = difflib.get_close_matches(str(value).lower(), [str(name) for name in allowed], 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = _nearest(value, allowed)
+    hint = f" Did you mean {near!r}?" if near else ""
     raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, allowed))}, found {value!r}.{hint}")
+
+
+def _nearest(value: Any, known: Iterable[Any]) -> str | None:
+    """The known name that is most like a value, if any is."""
+    return next(iter(difflib.get_close_matches(str(value).lower(), [str(name) for name in known], 1)), None)
 
 
 def check_known(cls: type, given: Iterable[str]) -> None:
@@ -64,8 +69,8 @@ def check_known(cls: type, given: Iterable[str]) -> None:
     known = [*constructor_arguments(cls), "name", "dtype", "trainable"]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise ValueError(f"{cls.__name__} has no argument `{name}`.{f' Did you mean `{near[0]}`?' if near else ''}")
+            near = _nearest(name, known)
+            raise ValueError(f"{cls.__name__} has no argument `{name}`.{f' Did you mean `{near}`?' if near else ''}")
 
 
 def check_switches(model: keras.Model, given: Mapping[str, Any]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from keras_semimed.configuration import check_choice
+from keras_semimed.configuration import check_choice, is_number
 
 _SELECTIONS = ("none", "confidence", "uncertainty", "dual")
 
@@ -168,9 +168,9 @@ class DualThreshold:
     ) -> None:
         check_choice("selection", selection, _SELECTIONS)
         check_choice("combine", combine, ("all", "any"))
-        if confidence not in ("scheduled", "class_wise") and not _is_number(confidence, 0.0, 1.0):
+        if confidence not in ("scheduled", "class_wise") and not _within(confidence, 0.0, 1.0):
             raise ValueError(f"`confidence` must be 'scheduled', 'class_wise' or within [0, 1], found {confidence!r}.")
-        if uncertainty not in ("scheduled", "release") and not _is_number(uncertainty, 0.0, math.inf):
+        if uncertainty not in ("scheduled", "release") and not _within(uncertainty, 0.0, math.inf):
             raise ValueError(f"`uncertainty` must be 'scheduled', 'release' or a number >= 0, found {uncertainty!r}.")
         self.selection = selection
         self.combine = combine
@@ -251,5 +251,5 @@ def _clipped(progress: float | keras.KerasTensor) -> keras.KerasTensor:
     return ops.clip(ops.cast(progress, "float32"), 0.0, 1.0)
 
 
-def _is_number(value: object, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+def _within(value: Any, low: float, high: float) -> bool:
+    return is_number(value) and low <= value <= high

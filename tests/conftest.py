@@ -18,7 +18,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llv
 TESTS = Path(__file__).resolve().parent
 # What never runs on a backend: files and splits, scores and pages made from arrays, command lines, the source itself.
 BACKEND_FREE = (
-    *("data", "datasets", "evaluation", "test_docs.py", "test_parameters.py", "test_structure.py"),
+    *("data", "datasets", "evaluation", "test_parameters.py", "test_structure.py"),
     *(f"recipes/test_{name}.py" for name in ("command", "compare", "console", "leakage", "sweep", "words")),
 )
 FITTING = (

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_semimed.configuration import is_number
+from keras_semimed.configuration import check_whole, is_number
 from keras_semimed.layers.cutmix import clipped_boxes, mix_boxes
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
 
@@ -91,8 +91,7 @@ class AdaptiveCutMix(keras.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"`seed` must be a non-negative integer, found {seed!r}.")
+        check_whole("seed", seed, 0)
         self.injection_beta = _check_beta("injection_beta", injection_beta)
         self.mixing_beta = _check_beta("mixing_beta", mixing_beta)
         self.per_image = bool(per_image)

@@ -48,8 +48,7 @@ class RandomIntensity(keras.Layer):
     def __init__(self, operations: int = 3, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         check_whole("operations", operations, 1)
-        if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"`seed` must be a non-negative integer, found {seed!r}.")
+        check_whole("seed", seed, 0)
         self.operations = int(operations)
         self.seed = seed
         self.random_state = add_random_state(self, seed)

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.configuration import check_whole
 from keras_semimed.layers.photometric import colour_jitter
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
 from keras_semimed.layers.resampling import apply_matrices, bilinear_matrix, gaussian_matrix, inside, nearest_matrix
@@ -88,8 +89,7 @@ class WeakStrongViews(keras.Layer):
                 "`jitter` must be four strengths (brightness, contrast, saturation, hue), none negative and "
                 f"hue at most 0.5, found {jitter!r}."
             )
-        if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"`seed` must be a non-negative integer, found {seed!r}.")
+        check_whole("seed", seed, 0)
         self.image_size = int(image_size)
         self.horizontal_flip = bool(horizontal_flip)
         self.vertical_flip = bool(vertical_flip)
