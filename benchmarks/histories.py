@@ -55,7 +55,7 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "hermes_stopped": (Hermes, {"stop_gradient_between_tasks": True, "saliency_image": False}),
     "loco": (LoCo, {}),
     "loco_release": (LoCo, {"preset": "release", "num_classes": 3}),
-    "loco_m1": (LoCo, {"lambda_unlabeled": 0.0, "inter_class": False, "boundary": False, "dynamic_filter": False}),
+    "loco_m1": (LoCo, {"use_unlabeled": False, "inter_class": False, "boundary": False, "dynamic_filter": False}),
     "loco_m2": (LoCo, {"inter_class": False, "boundary": False, "dynamic_filter": False, "fixed_threshold": 0.5}),
     "loco_own_statistics": (LoCo, {"teacher_statistics": "own", "teacher_momentum": 0.5, "threshold_start": 0.5}),
 }

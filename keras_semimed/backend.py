@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,28 +53,45 @@ def input_gradient(function: Callable, x: Any) -> Any:
     raise RuntimeError(f"keras_semimed runs on the backends tensorflow, jax and torch, not on {backend!r}.")
 
 
-def run_after_step(model: keras.Model, result: Any) -> Any:
-    """Calls `model.after_step()` behind the optimizer's update, inside the compiled train step.
+def run_step(model: keras.Model, step: Callable[..., Any], arguments: tuple, kept: Sequence[keras.Variable]) -> Any:
+    """Runs Keras' `train_step` and `model.after_step()` behind it, inside the compiled train step.
 
     Args:
         model: the model whose `train_step` is running.
-        result: what Keras' own `train_step` returned: logs, and on JAX also the state.
+        step: Keras' own `train_step`.
+        arguments: its arguments: a batch, on JAX the state before it.
+        kept: variables that are to stay as they were where the step makes them infinite or NaN.
 
     Returns:
-        `result`, on JAX with the state that `after_step` left behind.
+        What `step` returned: logs, and on JAX also the state, that of behind `after_step`.
     """
     if keras.backend.backend() != "jax":
+        before = [ops.copy(variable.value) for variable in kept]
+        result = step(*arguments)
+        for variable, value in zip(kept, before, strict=True):
+            variable.assign(_if_finite(variable.value, value))
         model.after_step()
         return result
-    logs, (trainable, non_trainable, optimizer_state, metrics_state) = result
+    logs, (trainable, non_trainable, optimizer_state, metrics_state) = step(*arguments)
     variables = model.trainable_variables + model.non_trainable_variables
     values = list(trainable) + list(non_trainable)
+    if kept:
+        names = {id(variable) for variable in kept}
+        before = [*arguments[0][0], *arguments[0][1]]
+        values = [
+            _if_finite(new, old) if id(variable) in names else new
+            for variable, new, old in zip(variables, values, before, strict=True)
+        ]
     with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
         model.after_step()
     updated = [scope.get_current_value(variable) for variable in variables]
     updated = [old if new is None else new for old, new in zip(values, updated, strict=True)]
     count = len(trainable)
     return logs, (updated[:count], updated[count:], optimizer_state, metrics_state)
+
+
+def _if_finite(value: Any, otherwise: Any) -> Any:
+    return ops.where(ops.all(ops.isfinite(value)), value, otherwise)
 
 
 @contextlib.contextmanager
@@ -96,6 +113,15 @@ def state_kept(model: keras.Model) -> Iterator[None]:
             if variable._value is None and not value.is_deleted():
                 variable.assign(value)
         raise
+
+
+def no_gradients() -> contextlib.AbstractContextManager:
+    """Keeps nothing for a backward pass while it lasts: PyTorch would, outside of `predict`."""
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()
 
 
 def replicas(model: keras.Model) -> int:

@@ -63,7 +63,7 @@ DEMO_OF_METHOD: dict[str, dict[str, Any]] = {
 }
 
 RUNGS: dict[str, dict[str, Any]] = {
-    "M1": {"lambda_unlabeled": 0.0, "dynamic_filter": False, "inter_class": False, "boundary": False},
+    "M1": {"use_unlabeled": False, "dynamic_filter": False, "inter_class": False, "boundary": False},
     "M2": {"dynamic_filter": False, "inter_class": False, "boundary": False},
     "M3": {"dynamic_filter": True, "inter_class": False, "boundary": False},
     "M4": {"dynamic_filter": False, "inter_class": False, "boundary": True},

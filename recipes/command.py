@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from recipes.flags import (
     word_of,
 )
 from recipes.settings import FLAG_NAMES, Settings, check
+from recipes.stages import Stage, rates, read_stages
 
 OUTPUT = """\
 The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
@@ -33,8 +35,9 @@ overlays/, report.html (all of it on one page) and what it is made of, cases.npz
 epoch is picked: the last weights count.
 """
 HELP = {"-h", "--help", "--help-all"}
-CONTROL = "control"
-"""A value of `--method` of the commands that have a method of their own: its control."""
+SPLITTING = ("split", "labeled", "test", "intersect")
+CONTROL, ORACLE = "control", "oracle"
+"""Values of `--method` of the commands that have a method of their own: its control, and it with the true labels."""
 
 
 def main(name: str, arguments: Sequence[str] | None, description: str | None) -> int:
@@ -69,7 +72,7 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
         SystemExit: With 0, after the help.
     """
     command = COMMANDS[name]
-    method, control = _method(command, words)
+    method, kind = _method(command, words)
     flags = flags_of(method)
     # A command takes the flags of its own method with any other, too: a sweep over methods gives them to all its rows.
     taken = flags if command.method is None else {**flags_of(command.method), **flags}
@@ -94,16 +97,49 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
     given = {key: value for key, value in given.items() if key in flags}
     if given.get("demo") and given.get("data") in DATA_SETS and command.phantom is None:
         given["data"] = DATA_SETS[given["data"]].phantom
+    assert method is not None  # only help does without
+    if not given.get("stages"):
+        return _settings(name, method, kind, given, unused)
+    *before, last = read_stages(given["stages"], methods())
+    if last.method != method:
+        raise RecipeError(f"--stages {given['stages']} ends with {last.method}, --method is {method}; give one of them")
+    if "steps" in given:
+        raise RecipeError("--steps: the steps of a run in stages are those of --stages; leave it out")
+    settings = _settings(name, method, kind, {**given, "steps": last.steps}, unused)
+    earlier = [_earlier(name, stage, given, settings.batch_size, first=not index) for index, stage in enumerate(before)]
+    return dataclasses.replace(
+        settings,
+        optimizer=rates(settings.optimizer, last.factor),
+        earlier=tuple(earlier),
+        start_from=None if earlier else settings.start_from,
+    )
+
+
+def _earlier(name: str, stage: Stage, given: Mapping[str, Any], batch_size: int, first: bool) -> Settings:
+    """The settings of a stage before the last one: the flags that its method has, too."""
+    flags = flags_of(stage.method)
+    left_out = {"stages", "control", "method", "pseudo_labels_from", *(() if first else ("start_from",))}
+    own = {key: value for key, value in given.items() if key in flags and key not in left_out}
+    if stage.method == "supervised":
+        own.setdefault("labeled_batch_size", 2 * batch_size)
+    settings = _settings(name, stage.method, None, {**own, "steps": stage.steps}, ())
+    return dataclasses.replace(settings, optimizer=rates(settings.optimizer, stage.factor))
+
+
+def _settings(name: str, method: str, kind: str | None, given: Mapping[str, Any], unused: tuple[str, ...]) -> Settings:
+    """The settings of one training, checked, from what was given by the names of flags."""
+    command, flags = COMMANDS[name], flags_of(method)
     values = values_of(command, method, flags, given)
     _check(command, flags, given, values)
-    assert method is not None  # only help does without
 
     def those(of: str, names: Mapping[str, Any] = flags) -> dict[str, Any]:
         """Values by the names of the arguments."""
         return {flags[key].parameter.name: values[key] for key in flags if flags[key].of == of and key in names}
 
     arguments = from_preset(method, those("method"))
-    control = control or values["control"]
+    control = kind == CONTROL or values["control"]
+    if kind == ORACLE:
+        arguments["pseudo_labels"] = "truth"
     if control and (moot := [flags[name].word for name in control_of(method, arguments) if given.get(name)]):
         print(f"0 in a control: {', '.join(moot)}", flush=True)
     settings = Settings(
@@ -124,23 +160,26 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
     return settings
 
 
-def _method(command: Command, words: Sequence[str]) -> tuple[str | None, bool]:
-    """The method that is asked for, and whether by the name of its control; None where it is left out in a help."""
+def _method(command: Command, words: Sequence[str]) -> tuple[str | None, str | None]:
+    """The method that is asked for, and whether as its control or oracle; None where it is left out in a help."""
     chosen = command.method
     for place, word in enumerate(words):
         flag, equals, value = word.partition("=")
+        value = value if equals else "".join(words[place + 1 : place + 2])
         if flag == "--method":
-            chosen = value if equals else "".join(words[place + 1 : place + 2])
+            chosen = value
+        elif flag == "--stages" and "--method" not in " ".join(words):
+            chosen = value.split(",")[-1].partition(":")[0].strip()
     known = tuple(methods())
     if command.method is not None:
-        known = tuple(dict.fromkeys((command.method, "supervised", CONTROL, *known)))
+        known = tuple(dict.fromkeys((command.method, "supervised", CONTROL, ORACLE, *known)))
     if chosen is None and HELP & set(words):
-        return None, False
+        return None, None
     if chosen is None:
         raise RecipeError(f"--method is missing: one of {', '.join(known)}")
     if chosen not in known:
         raise RecipeError(f"--method: {chosen!r} is none of {', '.join(known)}{did_you_mean(chosen, known)}")
-    return (command.method, True) if chosen == CONTROL else (chosen, False)
+    return (command.method, chosen) if chosen in (CONTROL, ORACLE) else (chosen, None)
 
 
 def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
@@ -152,6 +191,8 @@ def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any]
     if data not in known:
         raise RecipeError(f"data: {data!r} is none of {', '.join(known)}{did_you_mean(data, known)}")
     check_steps(flags, given, values)
+    if "split_file" in given and (moot := [flags[key].word for key in given if key in SPLITTING]):
+        raise RecipeError(f"--split-file is the split itself; leave out {', '.join(moot)}")
     for key in given:
         if flags[key].of == "optimizer" and key not in _rates(values):
             groups = values["optimizer_groups"]

@@ -29,6 +29,7 @@ from recipes.bundles import DATA_SETS
 from recipes.comparison_tables import as_latex, as_markdown, comparison_sections
 from recipes.console import RecipeError, input_errors, run_main
 from recipes.finished_runs import Groups, Run, pair_runs, read_groups
+from recipes.headroom import headroom
 
 SHOWN = (
     "dice",
@@ -97,6 +98,8 @@ def compare_folders(
     sections = comparison_sections(table, baseline, SHOWN)
     texts = {"markdown": as_markdown(sections), "latex": as_latex(sections)}
     print(texts["markdown"])
+    for sentence in headroom(groups):
+        print(f"\n{sentence}")
     with input_errors():
         for kind, path in files.items():
             if kind == "csv":

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from recipes.termination import Terminated
+
 NOTICE = "Research software, not a medical device: its output must not guide the care of a patient."
 GO_ON = "the same command goes on where it stopped"
-RESUME = "the same command with --resume goes on from the last finished epoch"
+RESUME = "the same command with --resume goes on from the last state that was saved"
 # The result's columns.
 COLUMNS = (
     *("dice", "iou", "miou_with_background", "miou_foreground", "nsd_at_", "missed_lesions"),
@@ -40,11 +42,26 @@ def input_errors() -> Iterator[None]:
 
 
 def run_main(main: Callable[[], None], when_interrupted: str = "run it again") -> int:
-    """Runs a command: 0 if it ended well, 2 after a `RecipeError`, 130 when interrupted; bugs keep their traceback."""
+    """Runs a command; bugs keep their traceback.
+
+    Args:
+        main: The command.
+        when_interrupted: What to do then.
+
+    Returns:
+        0 if it ended well, 2 after a `RecipeError` or where a file cannot be read or written, 130 when interrupted from
+        the keyboard, 143 by SIGTERM.
+    """
     try:
         main()
     except RecipeError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Terminated:
+        print(f"\nended by SIGTERM; {when_interrupted}", file=sys.stderr)
+        return 143
+    except OSError as error:  # a disk that is full or read-only, a file that is gone
+        print(f"error: {error}; when that is mended, {when_interrupted}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted; {when_interrupted}", file=sys.stderr)

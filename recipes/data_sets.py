@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
-from keras_semimed.data import ImageSet, Split, concatenate, loading, split_image_set
+from keras_semimed.data import ImageSet, Split, concatenate, loading, masks_by_class, split_image_set
 from keras_semimed.data.cards import card
 from keras_semimed.data.leaks import leak_report
 from keras_semimed.data.named_splits import check_split
+from keras_semimed.data.splits import PARTS
 from recipes.bundles import DATA_SETS
 from recipes.console import RecipeError
+from recipes.external import External, check_external, read_external
 from recipes.settings import Settings
 
 
@@ -23,6 +26,8 @@ class Data(NamedTuple):
     split: Split
     scored: str
     """Name of the part that is held out and scored."""
+    external: External | None = None
+    """Images of another hospital, which are scored as well."""
 
 
 def check_data(settings: Settings) -> None:
@@ -31,6 +36,11 @@ def check_data(settings: Settings) -> None:
     Raises:
         RecipeError: Which names the flags.
     """
+    check_external(settings)
+    if settings.mask_classes == "type" and not image_classes(settings):
+        raise RecipeError(f"--mask-classes type: {settings.data} has no image classes; leave it out")
+    if settings.split_file is not None:
+        return
     name = None if _parts(settings) else settings.data_set
     try:
         check_split(name, settings.split, settings.test, settings.intersect)
@@ -47,21 +57,51 @@ def read(settings: Settings) -> Data:
         images = concatenate({part: _read(settings, part, places.get(part, settings.manual_dir)) for part in parts})
     else:
         images = _read(settings, settings.data_set, settings.manual_dir)
-    split = split_image_set(
-        images,
-        None if parts else settings.data_set,
-        settings.split,
-        settings.seed,
-        settings.labeled,
-        settings.test,
-        settings.intersect,
-    )
+    if settings.mask_classes == "type":
+        images = masks_by_class(images)
+    split = read_split(settings.split_file, images) if settings.split_file else _named_split(settings, images)
     return Data(
         images.select(split.labeled),
         images.select(split.train_unlabeled(settings.validate)),
         images.select(split.validation if settings.validate else split.test),
         split,
         "validation" if settings.validate else "test",
+        read_external(settings, images),
+    )
+
+
+def read_split(path: Path, images: ImageSet) -> Split:
+    """A split that was given as a file.
+
+    Raises:
+        RecipeError: If it names an image twice or one that there is none of, or leaves a part empty.
+    """
+    try:
+        split = Split.load(path)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"--split-file: {error}") from error
+    named = {name for part in PARTS for name in getattr(split, part)}
+    if unknown := sorted(named - set(images.names)):
+        raise RecipeError(
+            f"--split-file {path} names {len(unknown)} images that the data do not have, such as {unknown[0]!r}; the "
+            f"first of theirs is {images.names[0]!r}"
+        )
+    if empty := [part for part in ("labeled", "unlabeled", "test") if not getattr(split, part)]:
+        raise RecipeError(f"--split-file {path} has no image in the part {', '.join(empty)}; every part needs one")
+    if rest := len(images) - len(named):
+        print(f"{rest} of {len(images)} images are in no part of {path} and are left out", flush=True)
+    return split
+
+
+def _named_split(settings: Settings, images: ImageSet) -> Split:
+    return split_image_set(
+        images,
+        None if _parts(settings) else settings.data_set,
+        settings.split,
+        settings.seed,
+        settings.labeled,
+        settings.test,
+        settings.intersect,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -18,16 +21,20 @@ from keras_semimed.evaluation.cases import Cases, collect_cases
 from keras_semimed.evaluation.embeddings import collect_embeddings
 from keras_semimed.evaluation.files import whole_file, write_table
 from keras_semimed.evaluation.images import Row
-from keras_semimed.evaluation.report import CASES, EMBEDDINGS, NAME
-from keras_semimed.models import METHODS, SemiSupervisedModel
+from keras_semimed.evaluation.report import CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
+from keras_semimed.models import METHODS, SemiSupervisedModel, recompute_statistics
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
+from recipes.checkpoints import Checkpoint
 from recipes.console import NOTICE, RecipeError, input_errors, print_result, print_section
 from recipes.data_sets import Data, check_data, count_leaks, groups_of, image_classes, read
 from recipes.observers import observers
-from recipes.run_folder import RunFolder, RunRecord
+from recipes.run_folder import METRICS, RunFolder, RunRecord, open_run
 from recipes.settings import Settings, configuration, flag_names, with_epochs
+from recipes.termination import Termination
 
 SURFACE_TOLERANCE = 2.0  # pixels at --image-size
+FILES = (METRICS, "split.txt", "images.csv", "model.keras", CASES, EMBEDDINGS, PSEUDO_LABELS, PSEUDO_MASKS)
+"""What reports and comparisons are made of."""
 
 
 def run(settings: Settings) -> None:
@@ -50,21 +57,16 @@ def run(settings: Settings) -> None:
         data = read(settings)
     settings = with_epochs(settings, len(data.unlabeled))
     description = describe(settings, data, runtime)
-    folder = RunFolder(settings.output, description, settings.resume)
-    print_section("configuration", description["configuration"])
-    split = description["split"]
-    print_section("split", {**split["sizes"], **{name: split[name] for name in ("hash", "scored", "leaks")}})
-    if folder.result is None:
-        # Behind the reading: preparing data draws random numbers, and is done only once.
-        keras.utils.set_random_seed(settings.seed)
-        model = build(settings, data.labeled)
-        if settings.start_from is not None:
-            with input_errors():
-                start_from(settings.start_from, model, data.split)
-        train(model, settings, data, folder)
-        score(model, settings, data, folder)
-    if not (folder.path / NAME).exists():
-        report(folder.path)
+    termination = Termination()
+    with termination.watched(), open_run(settings.output, description, settings.resume) as folder:
+        print_section("configuration", description["configuration"])
+        split = description["split"]
+        print_section("split", {**split["sizes"], **{name: split[name] for name in ("hash", "scored", "leaks")}})
+        if folder.result is None:
+            model, seconds = train_stages(settings, data, folder, termination)
+            score(model, settings, data, folder, seconds)
+        if not (folder.path / NAME).exists():
+            report(folder.path)
     print_result(folder.content["result"], data.scored)
     cost = folder.content["cost"]
     memory = "unknown" if cost["peak_memory_mib"] is None else f"{cost['peak_memory_mib']} MiB"
@@ -139,11 +141,27 @@ def describe(settings: Settings, data: Data, runtime: dict) -> dict:
     sizes = {part: len(getattr(data.split, part)) for part in PARTS}
     return {
         "recipe": settings.recipe,
+        "commit": commit(),
         # What was computed with is as much a part of the experiment as the flags.
         "configuration": {**configuration(settings), "backend": runtime["backend"], "split_hash": data.split.hash},
         "runtime": runtime,
         "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.scored, "leaks": count_leaks(data)},
     }
+
+
+def commit() -> str | None:
+    """The commit of the source that runs, with `+` where it was changed since; None outside of a checkout."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str | None:
+        try:
+            found = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return found.stdout.strip() if found.returncode == 0 else None
+
+    head = git("rev-parse", "HEAD")
+    return head and head + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
@@ -159,11 +177,51 @@ def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
     model.start_from(keras.saving.load_model(path / "model.keras", compile=False))
 
 
-def train(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder) -> None:
-    """Trains to the end, from the last finished epoch where there is one; the last weights count.
+def train_stages(
+    settings: Settings, data: Data, folder: RunFolder, termination: Termination
+) -> tuple[SemiSupervisedModel, float]:
+    """Trains what is not done yet, one stage after the other.
+
+    Returns:
+        The last model, and the seconds that all stages took, over all sittings.
+    """
+    stages = [with_tasks(stage) for stage in settings.earlier]
+    stages = [*(with_epochs(stage, len(data.unlabeled)) for stage in stages), settings]
+    start = folder.newest()
+    record = RunRecord(folder, start, termination)
+    model: SemiSupervisedModel | None = None
+    for number, stage in enumerate(stages[record.stage :], start=record.stage):
+        # Behind the reading: preparing data draws random numbers, and is done only once.
+        keras.utils.set_random_seed(stage.seed)
+        made = build(stage, data.labeled)
+        if len(stages) > 1:
+            print(f"\nstage {number + 1} of {len(stages)}: {stage.method}, {stage.steps} steps", flush=True)
+        with input_errors():
+            if model is not None:
+                made.start_from(model)
+            elif stage.start_from is not None and (start is None or number > start.stage):
+                start_from(stage.start_from, made, data.split)
+        record.begin(number, stages)
+        train(made, stage, data, folder, termination, record, start if number == record.first_stage else None)
+        model = made
+    assert model is not None
+    return model, record.seconds
+
+
+def train(
+    model: SemiSupervisedModel,
+    settings: Settings,
+    data: Data,
+    folder: RunFolder,
+    termination: Termination,
+    record: RunRecord,
+    start: Checkpoint | None,
+) -> None:
+    """Trains to the end, from a state where there is one; the last weights count.
 
     Raises:
         RecipeError: If the training diverged.
+        Terminated: If the run was asked to end; its state is saved.
     """
     assert settings.epoch_steps is not None and settings.labeled_batch_size is not None  # resolved
     dataset = SemiSupervisedBatches(
@@ -178,55 +236,113 @@ def train(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
     )
     with input_errors():
         # Every argument of the model, those that a preset fills in too.
-        folder.update(model=keras.saving.serialize_keras_object(model)["config"])
+        config = keras.saving.serialize_keras_object(model)["config"]
+    folder.update(model=config)
     with whole_file(folder.path / "split.txt") as temporary:
         data.split.save(temporary)
-    done = 0
-    if folder.restore(model):
-        done = int(keras.ops.convert_to_numpy(model.step)) // settings.epoch_steps
-        print(f"resuming after epoch {done}", flush=True)
-    dataset.epoch = done
-    model.fit(
-        dataset,
-        epochs=settings.steps // settings.epoch_steps,
-        initial_epoch=done,
-        shuffle=False,
-        # The record comes last: when it has noted an epoch, the others have done theirs.
-        callbacks=[*observers(settings, data.unlabeled, folder.path), RunRecord(folder, done)],
-        # Without a terminal, one line an epoch instead of one a step.
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.network.weights):
-        raise RecipeError(
-            f"the training diverged: the model holds NaN or infinite weights (when, {folder.path}/metrics.csv says). "
-            "Try a lower --learning-rate, or --mixed-precision none"
-        )
+    done, within = 0, 0
+    if start is not None:
+        start.restore(model)
+        done, within = divmod(start.step, settings.epoch_steps)
+        print(f"resuming after epoch {done}" + (f", step {start.step}" if within else ""), flush=True)
+    # The record comes last: when it has noted an epoch, the others have done theirs.
+    callbacks = [*observers(settings, data.unlabeled, folder.path), record]
+    # Without a terminal, one line an epoch instead of one a step.
+    arguments = {"shuffle": False, "callbacks": callbacks, "verbose": 1 if sys.stdout.isatty() else 2}
+    first, epochs = record.epochs_before, settings.steps // settings.epoch_steps
+    with termination.put_off():
+        if within:
+            dataset.epoch = first + done
+            model.fit(Rest(dataset, within), initial_epoch=first + done, epochs=first + done + 1, **arguments)
+            done += 1
+        if done < epochs:
+            dataset.epoch = first + done
+            model.fit(dataset, initial_epoch=first + done, epochs=first + epochs, **arguments)
 
 
-def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder) -> None:
+class Rest(keras.utils.PyDataset):
+    """The batches of an epoch from a step on.
+
+    Args:
+        batches: All of them.
+        start: How many are left out.
+    """
+
+    def __init__(self, batches: SemiSupervisedBatches, start: int):
+        super().__init__()
+        self.batches = batches
+        self.start = start
+
+    def __len__(self) -> int:
+        return len(self.batches) - self.start
+
+    def __getitem__(self, index: int) -> tuple[dict, dict]:
+        return self.batches[self.start + index]
+
+
+def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder, seconds: float) -> None:
     """Scores the last weights, and the teacher's where there is one, and writes what is left to write."""
     started = time.perf_counter()
-    batches = EvaluationBatches(data.held_out)
     result: dict[str, dict[str, float]] = {}
     table: list[Row] = []
     rows: list[Row] = []
     groups = groups_of(settings, tuple(data.held_out.names))
-    for weights in ("last", "teacher") if model.teacher is not None else ("last",):
+    sets = ("last", "teacher") if model.teacher is not None else ("last",)
+    if settings.recompute_statistics:
+        # First: the weights that end up in model.keras and in the report are scored last, as they are.
+        for weights in sets:
+            with new_statistics(model, weights == "teacher", data):
+                score_weights(model, f"{weights}, new statistics", data, {}, result, table)
+    for weights in sets:
         model.use_teacher = weights == "teacher"
-        rows = evaluate_images(model, batches, surface_tolerance=SURFACE_TOLERANCE)
-        result[weights] = summarize(rows)
-        for group in dict.fromkeys(groups.values()):
-            result[f"{weights}, {group}"] = summarize([row for row in rows if groups[row["name"]] == group])
-        table += [{"name": row["name"], "weights": weights, **row} for row in rows]
+        rows = score_weights(model, weights, data, groups, result, table)
     write_table(folder.path / "images.csv", table)
     folder.save_model(model)
     keep_for_the_report(model, data.held_out, rows, folder)
     cost = {
-        "training_seconds": folder.seconds,
+        "training_seconds": round(seconds, 1),
         "scoring_seconds": round(time.perf_counter() - started, 1),
         "peak_memory_mib": peak_memory_mib(),
     }
-    folder.finish(result=result, cost=cost)
+    folder.finish(list(FILES), result=result, cost=cost)
+
+
+def score_weights(
+    model: SemiSupervisedModel,
+    weights: str,
+    data: Data,
+    groups: Mapping[str, str],
+    result: dict[str, dict[str, float]],
+    table: list[Row],
+) -> list[Row]:
+    """Scores what the model predicts with now, on the images of another hospital too, and adds it to both tables."""
+    other = data.external
+    if other is not None:
+        rows = evaluate_images(model, EvaluationBatches(other.images), surface_tolerance=SURFACE_TOLERANCE)
+        name = f"{weights} on {other.name}"
+        result[name] = summarize(rows)
+        for title, names in other.groups.items():
+            result[f"{name}, {title}"] = summarize([row for row in rows if row["name"] in names])
+        table += [{"name": row["name"], "weights": name, **row} for row in rows]
+    rows = evaluate_images(model, EvaluationBatches(data.held_out), surface_tolerance=SURFACE_TOLERANCE)
+    result[weights] = summarize(rows)
+    for group in dict.fromkeys(groups.values()):
+        result[f"{weights}, {group}"] = summarize([row for row in rows if groups[row["name"]] == group])
+    table += [{"name": row["name"], "weights": weights, **row} for row in rows]
+    return rows
+
+
+@contextlib.contextmanager
+def new_statistics(model: SemiSupervisedModel, teacher: bool, data: Data) -> Iterator[None]:
+    """While it lasts the network predicts with BatchNorm statistics of the plain training images."""
+    model.use_teacher = teacher
+    kept = model.predictor.get_weights()
+    images = np.concatenate([np.asarray(part.images[:]) for part in (data.labeled, data.unlabeled)])
+    try:
+        recompute_statistics(model, images)
+        yield
+    finally:
+        model.predictor.set_weights(kept)
 
 
 def keep_for_the_report(model: SemiSupervisedModel, images: ImageSet, rows: list[Row], folder: RunFolder) -> None:

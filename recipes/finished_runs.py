@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_semimed.evaluation.files import read_table
+from keras_semimed.evaluation.files import check_digests, read_sealed, read_table
 from keras_semimed.evaluation.images import Row, read_rows
 from recipes.console import RecipeError
 
 
 class Run(NamedTuple):
-    """What a finished run left: its data, its seed, its split and its rows by kind of weights."""
+    """What a finished run left: its data, seed and split, its rows by kind of weights, and what it was."""
 
     path: Path
     data: str | None
@@ -22,6 +21,9 @@ class Run(NamedTuple):
     split_hash: str
     scored: str
     rows: dict[str, list[Row]]
+    method: str | None = None
+    steps: int | None = None
+    oracle: bool = False
 
 
 Groups = dict[str, list[Run]]
@@ -34,32 +36,26 @@ def read_run(path: Path) -> Run:
         RecipeError: If it is none, or the run is not finished.
     """
     try:
-        config = read_object(path / "config.json")
+        config = read_sealed(path / "config.json", sealed=False)
         seed, split = _entry(config, "configuration", "seed"), _entry(config, "split")
         if "result" not in config:
             raise RecipeError(f"{path} is not finished; go on with --resume, then compare")
+        check_digests(path, config.get("files", {}), ["images.csv"])
         flags, rows = config["configuration"], _rows_by_weights(path / "images.csv")
         return Run(
-            path, flags.get("data"), flags.get("labeled"), seed, _entry(split, "hash"), _entry(split, "scored"), rows
+            path,
+            flags.get("data"),
+            flags.get("labeled"),
+            seed,
+            _entry(split, "hash"),
+            _entry(split, "scored"),
+            rows,
+            flags.get("method"),
+            flags.get("steps"),
+            flags.get("pseudo_labels_from") == "truth",
         )
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} is not the output folder of a run ({error})") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it holds none.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON file: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return content
 
 
 def _entry(content: Any, *keys: str) -> Any:

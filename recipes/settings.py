@@ -17,19 +17,22 @@ Names = Mapping[str, Any]
 # Titles of the help's sections and what they hold; what is in none of them is no part of the command line.
 GROUPS = {
     "data": (
-        *("data", "manual_dir", "cvc_dir", "data_dir", "labeled", "split", "test", "intersect", "seed", "image_size"),
-        "validate",
+        *("data", "manual_dir", "cvc_dir", "data_dir", "labeled", "split", "split_file", "test", "intersect", "seed"),
+        *("image_size", "mask_classes", "validate", "test_on", "test_on_dir"),
     ),
     "training": (
-        *("method", "control", "steps", "epoch_steps", "batch_size", "labeled_batch_size", "mixed_precision"),
+        *("method", "stages", "control", "steps", "epoch_steps", "batch_size", "labeled_batch_size", "mixed_precision"),
         *("start_from", "deterministic"),
     ),
     "optimizer": ("optimizer_groups",),
-    "output": ("output", "resume", "tensorboard", "threshold_figure", "panels", "pseudo_labels", "demo"),
+    "output": (
+        *("output", "resume", "recompute_statistics", "tensorboard", "threshold_figure", "panels", "pseudo_labels"),
+        "demo",
+    ),
 }
 # Where a run reads and writes, how it was asked for, and what only looks on: nothing that makes two runs differ.
 NOT_CONFIGURATION = (
-    *("recipe", "manual_dir", "cvc_dir", "data_dir", "output", "resume", "demo"),
+    *("recipe", "manual_dir", "cvc_dir", "data_dir", "split_file", "test_on_dir", "output", "resume", "demo"),
     *("tensorboard", "threshold_figure", "panels", "pseudo_labels"),
 )
 
@@ -40,8 +43,12 @@ class Settings:
 
     Args:
         recipe: name of the command
+        earlier: the trainings before this one, whose network it goes on from
         data: data set; polyp: Kvasir-SEG and CVC-ClinicDB together, scored apart
         method: the method that is trained
+        stages: several trainings in one run, each from the network of the one before: METHOD:STEPS or
+            METHOD:STEPS@FACTOR with commas between, FACTOR of the learning rate; in the place of --steps. A supervised
+            one takes as many images a step as the last
         output: folder of the run
         arguments: of the method's class, by their names, but for those that stand here
         views: arguments of the weak and strong views
@@ -57,10 +64,16 @@ class Settings:
         split: how images are split: paper, 7:3 at random within each class; leak_safe, with near-duplicates (bus_bra:
             patients) never on two sides; pranet, PraNet's lists and LoCo's labelled ones; official, of Kvasir-SEG's
             authors; sequence_safe, no sequence of CVC-ClinicDB on two sides; random
+        split_file: the split itself, as split.txt has it: lines part<TAB>name, the parts labeled, unlabeled, validation
+            and test; in the place of --split, --labeled and --test
         test: test images, a number or a share, where they are drawn; by default 0.3
         intersect: with published lists: use the images that are both in them and in the data
         seed: seed of split, start weights, order and views
         image_size: side of the images and of the views in pixels
+        mask_classes: lesion, the masks as they are, or type: the lesion of an image has the class of the image
+        test_on: data set or folder of another hospital, on whose images the finished model is scored as well, by image
+            class and by what labels.csv says of them
+        test_on_dir: where the data set of --test-on lies, as --manual-dir
         validate: score the validation part, which then is not trained on, not the test part
         control: the method's step with every unlabelled weight at 0
         steps: training steps
@@ -74,6 +87,8 @@ class Settings:
             on with; it needs the same network flags (for Hermes: --exchange both)
         deterministic: the same bits from every run with one seed, more slowly
         resume: go on from the last finished epoch of the run in --output, if there is one
+        recompute_statistics: score the weights a second time, with BatchNorm statistics taken anew from the plain
+            training images
         tensorboard: also log to TensorBoard, into OUTPUT/tensorboard
         threshold_figure: draw thresholds and shares of pseudo-labels used into thresholds.png after each epoch
         panels: draw the predictions on the same 4 unlabelled images every so many epochs into panels/
@@ -92,16 +107,22 @@ class Settings:
     optimizer_groups: Literal["branch", "encoder"] | None = None
     variants: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    earlier: tuple[Settings, ...] = ()
+    stages: str | None = None
     manual_dir: Path | None = None
     cvc_dir: Path | None = None
     data_dir: Path | None = None
     labeled: int | float = 72
     split: Literal["paper", "leak_safe", "pranet", "official", "sequence_safe", "random"] = "random"
+    split_file: Path | None = None
     test: int | float | None = None
     intersect: bool = False
     seed: int = 0
     image_size: int = 224
+    mask_classes: Literal["lesion", "type"] = "lesion"
     validate: bool = False
+    test_on: str | None = None
+    test_on_dir: Path | None = None
     control: bool = False
     steps: int = 3000
     epoch_steps: int | None = None
@@ -111,6 +132,7 @@ class Settings:
     start_from: Path | None = None
     deterministic: bool = False
     resume: bool = False
+    recompute_statistics: bool = False
     tensorboard: bool = False
     threshold_figure: bool = False
     panels: int | None = None
@@ -154,7 +176,7 @@ def check(settings: Settings) -> None:
     encoder, weights = settings.arguments["encoder"], settings.arguments["weights"]
     if encoder not in encoders:
         raise RecipeError(f"--encoder {encoder} is none of {', '.join(encoders)}{did_you_mean(encoder, encoders)}")
-    for name in ("manual_dir", "cvc_dir", "start_from"):
+    for name in ("manual_dir", "cvc_dir", "start_from", "split_file", "test_on_dir"):
         path = getattr(settings, name)
         if path is not None and not path.exists():
             raise RecipeError(f"--{name.replace('_', '-')} {path} does not exist")

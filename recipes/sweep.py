@@ -21,11 +21,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_semimed.evaluation.files import write_json
+from keras_semimed.evaluation.files import read_sealed, write_json
 from recipes import compare
 from recipes.bundles import RUNGS
 from recipes.console import GO_ON, RecipeError, input_errors, run_main
-from recipes.finished_runs import read_object
 
 Flags = tuple[str, ...]
 RECORD = "sweep.json"
@@ -181,7 +180,7 @@ def run_rows(
 def _same_flags(recipe: str, rows: Mapping[str, Flags], output: Path, common: Flags) -> dict[str, list[str]]:
     """The flags that finished runs were made with, by row; refuses to mix them with others."""
     record = output / RECORD
-    made = read_object(record) if record.exists() else {}
+    made = read_sealed(record, sealed=False) if record.exists() else {}
     if not all(isinstance(flags, list) for flags in made.values()):
         raise ValueError(f"{record} is not the record of a sweep: flags by row are expected")
     for row in rows:
@@ -207,7 +206,7 @@ def _flags(recipe: str, common: Flags, own: Flags) -> list[str]:
 
 def _finished(folder: Path) -> bool:
     config = folder / "config.json"
-    return config.exists() and "result" in read_object(config)
+    return config.exists() and "result" in read_sealed(config, sealed=False)
 
 
 def _refuse_own(flags: Flags) -> None:

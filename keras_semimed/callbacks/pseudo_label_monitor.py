@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_semimed.evaluation.batches import filled
-from keras_semimed.evaluation.files import write_json
+from keras_semimed.evaluation.files import read_sealed, write_sealed
 from keras_semimed.evaluation.pseudo_masks import PseudoMasks
 from keras_semimed.evaluation.threshold_figure import share_names
 from keras_semimed.layers.pseudo_labels import PseudoLabels
@@ -85,11 +85,16 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
         """Takes up what an interrupted training left."""
         del logs
         self._labeler = self._strong = None
-        if self.path is not None and self.path.exists():
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            self.history, self.first_epoch = content["history"], content["first_epoch"]
-            if self._masks_path().exists():
-                self.pseudo_masks = PseudoMasks.load(self._masks_path())
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            content = read_sealed(self.path)
+            history, first_epoch = content["history"], content["first_epoch"]
+            masks = PseudoMasks.load(self._masks_path()) if self._masks_path().exists() else None
+        except (OSError, ValueError, KeyError) as error:
+            warnings.warn(f"{error}; pseudo-labels are watched anew from here on", stacklevel=2)
+        else:
+            self.history, self.first_epoch, self.pseudo_masks = history, first_epoch, masks
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Asks and counts."""
@@ -107,7 +112,7 @@ class PseudoLabelMonitor(keras.callbacks.Callback):
         self.history = [earlier for earlier in self.history if earlier["epoch"] <= epoch] + [row]
         if self.path is not None:
             content = {"images": len(self.images), "history": self.history, "first_epoch": self.first_epoch}
-            write_json(self.path, content)
+            write_sealed(self.path, content)
             if self.pseudo_masks is not None:
                 self.pseudo_masks.save(self._masks_path())
 

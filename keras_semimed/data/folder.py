@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_semimed.data.arrays import ImageSet, SemiSupervisedBatches
 from keras_semimed.data.cache import Stack, memory_limit
-from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_folder_files
+from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_folder_files, find_image_files
 from keras_semimed.data.images import (
     read_image,
     read_pair,
@@ -151,6 +151,42 @@ def from_folder(
     return SemiSupervisedBatches(
         folder.labeled, folder.unlabeled, batch_size, unlabeled_batch_size, steps_per_epoch, seed
     )
+
+
+def read_image_folder(
+    path: str | Path,
+    image_size: int = 224,
+    channels: int = 3,
+    num_classes: int | None = None,
+    mask_values: Mapping[Key, int] | None = None,
+    class_names: Sequence[str] | None = None,
+    intensity_range: tuple[float, float] | None = None,
+    keep_aspect: bool = False,
+) -> ImageSet:
+    """Reads one set of images with what is known of them, such as those of another hospital to test on.
+
+        images/NAME.png    masks/NAME.png    labels.csv    (or all of it below test/ or labeled/, as in `read_folder`)
+
+    Args:
+        path: The folder.
+        image_size: As in `read_folder`.
+        channels: As in `read_folder`.
+        num_classes: As in `read_folder`.
+        mask_values: As in `read_folder`.
+        class_names: As in `read_folder`.
+        intensity_range: As in `read_folder`.
+        keep_aspect: As in `read_folder`.
+
+    Raises:
+        FileNotFoundError: If a folder, an image or a mask is missing.
+        ValueError: As `read_folder`.
+    """
+    files = find_image_files(path)
+    if files.problems:
+        raise files.problems[0]
+    values = _settle(files, mask_values, num_classes)
+    reading = _Reading(image_size, channels, intensity_range, keep_aspect, values, _class_names(files, class_names))
+    return reading.image_set(files.test, "test")
 
 
 @dataclass(frozen=True)

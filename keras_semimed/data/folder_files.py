@@ -63,6 +63,24 @@ def find_folder_files(path: str | Path) -> FolderFiles:
     return files
 
 
+def find_image_files(path: str | Path) -> FolderFiles:
+    """Looks through one set of images, as the part `test`: `images/`, `test/images/` or `labeled/images/` of a folder.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    path = Path(path)
+    part = next((part for part in (".", "test", "labeled") if (path / part / "images").is_dir()), None)
+    if part is None:
+        raise FileNotFoundError(
+            f"{path} holds no folder images/, test/images/ or labeled/images/; put the images there"
+        )
+    files = FolderFiles(path)
+    files.test = _pairs(files, part, required=True)
+    _add_labels(files)
+    return files
+
+
 def _pairs(files: FolderFiles, part: str, required: bool) -> list[ImageFile]:
     """The images of `part/images`, each with its mask where `part/masks` exists."""
     if not required and not os.path.lexists(files.path / part):

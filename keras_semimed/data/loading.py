@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.cards import Card, card
 from keras_semimed.data.examples import Example, read_examples
 from keras_semimed.data.letterbox import letterbox, stretch
+from keras_semimed.data.mask_types import masks_by_class
 from keras_semimed.data.named_splits import check_split, split_image_set
 from keras_semimed.data.splits import Split
 
@@ -83,6 +84,7 @@ def load(
     keep_aspect: bool = False,
     cache: str = "auto",
     unlabeled_targets: bool = False,
+    mask_classes: Literal["lesion", "type"] = "lesion",
 ) -> tuple[SemiSupervisedBatches, EvaluationBatches, Split]:
     """Reads a data set, splits it and returns batches for `fit` and for evaluation.
 
@@ -104,6 +106,8 @@ def load(
         keep_aspect: As in `load_image_set`.
         cache: As in `load_image_set`.
         unlabeled_targets: As in `SemiSupervisedBatches`, for an oracle.
+        mask_classes: `"lesion"`, the masks as they are, or `"type"`: the lesion of an image has the image's class
+            (`masks_by_class`).
 
     Returns:
         Training batches, evaluation batches (test, or validation with `validate`) and the split.
@@ -116,7 +120,10 @@ def load(
     if not isinstance(split, Split):
         check_split(name, split, test, intersect)
     classes = (facts.study_classes or None) if classes is None else classes
+    if mask_classes not in ("lesion", "type"):
+        raise ValueError(f"`mask_classes` must be 'lesion' or 'type', found {mask_classes!r}")
     images = load_image_set(name, image_size, manual_dir, data_dir, classes, keep_aspect, cache)
+    images = masks_by_class(images) if mask_classes == "type" else images
     parts = split
     if not isinstance(parts, Split):
         parts = split_image_set(images, name, parts, seed, labeled, test, intersect)

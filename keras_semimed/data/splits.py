@@ -53,7 +53,7 @@ class Split:
 
     @classmethod
     def load(cls, path: str | Path) -> Split:
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, or a list made by hand, whose header has no hash: `# keras_semimed split`.
 
         Raises:
             ValueError: If the file is no split, or was changed after it was written.
@@ -68,8 +68,11 @@ class Split:
                 )
             parts[part].append(name)
         split = cls(**{part: tuple(names) for part, names in parts.items()})
-        if header != f"# {_HEADER} {split.hash}":
-            raise ValueError(f"{path}: the header is {header!r}, but the names hash to {split.hash}; save it again")
+        if header not in (f"# {_HEADER} {split.hash}", f"# {_HEADER}"):
+            raise ValueError(
+                f"{path}: the header is {header!r}, but the names hash to {split.hash}; save it again, or begin a list "
+                f"made by hand with '# {_HEADER}'"
+            )
         return split
 
     def _lines(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_semimed.evaluation.batches import filled
-from keras_semimed.evaluation.files import whole_file
+from keras_semimed.evaluation.files import read_arrays, whole_file
 from keras_semimed.evaluation.images import Row
 from keras_semimed.models import SemiSupervisedModel
 
@@ -53,8 +53,7 @@ class Cases:
     @classmethod
     def load(cls, path: str | Path) -> Cases:
         """Reads what `save` wrote."""
-        with np.load(path) as file:
-            arrays = dict(file)
+        arrays = read_arrays(path)
         maps = {key.removeprefix("map "): value for key, value in arrays.items() if key.startswith("map ")}
         names = {key: arrays[key].tolist() for key in ("groups", "names", "class_names")}
         return cls(

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_semimed.evaluation.batches import filled
-from keras_semimed.evaluation.files import whole_file
+from keras_semimed.evaluation.files import read_arrays, whole_file
 from keras_semimed.models import SemiSupervisedModel
 
 MOST_PIXELS = 1500
@@ -43,8 +43,8 @@ class Embeddings:
     @classmethod
     def load(cls, path: str | Path) -> Embeddings:
         """Reads what `save` wrote."""
-        with np.load(path) as file:
-            return cls(file["vectors"], file["classes"], file["class_names"].tolist(), str(file["source"]))
+        found = read_arrays(path)
+        return cls(found["vectors"], found["classes"], found["class_names"].tolist(), str(found["source"]))
 
 
 class Embedder(keras.Model):

@@ -1,38 +1,142 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and that show when they were damaged."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 PARTIAL = ".partial-"
+SEAL = "sha256"
 
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` that takes its place when the block ends, and goes away when it fails.
 
+    What was written is on the disk before it takes that place, so that a machine that goes down leaves the file before.
+
     Args:
         path: The file to write or replace. The temporary name has the same suffixes.
+
+    Raises:
+        OSError: If it cannot be written; it names the file. The file before is still there.
     """
     path = Path(path)
     temporary = path.with_name(f"{PARTIAL}{path.name}")
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
+            _flush_folder(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        what = error.strerror or str(error).partition("\n")[0]
+        raise OSError(error.errno or errno.EIO, what, str(path)) from error
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(path: Path) -> None:
+    """So that the new name is on the disk too; Windows cannot be asked to."""
+    if os.name != "nt":
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Writes indented JSON."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_sealed(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON that shows when it was damaged: its key `sha256` is the digest of all the others."""
+    plain = json.loads(json.dumps(content))
+    write_json(path, {**plain, SEAL: _seal(plain)})
+
+
+def read_sealed(path: str | Path, sealed: bool = True) -> dict[str, Any]:
+    """Reads what `write_sealed` wrote, without the seal.
+
+    Args:
+        path: The file.
+        sealed: False: one without a seal is taken as it is.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no JSON object, or not as it was written.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    seal = content.pop(SEAL, None)
+    if seal != _seal(content) and (sealed or seal is not None):
+        raise ValueError(f"{path} is damaged or was changed by hand: it is not as it was written")
+    return content
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads all arrays of an .npz file.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is damaged.
+    """
+    with Path(path).open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return dict(archive)
+        except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds for damaged bytes
+            raise ValueError(f"{path} is damaged: it is no whole .npz file ({error})") from error
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_digests(folder: Path, digests: Mapping[str, str], names: Sequence[str]) -> None:
+    """Compares files with what was noted of them when they were written.
+
+    Args:
+        folder: Where they lie.
+        digests: SHA-256 by name; what is not named is not looked at.
+        names: The files that are to be read; one that is not there is for whoever reads it.
+
+    Raises:
+        OSError: If one cannot be read.
+        ValueError: That names the first one that differs.
+    """
+    for name in names:
+        path = folder / name
+        if name in digests and path.exists() and file_digest(path) != digests[name]:
+            raise ValueError(f"{path} is damaged or was changed by hand: it is not as the run wrote it")
 
 
 def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_semimed.evaluation.files import whole_file
+from keras_semimed.evaluation.files import read_arrays, whole_file
 
 SELECTIONS = {
     "none": "no threshold",
@@ -54,8 +54,7 @@ class PseudoMasks:
     @classmethod
     def load(cls, path: str | Path) -> PseudoMasks:
         """Reads what `save` wrote."""
-        with np.load(path) as file:
-            arrays = dict(file)
+        arrays = read_arrays(path)
         images, truths = arrays.pop("images"), arrays.pop("truths")
         names = {key: key.split(" ") for key in arrays}
         return cls(images, truths, {(int(epoch), name): arrays[key] for key, (epoch, name) in names.items()})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 from keras_semimed.evaluation.cases import GROUPS, Cases
 from keras_semimed.evaluation.embeddings import Embeddings
 from keras_semimed.evaluation.figures import overlay, rgb
-from keras_semimed.evaluation.files import read_table, whole_file
+from keras_semimed.evaluation.files import check_digests, read_sealed, read_table, whole_file
 from keras_semimed.evaluation.images import Row, read_rows
 from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.pictures import heat, image_uri
@@ -73,7 +71,8 @@ def report(folder: str | Path) -> Path:
 def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]], list[Row]]:
     """Content of `config.json`, `metrics.csv` and `images.csv`."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_sealed(folder / "config.json", sealed=False)
+        check_digests(folder, config.get("files", {}), list(config.get("files", {})))
         history = epoch_columns(read_table(folder / "metrics.csv"))
         rows = read_rows(folder / "images.csv")
     except (OSError, ValueError) as error:
@@ -100,9 +99,9 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
     pseudo_labels = pseudo_label_figures(history)
     try:
         if (folder / PSEUDO_LABELS).exists():
-            pseudo_labels += truth_figures(json.loads((folder / PSEUDO_LABELS).read_text(encoding="utf-8")))
+            pseudo_labels += truth_figures(read_sealed(folder / PSEUDO_LABELS, sealed=False))
         pseudo_masks = pseudo_mask_rows(folder / PSEUDO_MASKS)
-    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{PSEUDO_LABELS} or {PSEUDO_MASKS} in {folder} is not what PseudoLabelMonitor wrote ({error!r})"
         ) from error

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_semimed.layers.cutmix import mix_boxes, neighbour
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
+from keras_semimed.losses.reductions import safe_divide
 
 _IGNORE = 255
 
@@ -61,6 +62,27 @@ class PseudoLabels(NamedTuple):
         """
         labels = ops.where(self.inside > 0, self.labels, _IGNORE)
         return masked_cross_entropy(labels, logits, ops.stop_gradient(ops.cast(self.kept, "float32")), normalize="all")
+
+    def soft_cross_entropy(self, logits: Any) -> Any:
+        """As `cross_entropy`, of the probabilities in the place of the most probable class: -sum_k q_k log p_k.
+
+        Args:
+            logits: as in `cross_entropy`.
+
+        Returns:
+            Scalar float32; 0 where nothing is image.
+
+        Raises:
+            ValueError: if there are no probabilities.
+        """
+        if self.probabilities is None:
+            raise ValueError(
+                "soft labels need `probabilities`, which these pseudo-labels have not; add them in `select`."
+            )
+        wanted = ops.stop_gradient(ops.cast(self.probabilities, "float32"))
+        entries = -ops.sum(wanted * ops.log_softmax(ops.cast(logits, "float32"), axis=-1), axis=-1)
+        counted = self.inside * ops.cast(self.labels != _IGNORE, "float32")
+        return safe_divide(ops.sum(ops.stop_gradient(self.kept) * counted * entries), ops.sum(counted))
 
 
 def hard_labels(logits: Any, inside: Any = None, threshold: Any = 0.0) -> PseudoLabels:

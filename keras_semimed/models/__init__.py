@@ -7,6 +7,7 @@ from keras_semimed.models.hermes import Hermes
 from keras_semimed.models.loco import LoCo
 from keras_semimed.models.mean_teacher import MeanTeacher
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
+from keras_semimed.models.statistics import recompute_statistics
 from keras_semimed.models.supervised import Supervised
 from keras_semimed.models.unimatch import UniMatch
 from keras_semimed.models.view import View
@@ -36,4 +37,5 @@ __all__ = [
     "Supervised",
     "UniMatch",
     "View",
+    "recompute_statistics",
 ]

@@ -86,7 +86,10 @@ class Hermes(SemiSupervisedModel):
         mask_combine*: a pixel is kept if `"all"` (Eq. 7) or `"any"` of the tests pass.
         uncertainty_of: `"weak"` (entropy of the weak view, Eq. 8), `"mean"` (entropy of the mean of both views) or
             `"disagreement"` (Jensen-Shannon divergence of the views).
-        unlabeled_mask_loss: `"dice"` (Eq. 9) or `"ce"`, the mean over all pixels of weight times cross-entropy.
+        unlabeled_mask_loss: `"dice"` (Eq. 9), `"ce"`, the mean over all pixels of weight times cross-entropy, or
+            `"soft"`, the same with the probabilities of the weak view (the teacher's, where there is one) as labels.
+        student_view: unlabelled views that the network sees: `"both"`, or the `"strong"` one alone, where a teacher
+            labels the weak one and no contrast (alpha, beta) looks at it.
         unlabeled_weight*: factor of Eq. 9 and Eq. 10.
         unlabeled_start: step at which the unlabelled terms start.
         unlabeled_ramp: steps over which their weight then rises linearly.
@@ -99,7 +102,9 @@ class Hermes(SemiSupervisedModel):
         beta: weight of the image contrast.
         gamma*: weight of the inter-task consistency.
         ramp_consistency*: multiply gamma by exp(-5 (1 - t)^2).
-        teacher_momentum: take pseudo-labels from a moving-average teacher; None, as printed: from the model itself.
+        teacher_momentum: keep a moving-average teacher, which gives the pseudo-labels and predicts; None, as printed:
+            the model itself does.
+        teacher_labels: False: the teacher predicts only, and the model labels by itself.
 
     Raises:
         ValueError: for an argument out of its range; the message names it.
@@ -135,7 +140,8 @@ class Hermes(SemiSupervisedModel):
         uncertainty: str | float | None = None,
         mask_combine: Literal["all", "any"] | None = None,
         uncertainty_of: Literal["weak", "mean", "disagreement"] = "weak",
-        unlabeled_mask_loss: Literal["dice", "ce"] = "dice",
+        unlabeled_mask_loss: Literal["dice", "ce", "soft"] = "dice",
+        student_view: Literal["both", "strong"] = "both",
         unlabeled_weight: float | None = None,
         unlabeled_start: int = 0,
         unlabeled_ramp: int = 0,
@@ -149,9 +155,11 @@ class Hermes(SemiSupervisedModel):
         gamma: float | None = None,
         ramp_consistency: bool | None = None,
         teacher_momentum: float | None = None,
+        teacher_labels: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(teacher_momentum=teacher_momentum, **kwargs)
+        self.teacher_labels = teacher_labels
         self.take_preset(preset, locals())
         self.exchange = exchange
         self.stop_gradient_between_tasks = stop_gradient_between_tasks
@@ -160,6 +168,7 @@ class Hermes(SemiSupervisedModel):
         self.selection = selection
         self.uncertainty_of = uncertainty_of
         self.unlabeled_mask_loss = unlabeled_mask_loss
+        self.student_view = student_view
         self.unlabeled_start, self.unlabeled_ramp = unlabeled_start, unlabeled_ramp
         self.lambda_seg, self.alpha, self.beta = lambda_seg, alpha, beta
         check_choice("attention_on", self.attention_on, ("all", "labeled"))
@@ -167,7 +176,13 @@ class Hermes(SemiSupervisedModel):
         check_choice("image_weighting", self.image_weighting, ("pair", "anchor"))
         check_choice("contrast_level", contrast_level, ("P1", "P2", "P3", "P4", "P5"))
         check_choice("uncertainty_of", uncertainty_of, ("weak", "mean", "disagreement"))
-        check_choice("unlabeled_mask_loss", unlabeled_mask_loss, ("dice", "ce"))
+        check_choice("unlabeled_mask_loss", unlabeled_mask_loss, ("dice", "ce", "soft"))
+        check_choice("student_view", student_view, ("both", "strong"))
+        if student_view == "strong" and (teacher_momentum is None or not teacher_labels or alpha or beta):
+            raise ValueError(
+                "`student_view` can be 'strong' only with `teacher_momentum`, `alpha` 0 and `beta` 0: else the weak "
+                "view is labelled by the network, or contrasted."
+            )
         check_not_negative(self, "unlabeled_weight", "contrast_delay")
         for name in ("unlabeled_start", "unlabeled_ramp", "bank_size"):
             check_whole(name, getattr(self, name), 0)
@@ -178,7 +193,7 @@ class Hermes(SemiSupervisedModel):
         self.consistency_loss = InterTaskConsistency()
         self.mask_threshold = DualThreshold(selection, self.mask_combine, self.confidence, self.uncertainty)
         self.label_threshold = DualThreshold(selection, "all", self.confidence, self.uncertainty)
-        self.bank = MemoryBank(self.num_classes, self.bank_size, 256, name="bank") if self.bank_size else None
+        self.bank = MemoryBank(self.num_classes, self.bank_size, 256, name="bank") if self.bank_size and alpha else None
         self.build_networks()
 
     @property
@@ -189,21 +204,21 @@ class Hermes(SemiSupervisedModel):
 
     @property
     def heads(self) -> dict[str, Head]:
-        """Projectors of the contrast (Eq. 11, 12) and of the consistency (Eq. 14)."""
+        """Projectors of the contrast (Eq. 11, 12) and of the consistency (Eq. 14), of terms that weigh anything."""
         heads = {}
-        if self.segments:
+        if self.segments and self.alpha:
             heads["pixel_embeddings"] = Head(self.contrast_level, 256, batch_norm=True)
-        if self.classifies:
+        if self.classifies and self.beta:
             heads["image_embeddings"] = Head("pooled", 128, hidden=256, normalize=True)
-        if self.tasks == "both":
+        if self.tasks == "both" and self.gamma:
             heads["consistency_segmentation"] = Head("P5", 128, hidden=256, pool=True)
             heads["consistency_classification"] = Head("pooled", 128, hidden=256)
         return heads
 
     @property
     def labeler(self) -> Extended:
-        """The teacher where there is one, else the model itself."""
-        return self.network if self.teacher is None else self.teacher
+        """The teacher where there is one that labels, else the model itself."""
+        return self.network if self.teacher is None or not self.teacher_labels else self.teacher
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -225,12 +240,17 @@ class Hermes(SemiSupervisedModel):
         return self.selection != "none" and int(ops.convert_to_numpy(self.step)) > self.unlabeled_start
 
     def terms(self, labeled: View, unlabeled: View) -> Losses:
-        """The seven unweighted terms of Eq. 15 and what the thresholds let through."""
+        """The seven unweighted terms of Eq. 15, those without weight left out, and what the thresholds let through."""
         strong_view = self.strong(unlabeled)
-        attended = self._attended(labeled.count, 2 * unlabeled.count)
-        on_labeled, weak, strong = self.run(labeled, unlabeled, strong_view, **attended)
+        if self.student_view == "both":
+            on_labeled, weak, strong = self.run(
+                labeled, unlabeled, strong_view, **self._attended(labeled.count, 2 * unlabeled.count)
+            )
+        else:
+            on_labeled, strong = self.run(labeled, strong_view, **self._attended(labeled.count, unlabeled.count))
+            weak = {}
         taught = weak
-        if self.teacher is not None:
+        if self.labeler is not self.network:
             (taught,) = self.teach(unlabeled, **self._attended(0, unlabeled.count))
         terms = {**dict.fromkeys(self.loss_weights, ops.zeros(())), **self.supervised(labeled, on_labeled)}
         pseudo: dict[str, PseudoLabels] = {}
@@ -239,14 +259,18 @@ class Hermes(SemiSupervisedModel):
         contrast = self.ramp(start, self.unlabeled_ramp)
         if self.classifies:
             pseudo["label"] = kept = self.pseudo("label", unlabeled, taught["label_logits"], strong["label_logits"])
-            terms["label_unlabeled"] = ramp * kept.cross_entropy(strong["label_logits"])
-            embeddings = ops.stack([weak["image_embeddings"], strong["image_embeddings"]])
-            terms["label_contrast"] = contrast * self.image_contrast(embeddings, kept.labels, kept.kept)
+            if self.unlabeled_weight:
+                terms["label_unlabeled"] = ramp * kept.cross_entropy(strong["label_logits"])
+            if self.beta:
+                embeddings = ops.stack([weak["image_embeddings"], strong["image_embeddings"]])
+                terms["label_contrast"] = contrast * self.image_contrast(embeddings, kept.labels, kept.kept)
         if self.segments:
             pseudo["mask"] = kept = self.pseudo("mask", unlabeled, taught["mask_logits"], strong["mask_logits"])
-            terms["mask_unlabeled"] = ramp * self._mask_unlabeled(strong["mask_logits"], kept)
-            terms["mask_contrast"] = contrast * self._mask_contrast(weak, strong, kept)
-        if self.tasks == "both":
+            if self.unlabeled_weight:
+                terms["mask_unlabeled"] = ramp * self._mask_unlabeled(strong["mask_logits"], kept)
+            if self.alpha:
+                terms["mask_contrast"] = contrast * self._mask_contrast(weak, strong, kept)
+        if self.tasks == "both" and self.gamma:
             if self.ramp_consistency:
                 ramp = ramp * consistency_ramp(self.progress)
             terms["consistency"] = ramp * self.consistency_loss(
@@ -298,8 +322,10 @@ class Hermes(SemiSupervisedModel):
 
     def _mask_unlabeled(self, logits: Any, pseudo: PseudoLabels) -> Any:
         """Eq. 9, or its cross-entropy form."""
-        if self.unlabeled_mask_loss == "ce":
-            return pseudo.cross_entropy(logits)
+        if self.unlabeled_mask_loss != "dice":
+            return (
+                pseudo.cross_entropy(logits) if self.unlabeled_mask_loss == "ce" else pseudo.soft_cross_entropy(logits)
+            )
         return self.dice_loss(pseudo.labels, ops.softmax(ops.cast(logits, "float32")), pseudo.kept)
 
     def _mask_contrast(self, weak: dict[str, Any], strong: dict[str, Any], pseudo: PseudoLabels) -> Any:

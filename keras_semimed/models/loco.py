@@ -85,12 +85,14 @@ class LoCo(SemiSupervisedModel):
         boundary_classes*: boundary pixels of `"all"` classes or of the `"foreground"`.
         neighbours: nearest pixels h that make up a neighbourhood.
         temperature: of the contrast.
-        lambda_unlabeled: weight of Eq. 6; with 0 and without contrast: supervised training (Table IV, M1).
-        lambda_contrast: weight of Eq. 11.
+        lambda_unlabeled: weight of Eq. 6; its loss is not computed with 0.
+        lambda_contrast: weight of Eq. 11; with 0 there is no projector.
         loss_scale*: factor of the whole loss.
         cutmix_probability: share of strong views with a box of another image.
         cutmix_from*: boxes from another `"unlabeled"` image with its pseudo-labels, or from a `"labeled"` one with its
             truth.
+        use_unlabeled: False leaves the unlabelled images alone: supervised training (Table IV, M1). Weights of 0 do
+            not: the images still go through the network, whose BatchNorm sees them.
         teacher_momentum: of the teacher's moving average (its first steps average all of them).
         views: arguments of `WeakStrongViews` (a dict), such a layer, or None: zoom 0.5 to 2, crops, flips, colour,
             grey, blur.
@@ -144,6 +146,7 @@ class LoCo(SemiSupervisedModel):
         loss_scale: float | None = None,
         cutmix_probability: float = 0.5,
         cutmix_from: Literal["unlabeled", "labeled"] | None = None,
+        use_unlabeled: bool = True,
         teacher_momentum: float = 0.999,
         **kwargs: Any,
     ) -> None:
@@ -161,6 +164,7 @@ class LoCo(SemiSupervisedModel):
         self.neighbours, self.temperature = neighbours, temperature
         self.lambda_unlabeled, self.lambda_contrast = lambda_unlabeled, lambda_contrast
         self.cutmix_probability = cutmix_probability
+        self.use_unlabeled = use_unlabeled
         check_not_negative(self, "lambda_unlabeled", "lambda_contrast", "loss_scale", "threshold_gamma")
         check_at_most_one(self, "fixed_threshold", "threshold_start", "threshold_momentum", "cutmix_probability")
         if self.threshold_maximum is not None:
@@ -202,7 +206,7 @@ class LoCo(SemiSupervisedModel):
     @property
     def supervised_only(self) -> bool:
         """Whether the unlabelled images are left alone (Table IV, M1)."""
-        return self.lambda_unlabeled == 0 and not self.contrasts
+        return not self.use_unlabeled
 
     @property
     def selects(self) -> bool:
@@ -212,7 +216,7 @@ class LoCo(SemiSupervisedModel):
     @property
     def heads(self) -> dict[str, Head]:
         """The projector of Eq. 7; `LowContrastLoss` does the enlargement in closed form."""
-        return {"projection": Head("decoded", 64, hidden=128)} if self.contrasts else {}
+        return {"projection": Head("decoded", 64, hidden=128)} if self.contrasts and self.lambda_contrast else {}
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -224,7 +228,7 @@ class LoCo(SemiSupervisedModel):
         }
 
     def terms(self, labeled: View, unlabeled: View) -> Losses:
-        """The three unweighted terms of Eq. 10, and the state of the filter."""
+        """The three unweighted terms of Eq. 10, those without weight left out, and the state of the filter."""
         self._check_size(labeled.source, unlabeled.source)
         terms = dict.fromkeys(self.loss_weights, ops.zeros(()))
         if self.supervised_only:
@@ -236,7 +240,7 @@ class LoCo(SemiSupervisedModel):
         mixed = strong.mixed(partner, boxes)
         seen = (labeled, mixed, unlabeled) if self.contrasts else (labeled, mixed)
         heads = {"mask_logits": (labeled, mixed)}
-        if self.contrasts:
+        if self.heads:
             heads["projection"] = (labeled, unlabeled)
         on_labeled, on_strong, *on_weak = self.run(*seen, heads=heads)
         (taught,) = self.teach(unlabeled)
@@ -246,8 +250,9 @@ class LoCo(SemiSupervisedModel):
         else:
             targets = pseudo.mixed(pseudo.rolled(), boxes)
         terms |= self.supervised(labeled, on_labeled)
-        terms["mask_unlabeled"] = targets.cross_entropy(on_strong["mask_logits"])
-        if self.contrasts:
+        if self.lambda_unlabeled:
+            terms["mask_unlabeled"] = targets.cross_entropy(on_strong["mask_logits"])
+        if self.heads:
             projections = (on_labeled["projection"], on_weak[0]["projection"])
             terms["low_contrast"] = self.contrast_loss(
                 projections[0], labeled.masks, projections[1], pseudo.labels, pseudo.kept

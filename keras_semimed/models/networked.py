@@ -308,6 +308,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
         Of the parts of the network that both models have, such as encoders and decoder, the weights are copied (the
         teacher's, where the other model predicts with one); the others keep theirs. Of several students the first gets
         everything, the others the encoders alone, so that they do not become twins. Teachers start from the result.
+        A decoder that gets further maps, such as Hermes' saliency, starts without their influence.
 
         Args:
             model: a model with the same encoder, widths and classes, for example `Supervised`.
@@ -328,10 +329,15 @@ class NetworkedModel(Inference, Passes, keras.Model):
                 "a model with the same encoder, or with the tasks of this one."
             )
         for variable, value in pairs:
-            # A copy: JAX would hand both models' variables the same buffer, which the first step of either frees.
-            variable.assign(ops.copy(value.value))
+            variable.assign(value)
         for teacher in self.teacher_networks:
             teacher.set_weights(self.network.get_weights())
+
+    @property
+    def statistics(self) -> list[keras.Variable]:
+        """Running statistics of BatchNorm, of students and teachers."""
+        networks = [*self.networks, *self.teacher_networks]
+        return [v for network in networks for v in network.non_trainable_variables if v.name.startswith("moving_")]
 
     def teacher_follows(self, index: int) -> Any:
         """Whether a teacher follows the network at this step: None for always, or a scalar, 1 or 0."""

@@ -342,8 +342,9 @@ class SemiSupervisedModel(EntryPoints):
         return {**results, **self.epoch_figures.result()} if training else results
 
     def train_step(self, *args: Any) -> Any:
-        """Keras' step, then `after_step`."""
-        return backend.run_after_step(self, super().train_step(*args))
+        """Keras' step, then `after_step`; in float16 a step that overflows leaves BatchNorm as it was, too."""
+        kept = self.statistics if keras.backend.standardize_dtype(self.compute_dtype) == "float16" else []
+        return backend.run_step(self, super().train_step, args, kept)
 
     def after_step(self) -> None:
         """Moves the teachers behind the updated network and counts the step."""

@@ -17,20 +17,39 @@ def matching_variables(
 ) -> list[tuple[Any, Any]]:
     """Pairs the variables of one part of two networks.
 
+    A kernel of ours may have more input channels than theirs, as of a decoder that gets a saliency map as well: they
+    come last and start at 0, without influence.
+
+    Returns:
+        Our variables, each with the value that it is to take.
+
     Raises:
-        ValueError: if the part is not the same in both; the message names it.
+        ValueError: if the part does not fit; the message names it.
     """
     first = [variable for layer in ours for variable in layer.variables]
     second = [variable for layer in theirs for variable in layer.variables]
     shapes = [[tuple(variable.shape) for variable in variables] for variables in (first, second)]
-    if shapes[0] != shapes[1]:
+    fitting = [_fits(mine, other) for mine, other in zip(*shapes, strict=False)]
+    if len(first) != len(second) or not all(fitting):
         pairs = zip(*shapes, strict=False)
-        different = next((pair for pair in pairs if pair[0] != pair[1]), tuple(map(len, shapes)))
+        different = next((pair for pair in pairs if not _fits(*pair)), tuple(map(len, shapes)))
         raise ValueError(
             f"`{name}` of the model to start from does not fit ({different[0]} here, {different[1]} there); make both "
             "with the same network, encoder, decoder_filters, classes, exchange and saliency_level."
         )
-    return list(zip(first, second, strict=True))
+    return [(mine, _widened(other.value, tuple(mine.shape))) for mine, other in zip(first, second, strict=True)]
+
+
+def _fits(ours: tuple[int, ...], theirs: tuple[int, ...]) -> bool:
+    wider = len(ours) == len(theirs) == 4 and ours[2] > theirs[2]
+    return ours == theirs or wider and ours == (*theirs[:2], ours[2], theirs[3])
+
+
+def _widened(kernel: Any, shape: tuple[int, ...]) -> Any:
+    """A copy (JAX would hand two variables one buffer, which the first step of either frees), with zeros behind."""
+    if tuple(kernel.shape) == shape:
+        return ops.copy(kernel)
+    return ops.pad(kernel, [(0, 0), (0, 0), (0, shape[2] - kernel.shape[2]), (0, 0)])
 
 
 def move_average(

@@ -22,17 +22,20 @@ class Architecture:
         block_type: "basic_block" (two 3x3 convolutions) or "bottleneck_block" (1x1, 3x3, 1x1).
         imagenet: the keras-hub preset that `weights="imagenet"` stands for, where there is one.
         width_divisor: every layer has the standard number of channels divided by this.
+        pooled: the last stage, with three quarters of the weights, is left out; P5 is P4 averaged over 2x2.
     """
 
     blocks: tuple[int, int, int, int]
     block_type: str
     imagenet: str | None = None
     width_divisor: int = 1
+    pooled: bool = False
 
 
 ARCHITECTURES = {
     "resnet_tiny": Architecture((1, 1, 1, 1), "basic_block", width_divisor=4),
     "resnet18": Architecture((2, 2, 2, 2), "basic_block", "resnet_18_imagenet"),
+    "resnet18_p4": Architecture((2, 2, 2, 2), "basic_block", "resnet_18_imagenet", pooled=True),
     "resnet34": Architecture((3, 4, 6, 3), "basic_block"),
     "resnet50": Architecture((3, 4, 6, 3), "bottleneck_block", "resnet_50_imagenet"),
     "resnet101": Architecture((3, 4, 23, 3), "bottleneck_block", "resnet_101_imagenet"),
@@ -55,11 +58,14 @@ def encoder(
     An `output_stride` below 32 turns the strides of the last stage (16) or of the last two (8) into dilations: the same
     kernels see the same neighbourhoods, on a denser grid.
 
+    `"resnet18_p4"` is for small images, of which ResNet-18's last stage sees next to nothing (2x2 pixels of 64x64):
+    without that stage it has a quarter of the weights, and its P5 is P4 averaged over 2x2. It takes ResNet-18's files.
+
     The model consists of plain Keras layers, so a file saved with it loads without keras-hub.
 
     Args:
-        name: "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", or "resnet_tiny" (channels 16, 16, 32, 64,
-            128, one block a stage) for demonstrations and tests.
+        name: "resnet18", "resnet18_p4", "resnet34", "resnet50", "resnet101", "resnet152", or "resnet_tiny" (channels
+            16, 16, 32, 64, 128, one block a stage) for demonstrations and tests.
         weights: None (random), "imagenet" or another keras-hub preset name, or the path of an `.npz` or `.safetensors`
             file whose arrays have torchvision's parameter names.
         output_stride: 32, 16 or 8; stride of P5 (with 8 also of P4).
@@ -75,6 +81,8 @@ def encoder(
     if output_stride not in (8, 16, 32):
         raise ValueError(f"`output_stride` must be 8, 16 or 32, found {output_stride!r}.")
     architecture = ARCHITECTURES[name]
+    if architecture.pooled and output_stride != 32:
+        raise ValueError(f"`output_stride` of {name} must be 32, found {output_stride}: it has no stage to dilate.")
     model = _resnet(architecture, dtype)
     if output_stride != 32 or architecture.width_divisor != 1:
         model = keras.models.clone_model(
@@ -82,6 +90,12 @@ def encoder(
         )
     if weights is not None:
         _load(model, name, weights)
+    if architecture.pooled:
+        levels = {level: model.output[level] for level in ("P1", "P2", "P3", "P4")}
+        pooled = keras.layers.AveragePooling2D(2, data_format="channels_last", dtype=dtype, name="p5_pool")(
+            levels["P4"]
+        )
+        return keras.Model(model.input, {**levels, "P5": pooled})
     return model
 
 

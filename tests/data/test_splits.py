@@ -171,3 +171,9 @@ def test_random_split_keeps_sequences_whole():
 def test_impossible_random_splits(change, message):
     with pytest.raises(ValueError, match=message):
         random_split(**{"names": NAMES, "seed": 0, "labeled": 10, **change})
+
+
+def test_a_list_made_by_hand_needs_no_hash(tmp_path):
+    path = tmp_path / "split.txt"
+    path.write_text("# keras_semimed split\nlabeled\ta\ntest\tb\nunlabeled\tc\n")
+    assert Split.load(path) == Split(("a",), ("c",), (), ("b",))

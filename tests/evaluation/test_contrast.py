@@ -110,7 +110,7 @@ def test_of_a_model():
 
 def test_over_the_epochs_of_a_training():
     data = image_set(2, 5)
-    model = LoCo(**arguments(inter_class=False, boundary=False, lambda_unlabeled=0.0))  # compiles fastest
+    model = LoCo(**arguments(inter_class=False, boundary=False, use_unlabeled=False))  # compiles fastest
     model.compile()
     curve: list[float] = []
 
@@ -143,7 +143,7 @@ def test_pictures(tmp_path):
 
 def test_bad_input_is_named(tmp_path):
     data = image_set(2, 5)
-    model = LoCo(**arguments(inter_class=False, boundary=False, lambda_unlabeled=0.0))
+    model = LoCo(**arguments(inter_class=False, boundary=False, use_unlabeled=False))
     with pytest.raises(ValueError, match="`space` must be 'projection' or 'decoder', found 'pixels'"):
         contrast_maps(model, data.images, data.masks, space="pixels")
     with pytest.raises(ValueError, match="does not contrast.* take space='decoder'"):

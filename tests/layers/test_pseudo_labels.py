@@ -173,3 +173,34 @@ def test_no_gradient_flows_into_the_logits_that_label():
     result = gradient(lambda x: hard_labels(x, other.inside, 0.5).cross_entropy(strong), weak)
     np.testing.assert_array_equal(result, 0)
     assert keras.backend.standardize_dtype(hard_labels(weak).labels.dtype) == "int32"
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 3, 4)])
+def test_soft_cross_entropy_in_loops_and_its_slope(shape):
+    logits, pseudo = example(shape)
+    wanted = np.random.default_rng(5).dirichlet(np.ones(4), shape).astype("float32")
+
+    def oracle(logits):
+        logarithms, total, image = np.log(softmax(np.asarray(logits, "float64"))), 0.0, 0
+        for place in np.ndindex(*shape):
+            if pseudo.inside[place] and pseudo.labels[place] != 255:
+                total -= float(pseudo.kept[place]) * float(wanted[place].astype("float64") @ logarithms[place])
+                image += 1
+        return total / image
+
+    def term(logits):
+        fields = pseudo._replace(probabilities=wanted)
+        return PseudoLabels(*map(ops.convert_to_tensor, fields)).soft_cross_entropy(logits)
+
+    np.testing.assert_allclose(value(term(ops.convert_to_tensor(logits))), oracle(logits), rtol=1e-5)
+    slope = ops.convert_to_numpy(gradient(term, logits))
+    np.testing.assert_allclose(slope, finite_difference(oracle, logits), rtol=1e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="soft labels need `probabilities`"):
+        PseudoLabels(*map(ops.convert_to_tensor, pseudo[:4])).soft_cross_entropy(logits)
+
+
+def test_soft_labels_that_are_sure_are_hard_labels():
+    logits, pseudo = example()
+    sure = np.eye(4, dtype="float32")[np.where(pseudo.labels == 255, 0, pseudo.labels)]
+    found = PseudoLabels(*map(ops.convert_to_tensor, pseudo._replace(probabilities=sure)))
+    np.testing.assert_allclose(value(found.soft_cross_entropy(logits)), cross_entropy_oracle(pseudo, logits), rtol=1e-5)

@@ -14,6 +14,7 @@ from keras import ops
 from keras_semimed.export import inference_model
 from keras_semimed.models import METHODS, SemiSupervisedModel, View
 from keras_semimed.parameters import parameters
+from recipes.defaults import control_of
 from tests.models.common import arguments, assert_finite, batches, image_set, made
 from tests.models.methods import NOTHING_KEPT, VARIANTS, batch, eager_step, numpy, restore, state_of, variant
 
@@ -301,7 +302,7 @@ def test_the_tests_know_every_method():
 
 
 OTHER_VALUES = {"confidence": 0.7, "uncertainty": 0.3, "mixing_beta": [3, 3], "injection_beta": [6, 3]}
-MUST_STAY = {"bank_size", "neighbours", "exchange"}  # what others, or the size of the network, must fit
+MUST_STAY = {"bank_size", "neighbours", "exchange", "student_view"}  # what others, or the size of the network, must fit
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -400,3 +401,19 @@ def test_plain_images_to_be_labelled_are_looked_at(name):
         model.label(image_set(2).images[:2] / np.float32(255))
     with pytest.raises(ValueError, match=r"one image is"):
         model.label(image_set(2).images[0])
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "supervised"])
+def test_a_control_takes_the_unlabelled_images_through_batch_norm_but_learns_nothing_from_them(name):
+    model = variant(name)
+    control = variant(name, **control_of(name, model.get_config()))
+    assert all(term.endswith("supervised") for term, weight in control.loss_weights.items() if weight)
+    control.compile()
+    start, found = state_of(control), []
+    for seed in (0, 1):  # other unlabelled images
+        restore(control, start)
+        x, y = batch()
+        x["unlabeled"] = np.random.default_rng(seed).integers(0, 256, x["unlabeled"].shape).astype(x["unlabeled"].dtype)
+        control.train_on_batch(x, y)
+        found.append([numpy(v) for v in control.network.non_trainable_variables if v.name.startswith("moving_")])
+    assert any((one != two).any() for one, two in zip(*found, strict=True))

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_semimed import backend
 from keras_semimed.data import as_tf_data, from_arrays
-from keras_semimed.models import Hermes, MeanTeacher, Supervised
+from keras_semimed.models import FixMatch, Hermes, MeanTeacher, Supervised
 from tests.models.common import arguments, batches, image_set, tiny_encoder, weights_of
 
 IMAGES = image_set(4, 9)
@@ -289,3 +289,23 @@ def test_training_on_replicas_is_refused(trained, monkeypatch):
     for call in (lambda: trained.fit(batches(), verbose=0), lambda: trained.train_on_batch(*BATCH)):
         with pytest.raises(ValueError, match="strategy with 2 replicas"):
             call()
+
+
+def test_one_overflow_in_float16_leaves_weights_and_statistics_as_they_were():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = FixMatch(**arguments(tasks="segmentation"))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile()
+    model.train_on_batch(*BATCH)
+    kernel = model.network.trainable_variables[0]
+    good = ops.convert_to_numpy(kernel)
+    kernel.assign(good * 1e30)  # infinite in float16
+    before = [ops.convert_to_numpy(weight) for weight in model.network.weights]
+    model.train_on_batch(*BATCH)
+    for weight, value in zip(model.network.weights, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), value, err_msg=weight.path)
+    kernel.assign(good)
+    assert np.isfinite(model.predict(IMAGES.images, verbose=0)["mask"]).all()
+    assert int(ops.convert_to_numpy(model.step)) == 2

@@ -97,6 +97,20 @@ def test_starting_from_a_supervised_model_copies_what_both_have():
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_decoder_with_a_saliency_map_starts_without_its_influence():
+    encoder = tiny_encoder()
+    trained = Supervised(**arguments(encoder=encoder))
+    model = Hermes(**arguments(encoder=encoder))
+    trained.compile()
+    trained.fit(batches(), verbose=0)
+    model.start_from(trained)
+    images = image_set(3, 2).images
+    found, expected = (each.predict(images, verbose=0)["mask"] for each in (model, trained))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="`decoder` of the model to start from"):
+        trained.start_from(model)
+
+
 def test_round_trip_keeps_the_preset_s_values_and_the_views(tmp_path):
     model = Hermes(**arguments(preset="release", selection="confidence", views={"scale": (0.9, 1.1)}))
     model.compile()

@@ -258,3 +258,46 @@ def test_a_teacher_labels_and_the_network_s_own_weak_view_does_not():
         np.testing.assert_array_equal(ops.convert_to_numpy(pseudo[head].kept), keep * inside)
     # The disagreement of the views that makes anchors hard is with the teacher's labels too.
     assert (selection(outputs["weak"]["mask_logits"], 0.0)[0] != selection(taught["mask_logits"], 0.0)[0]).any()
+
+
+def test_soft_labels_are_the_weak_views_probabilities_with_the_selections_weights():
+    model = Hermes(**arguments(total_steps=10, bank_size=0, unlabeled_mask_loss="soft"))
+    outputs = made_outputs(7)
+    _, keep = selection(outputs["weak"]["mask_logits"], 0.5)
+    inside = outputs["inside"] > 0
+    wanted = softmax(outputs["weak"]["mask_logits"].astype("float64"))
+    logarithms = np.log(softmax(outputs["strong"]["mask_logits"].astype("float64")))
+    expected = -np.sum((keep & inside)[..., None] * wanted * logarithms) / inside.sum()
+    np.testing.assert_allclose(terms_of(model, outputs, 5)["mask_unlabeled"], expected, rtol=1e-5)
+
+
+def test_losses_without_weight_are_not_computed_and_have_no_projector():
+    model = Hermes(**arguments(total_steps=10, alpha=0.0, beta=0.0, gamma=0.0, unlabeled_weight=0.0))
+    assert list(model.heads) == [] and model.bank is None
+    outputs = made_outputs(8)
+    for view in ("weak", "strong"):
+        outputs[view] = {name: value for name, value in outputs[view].items() if name.endswith("logits")}
+    terms = terms_of(model, outputs, 5)
+    assert {name for name, value in terms.items() if value} <= {"mask_supervised", "label_supervised"}
+
+
+def test_the_student_may_leave_out_the_weak_view_that_its_teacher_labels():
+    off = {"alpha": 0.0, "beta": 0.0, "gamma": 0.0, "student_view": "strong"}
+    model = Hermes(**arguments(total_steps=10, teacher_momentum=0.9, **off))
+    outputs = made_outputs(9)
+    labeled, unlabeled = View(ops.zeros((B, SIZE, SIZE, 3))), View(ops.zeros((U, SIZE, SIZE, 3)), outputs["inside"])
+    seen = [{name: outputs[view][name] for name in ("mask_logits", "label_logits")} for view in ("labeled", "strong")]
+    with mock.patch.object(model, "strong", lambda view: view), outputs_given(model, *seen, taught=outputs["weak"]):
+        found = model.terms(labeled, unlabeled).pseudo["mask"]
+    np.testing.assert_array_equal(ops.convert_to_numpy(found.labels), outputs["weak"]["mask_logits"].argmax(-1))
+    for wrong in ({"teacher_momentum": None}, {"alpha": 0.8}, {"beta": 0.2}):
+        with pytest.raises(ValueError, match="`student_view` can be 'strong' only with `teacher_momentum`"):
+            Hermes(**arguments(**{"teacher_momentum": 0.9, **off, **wrong}))
+
+
+def test_a_teacher_that_only_predicts_leaves_the_labels_to_the_network():
+    model = Hermes(**arguments(total_steps=10, bank_size=0, teacher_momentum=0.9, teacher_labels=False))
+    assert model.labeler is model.network and model.predictor is model.teacher
+    outputs = made_outputs(10)
+    found = losses(model, outputs).pseudo["mask"]
+    np.testing.assert_array_equal(ops.convert_to_numpy(found.labels), outputs["weak"]["mask_logits"].argmax(-1))

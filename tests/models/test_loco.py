@@ -202,7 +202,7 @@ def test_learns_squares_and_predicts_with_the_teacher():
     [
         {"preset": "release", "num_classes": 3},
         {"inter_class": False, "boundary": False, "dynamic_filter": False},
-        {"inter_class": False, "boundary": False, "lambda_unlabeled": 0.0},
+        {"inter_class": False, "boundary": False, "use_unlabeled": False},
         {"boundary": False, "dynamic_filter": False, "num_classes": 3},
         {"inter_class": False, "neighbours": 8},
         {"network": "unet"},

@@ -122,7 +122,7 @@ def test_supervised_with_loco_s_settings_is_loco_m1_to_the_bit():
     supervised = made(
         Supervised, tasks="segmentation", mask_loss="ce", lambda_seg=1, views=LoCo.default_views, **changes
     )
-    off = {"lambda_unlabeled": 0, "inter_class": False, "boundary": False, "dynamic_filter": False}
+    off = {"use_unlabeled": False, "inter_class": False, "boundary": False, "dynamic_filter": False}
     loco = made(LoCo, **off, **changes)
     for ours, theirs in ((supervised.network, loco.network), (supervised.teacher, loco.teacher)):
         ours.set_weights(theirs.get_weights())

@@ -172,3 +172,25 @@ def test_image_size():
         check_image_size((64, 100))
     with pytest.raises(ValueError, match="multiple of 32, found 0"):
         check_image_size(0)
+
+
+def test_the_encoder_for_small_images_is_resnet18_without_its_last_stage(tmp_path):
+    whole, short = encoder("resnet18"), encoder("resnet18_p4")
+    for layer in short.layers:
+        layer.set_weights(whole.get_layer(layer.name).get_weights() if layer.weights else [])
+    x = images()
+    expected, found = features(whole, x), features(short, x)
+    for level in LEVELS[:4]:
+        np.testing.assert_array_equal(found[level], expected[level])
+    pooled = expected["P4"].reshape(2, 2, 2, 2, 2, 256).mean((2, 4))
+    np.testing.assert_allclose(found["P5"], pooled, rtol=1e-5, atol=1e-6)
+    assert short.count_params() < 0.26 * whole.count_params()
+    with pytest.raises(ValueError, match="`output_stride` of resnet18_p4 must be 32, found 16"):
+        encoder("resnet18_p4", output_stride=16)
+
+
+def test_the_encoder_for_small_images_takes_the_weights_of_resnet18(shared_weights):
+    path = shared_weights / "resnet18_imagenet_pqf.npz"
+    x = images()
+    expected, found = (features(encoder(name, path), x) for name in ("resnet18", "resnet18_p4"))
+    np.testing.assert_array_equal(found["P4"], expected["P4"])

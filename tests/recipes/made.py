@@ -37,10 +37,11 @@ def run_folder(
     split_hash: str = "abc",
     finished: bool = True,
     weights: str = "last",
+    **flags: Any,
 ) -> Path:
     """Writes what a finished run leaves for `recipes.compare`; images alternate between two classes."""
     path.mkdir(parents=True)
-    content = {"configuration": {"seed": seed}, "split": {"hash": split_hash, "scored": "test"}}
+    content = {"configuration": {"seed": seed, **flags}, "split": {"hash": split_hash, "scored": "test"}}
     write_json(path / "config.json", {**content, "result": {}} if finished else content)
     rows = []
     for index, name in enumerate(dice):

@@ -227,6 +227,12 @@ def test_each_preset_can_be_chosen_and_fills_in_what_was_not_given():
         assert {name: arguments[name] for name in values} == {**values, "gamma": 0.5}
 
 
+def test_oracle_is_the_method_with_the_truth():
+    hermes, oracle = (configuration(read(f"--method {method}")) for method in ("hermes", "oracle"))
+    assert {name: oracle[name] for name in oracle if oracle[name] != hermes[name]} == {"pseudo_labels_from": "truth"}
+    assert read("--method oracle") == read("--pseudo-labels-from truth")
+
+
 def test_control_is_the_method_with_unlabelled_weights_at_zero():
     hermes, control = (configuration(read(f"--method {method}")) for method in ("hermes", "control"))
     changed = {name: control[name] for name in control if control[name] != hermes[name]}
@@ -243,7 +249,7 @@ def test_rungs_are_those_of_the_papers_table():
         assert rung["inter_class"] == (name in ("M5", "M6", "M7"))
         settings = read(f"--rung {name}", "loco_kvasir")
         assert {key: settings.arguments[key] for key in rung} == rung
-        assert settings.arguments["lambda_unlabeled"] == (0.0 if name == "M1" else 0.5)
+        assert settings.arguments["use_unlabeled"] == (name != "M1")
     settings = read("--rung M3 --boundary --lambda-unlabeled 0.25", "loco_kvasir")
     assert settings.arguments["boundary"] and settings.arguments["lambda_unlabeled"] == 0.25
 

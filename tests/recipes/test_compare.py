@@ -204,3 +204,24 @@ def test_a_sweep_over_other_splits_shows_means_without_differences(groups, tmp_p
     printed = capsys.readouterr().out
     assert "| other [1] | last    | 1     | 50.0" in printed and "[1] no differences: " in printed
     assert "| better | last    | 0" in printed
+
+
+def test_headroom_and_saturation(tmp_path, capsys):
+    images = [f"{index}" for index in range(20)]
+
+    def group(name, gain, **flags):
+        for seed in (0, 1):
+            dice = {image: 0.4 + gain + 0.02 * (index % 2) for index, image in enumerate(images)}
+            run_folder(tmp_path / f"{name}{seed}", dice, dict.fromkeys(images, True), seed, **flags)
+        return f"{name}={tmp_path}/{name}0,{tmp_path}/{name}1"
+
+    short = group("short", 0.0, method="supervised", steps=100)
+    long = group("long", 0.05, method="supervised", steps=200)
+    oracle = group("oracle", 0.1, method="hermes", steps=200, pseudo_labels_from="truth")
+    level = group("level", 0.0, method="hermes", steps=100, pseudo_labels_from="truth")
+    assert main([short, long, oracle, level]) == 0
+    printed = capsys.readouterr().out
+    assert "headroom, oracle - long: +5.0 Dice [+5.0, +5.0]\n" in printed
+    assert "headroom, level - short: +0.0 Dice [+0.0, +0.0]; the interval includes 0: too short to tell" in printed
+    assert "saturation, long - short, twice the steps: +5.0 Dice [+5.0, +5.0]; not saturated" in printed
+    assert "oracle - short" not in printed

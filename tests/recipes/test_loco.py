@@ -54,7 +54,7 @@ def test_the_first_rung_is_supervised_and_others_start_from_it(tmp_path):
     first = tmp_path / "first"
     assert loco_cvc.main([*FLAGS, "--split", "sequence_safe", "--rung", "M1", "--output", str(first)]) == 0
     config = configuration(first)
-    assert config["configuration"]["lambda_unlabeled"] == 0.0
+    assert config["configuration"]["use_unlabeled"] is False
     assert "mask_selected" not in read_table(first / "metrics.csv")[0]
     second = tmp_path / "second"
     flags = [*FLAGS, "--split", "sequence_safe", "--rung", "M3", "--start-from", str(first), "--output", str(second)]

@@ -161,7 +161,7 @@ def test_runs_start_from_the_same_weights_whatever_reading_the_data_drew(monkeyp
     kept = []
     monkeypatch.setattr(loading, "load_image_set", drawing)
     monkeypatch.setattr(experiment, "train", lambda model, *_: kept.append(model.network.get_weights()))
-    monkeypatch.setattr(experiment, "score", lambda model, settings, data, folder: folder.update(**RESULT))
+    monkeypatch.setattr(experiment, "score", lambda model, settings, data, folder, _: folder.update(**RESULT))
     for name in ("one", "two"):
         assert main([*f"phantom_endoscopy --method supervised {SMALL} --output {tmp_path / name}".split()]) == 0
     for one, two in zip(*kept, strict=True):

@@ -1,0 +1,32 @@
+"""Masks whose classes are the types of lesions."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from keras_semimed.data.arrays import ImageSet
+
+
+def masks_by_class(images: ImageSet) -> ImageSet:
+    """Gives the lesion of each image the image's class: 0 background, 1 the first class of images, 2 the second, ...
+
+    A test of what a method does with several foreground classes, where the data have one lesion an image and its type.
+
+    Args:
+        images: Masks of background and lesion, and image classes.
+
+    Returns:
+        The same images with masks of 1 + C classes; 255 stays.
+
+    Raises:
+        ValueError: If there are no masks or image classes, or the masks have several classes already.
+    """
+    if images.masks is None or images.labels is None:
+        raise ValueError("masks by class need masks and image classes; the images lack one of them")
+    if images.num_classes != 2:
+        raise ValueError(f"masks by class need masks of 2 classes, background and lesion, found {images.num_classes}")
+    types = (images.labels + 1).astype("uint8")[:, None, None]
+    masks = np.where(images.masks == 1, types, images.masks)
+    return dataclasses.replace(images, masks=masks, num_classes=1 + max(len(images.class_names), int(types.max())))

@@ -1,0 +1,106 @@
+"""Images of another hospital, on which the finished model is scored as well."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from keras_semimed.data import ImageSet, loading, masks_by_class, read_image_folder
+from keras_semimed.data.cards import CARDS, card
+from recipes.console import RecipeError, did_you_mean
+from recipes.settings import Settings
+
+LABELS = "labels.csv"
+NOT_GROUPS = ("file", "class", "group", "patient")
+
+
+class External(NamedTuple):
+    """Images with masks, and the groups that they are scored by."""
+
+    name: str
+    images: ImageSet
+    groups: Mapping[str, frozenset[str]]
+    """Names of images by what they have in common, such as `benign` or `scanner GE`."""
+
+
+def check_external(settings: Settings) -> None:
+    """Refuses a place that is none, before anything is read.
+
+    Raises:
+        RecipeError: Which names the flag.
+    """
+    place = settings.test_on
+    if place is None or place in CARDS:
+        return
+    if not Path(place).is_dir():
+        raise RecipeError(
+            f"--test-on {place} is neither a data set ({', '.join(CARDS)}) nor a folder{did_you_mean(place, CARDS)}"
+        )
+
+
+def read_external(settings: Settings, like: ImageSet) -> External | None:
+    """The images of `--test-on`, with the classes that the model learns.
+
+    Args:
+        settings: Of the run.
+        like: Its training images.
+
+    Raises:
+        RecipeError: If they have no masks, or other classes.
+    """
+    place = settings.test_on
+    if place is None:
+        return None
+    columns: dict[str, dict[str, str]] = {}
+    if place in CARDS:
+        classes = card(place).study_classes or None
+        images = loading.load_image_set(place, settings.image_size, settings.test_on_dir, settings.data_dir, classes)
+    else:
+        images = read_image_folder(place, settings.image_size, class_names=like.class_names or None)
+        columns = _columns(Path(place) / LABELS)
+    if images.masks is None:
+        raise RecipeError(f"--test-on {place} has no masks to score by; give images with masks")
+    if like.class_names and images.labels is not None and tuple(images.class_names) != tuple(like.class_names):
+        raise RecipeError(
+            f"--test-on {place} has the classes {', '.join(images.class_names)}, the training images have "
+            f"{', '.join(like.class_names)}; give images of the same classes"
+        )
+    groups = _groups(images, columns)
+    if settings.mask_classes == "type":
+        if images.labels is None:
+            raise RecipeError(f"--test-on {place} has no image classes, which --mask-classes type needs")
+        images = masks_by_class(images)
+    if images.num_classes != like.num_classes:
+        raise RecipeError(
+            f"--test-on {place} has masks of {images.num_classes} classes, the training images of {like.num_classes}"
+        )
+    if not like.class_names:
+        images = dataclasses.replace(images, labels=None, class_names=())
+    return External(Path(place).name, images, groups)
+
+
+def _groups(images: ImageSet, columns: Mapping[str, Mapping[str, str]]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    if images.labels is not None:
+        for name, label in zip(images.names, images.labels.tolist(), strict=True):
+            found.setdefault(images.class_names[label], set()).add(name)
+    for name in images.names:
+        for column, value in columns.get(Path(name).stem, {}).items():
+            found.setdefault(f"{column} {value}", set()).add(name)
+    return {title: frozenset(names) for title, names in found.items() if len(found) > 1}
+
+
+def _columns(table: Path) -> dict[str, dict[str, str]]:
+    """What labels.csv says of each image beyond class and patient, by the stem of its file."""
+    if not table.exists():
+        return {}
+    text = table.read_text(encoding="utf-8-sig")
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    rows = csv.DictReader(text.splitlines(), delimiter=delimiter)
+    return {
+        Path(row["file"]).stem: {key: value for key, value in row.items() if key and key not in NOT_GROUPS and value}
+        for row in rows
+    }

@@ -1,0 +1,267 @@
+"""Runs and tabulates the experiments of docs/protocol.md, draw by draw; a draw that is there is not run again.
+
+    python -m recipes.protocol S --manual-dir Dataset_BUSI_with_GT --test-on-dir BUSBRA --weights resnet18.npz
+    python -m recipes.protocol S --draws 200 201 --weights resnet18.npz --manual-dir Dataset_BUSI_with_GT ...
+    python -m recipes.protocol S --table
+
+A draw is one choice of labelled images: a first training that all of its arms start from, then the arms. What is left
+of each run (config.json, metrics.csv, images.csv) goes to docs/measurements/TABLE/DRAW/ARM once all arms of the draw
+are done. The same command goes on where it was stopped, within a run too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from recipes.console import GO_ON, RecipeError, print_table, run_main
+
+MEASUREMENTS = Path("docs/measurements")
+KEPT = ("config.json", "metrics.csv", "images.csv", "split.txt")
+FIRST = "first"
+
+
+class Table(NamedTuple):
+    """The runs of one table: flags by the name of each arm.
+
+    Attributes:
+        question: what it is to answer.
+        data: data set.
+        test: seed and share of the fixed test part.
+        labeled: labelled images of a draw.
+        draws: seeds of the labelled images.
+        common: flags of all runs.
+        first: flags of the training that the arms start from.
+        arms: flags of what follows, by name; the first is what the others are compared with.
+        primary: the score that decides.
+    """
+
+    question: str
+    data: str
+    test: tuple[int, float]
+    labeled: int | float
+    draws: range
+    common: str
+    first: str
+    arms: Mapping[str, str]
+    primary: str = "dice"
+
+
+SMALL = (
+    "--image-size 64 --network unet --encoder resnet18_p4 --decoder-filters 128,64,32,16,16 --optimizer-groups branch "
+    "--classifier-optimizer adam --epoch-steps 100 --recompute-statistics --test-on bus_bra "
+)
+LATER = "--steps 400 --learning-rate 5e-4 --teacher-momentum 0.99 "
+HERMES = (
+    f"--method hermes {LATER}--batch-size 4 --selection confidence --confidence 0.9 --unlabeled-mask-loss ce "
+    "--unlabeled-start 0 --unlabeled-ramp 80 --beta 0 --gamma 0 --no-teacher-labels "
+)
+SOFT = (
+    f"--method hermes {LATER}--batch-size 4 --selection none --unlabeled-mask-loss soft --student-view strong "
+    "--unlabeled-start 0 --unlabeled-ramp 80 --alpha 0 --beta 0 --gamma 0"
+)
+LOCO = f"--method loco {LATER}--batch-size 4 --threshold-momentum 0.98 "
+POLYPS = (
+    "--image-size 96 --network unet --encoder resnet18 --optimizer-groups branch --classifier-optimizer adam "
+    "--epoch-steps 100 --recompute-statistics "
+)
+
+TABLES = {
+    "S": Table(
+        "segmentation: do pseudo-labels pay once supervised training is saturated?",
+        "busi",
+        (0, 0.5),
+        72,
+        range(200, 210),
+        SMALL + "--tasks segmentation ",
+        "--method supervised --steps 600 --batch-size 8 --learning-rate 1e-3",
+        {
+            "supervised": f"--method supervised {LATER}--batch-size 8",
+            "supervised_strong": f"--method supervised {LATER}--batch-size 8 --strong",
+            "control": f"{HERMES}--alpha 0 --control",
+            "hermes": f"{HERMES}--alpha 0",
+            "hermes_contrast": f"{HERMES}--alpha 0.8",
+            "soft": SOFT,
+            "oracle": f"{HERMES}--alpha 0 --pseudo-labels-from truth",
+        },
+    ),
+    "J": Table(
+        "both tasks: does the exchange between them help?",
+        "busi",
+        (0, 0.5),
+        72,
+        range(200, 206),
+        SMALL + "--tasks both ",
+        "--method supervised --steps 600 --batch-size 8 --learning-rate 1e-3",
+        {
+            "supervised": f"--method supervised {LATER}--batch-size 8",
+            "supervised_exchange": f"--method supervised {LATER}--batch-size 8 --exchange both",
+            "hermes": f"{HERMES}--alpha 0 --exchange none",
+            "hermes_exchange": f"{HERMES}--alpha 0 --exchange both",
+        },
+        "auroc",
+    ),
+    "T": Table(
+        "three mask classes: do two thresholds, LoCo's filter and its contrast between classes help?",
+        "busi",
+        (0, 0.5),
+        72,
+        range(200, 206),
+        SMALL + "--tasks segmentation --mask-classes type ",
+        "--method supervised --steps 600 --batch-size 8 --learning-rate 1e-3",
+        {
+            "supervised": f"--method supervised {LATER}--batch-size 8",
+            "control": f"{HERMES}--alpha 0 --control",
+            "hermes_confidence": f"{HERMES}--alpha 0",
+            "hermes_dual": f"{HERMES}--alpha 0 --selection dual",
+            "loco_m2": f"{LOCO}--rung M2",
+            "loco_m3": f"{LOCO}--rung M3",
+            "loco_m5": f"{LOCO}--rung M5",
+            "loco_m7": f"{LOCO}--rung M7",
+        },
+    ),
+    "L": Table(
+        "polyps: does LoCo pay once supervised training is saturated?",
+        "kvasir_seg",
+        (0, 0.5),
+        0.1,
+        range(200, 206),
+        POLYPS,
+        "--method loco --rung M1 --steps 600 --batch-size 12 --learning-rate 1e-3",
+        {
+            "m1": "--method loco --rung M1 --steps 600 --batch-size 12 --learning-rate 5e-4 --teacher-momentum 0.99",
+            "control": f"{LOCO}--rung M7 --steps 600 --control",
+            "m2": f"{LOCO}--rung M2 --steps 600",
+            "m7": f"{LOCO}--rung M7 --steps 600",
+            "oracle": f"{LOCO}--rung M2 --steps 600 --pseudo-labels-from truth",
+        },
+    ),
+}
+
+
+def split_path(table: str, draw: int, output: Path = MEASUREMENTS) -> Path:
+    """Where the split of a draw lies."""
+    return output / "splits" / f"{TABLES[table].data}_{draw}.txt"
+
+
+def write_splits(table: str, draws: Sequence[int], place: Path | None, data_dir: Path | None, output: Path) -> None:
+    """Writes the splits of the draws that have none: one test part for all, labelled images by the draw's seed."""
+    missing = [draw for draw in draws if not split_path(table, draw, output).exists()]
+    if not missing:
+        return
+    from keras_semimed.data import loading
+    from keras_semimed.data.cards import card
+    from keras_semimed.data.splits import leak_safe_split, members_of, split_rest
+    from keras_semimed.evaluation.files import whole_file
+
+    of = TABLES[table]
+    images = loading.load_image_set(of.data, 64, place, data_dir, card(of.data).study_classes or None)
+    labels = [0] * len(images) if images.labels is None else images.labels.tolist()
+    groups = images.names if images.groups is None else images.groups
+    seed, share = of.test
+    test = set(leak_safe_split(images.names, labels, groups, seed, of.labeled, share).test)
+    classes = dict(zip(images.names, labels, strict=True))
+    for draw in missing:
+        split = split_rest(members_of(images.names, groups).values(), classes, test, draw, of.labeled, 0.15, False)
+        path = split_path(table, draw, output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            split.save(temporary)
+
+
+def run_draw(table: str, draw: int, places: Sequence[str], work: Path, output: Path) -> None:
+    """Runs what a draw lacks, and keeps what is left of its runs when all are done.
+
+    Raises:
+        RecipeError: If a run fails; what it printed has gone to the terminal.
+    """
+    kept = output / table / str(draw)
+    of = TABLES[table]
+    if all((kept / arm / "images.csv").exists() for arm in of.arms):
+        return
+    folders = work / table / str(draw)
+    common = ["--split-file", str(split_path(table, draw, output)), "--seed", str(draw), *of.common.split(), *places]
+    for arm, flags in {FIRST: of.first, **of.arms}.items():
+        start = [] if arm == FIRST else ["--start-from", str(folders / FIRST), "--weights", "none"]
+        words = [*common, *start, *flags.split(), "--output", str(folders / arm), "--resume"]
+        print(f"\n{table} {draw} {arm}", flush=True)
+        command = [sys.executable, "-m", "recipes.train", of.data, *words]
+        if code := subprocess.run(command).returncode:
+            raise RecipeError(f"{arm} of draw {draw} ended with exit code {code}; mend it, then {GO_ON}")
+    for arm in (FIRST, *of.arms):
+        (kept / arm).mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            shutil.copyfile(folders / arm / name, kept / arm / name)
+    shutil.rmtree(folders)
+
+
+def print_tables(table: str, output: Path) -> None:
+    """Scores and paired differences of the draws that are there.
+
+    Raises:
+        RecipeError: If there is none.
+    """
+    from keras_semimed.evaluation.files import read_sealed
+    from recipes.protocol_tables import tables
+
+    of = TABLES[table]
+    done = [
+        draw for draw in of.draws if all((output / table / str(draw) / arm / "images.csv").exists() for arm in of.arms)
+    ]
+    if not done:
+        raise RecipeError(f"{output / table} holds no draw that is done")
+    print(f"{of.question} {len(done)} of {len(of.draws)} draws")
+    commits = {
+        read_sealed(output / table / str(draw) / arm / "config.json", sealed=False).get("commit")
+        for draw in done
+        for arm in of.arms
+    }
+    if len(commits) > 1:
+        print(f"warning: the draws are of {len(commits)} commits: {', '.join(sorted(map(str, commits)))}")
+    for title, header, rows in tables([output / table / str(draw) for draw in done], list(of.arms), of.primary):
+        print(f"\n{title}\n")
+        print_table(header, rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the draws of a table, or prints it, and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.protocol", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    questions = "; ".join(f"{key}: {of.question}" for key, of in TABLES.items())
+    parser.add_argument("table", choices=tuple(TABLES), help=questions)
+    parser.add_argument("--draws", nargs="+", type=int, help="only these draws (default: all)")
+    parser.add_argument("--table", dest="show", action="store_true", help="run nothing, print what there is as tables")
+    parser.add_argument("--manual-dir", type=Path, help="where the images lie")
+    parser.add_argument("--test-on-dir", type=Path, help="where BUS-BRA lies")
+    parser.add_argument("--data-dir", type=Path, help="where TFDS keeps prepared data")
+    parser.add_argument("--weights", help="ImageNet weights of ResNet-18")
+    parser.add_argument("--work", type=Path, default=Path("runs/protocol"), help="folder of unfinished runs")
+    parser.add_argument("--output", type=Path, default=MEASUREMENTS, help=f"folder of what is kept ({MEASUREMENTS})")
+    options = parser.parse_args(arguments)
+
+    def run() -> None:
+        if options.show:
+            print_tables(options.table, options.output)
+            return
+        of = TABLES[options.table]
+        draws = options.draws or list(of.draws)
+        if unknown := sorted(set(draws) - set(of.draws)):
+            raise RecipeError(f"--draws: {unknown[0]} is not in {of.draws.start} to {of.draws.stop - 1}")
+        write_splits(options.table, draws, options.manual_dir, options.data_dir, options.output)
+        names = ("manual_dir", "data_dir", "weights", *(("test_on_dir",) if "--test-on" in of.common else ()))
+        given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+        places = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        for draw in draws:
+            run_draw(options.table, draw, places, options.work, options.output)
+
+    return run_main(run, GO_ON)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Tables of docs/protocol.md from what its draws left, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_semimed.evaluation.compare import Difference
+from keras_semimed.evaluation.images import Row, read_rows
+from keras_semimed.evaluation.masks import surface_keys
+from keras_semimed.evaluation.summary import statistics
+
+SAMPLES = 2000
+TITLES = {"dice": "Dice", "pooled_dice_foreground": "pooled Dice", "accuracy": "accuracy", "auroc": "AUROC"}
+
+Printed = tuple[str, list[str], list[list[str]]]
+
+
+def tables(draws: Sequence[Path], arms: Sequence[str], primary: str) -> list[Printed]:
+    """A table of scores, and one of paired differences, for each kind of weights.
+
+    Args:
+        draws: Folders of draws; all arms are in each.
+        arms: Names; the first one is what the others are compared with, beside `control` where there is one.
+        primary: The score that decides, which comes first.
+
+    Returns:
+        Title, header and rows of each table.
+    """
+    read = {arm: [_by_weights(draw / arm / "images.csv") for draw in draws] for arm in arms}
+    found: list[Printed] = []
+    kinds = list(dict.fromkeys(kind for runs in read.values() for run in runs for kind in run))
+    for kind in kinds:
+        having = [arm for arm in arms if all(kind in run for run in read[arm])]
+        rows = {arm: [run[kind] for run in read[arm]] for arm in having}
+        keys = _keys(rows[having[0]][0], primary)
+        header = [kind, *(_title(key) for key in keys)]
+        found.append(
+            ("Mean over draws ± standard deviation", header, [_scores(arm, rows[arm], keys) for arm in having])
+        )
+        baselines = [arm for arm in dict.fromkeys((arms[0], "control")) if arm in having]
+        pairs = [(arm, other) for other in baselines for arm in having if arm not in (other, arms[0])]
+        differences = [
+            [f"{arm} - {other}", *(_shown(crossed_difference(rows[arm], rows[other], key)) for key in keys)]
+            for arm, other in pairs
+        ]
+        found.append(("Paired differences, 95 % intervals over images and draws", header, differences))
+    return found
+
+
+def crossed_difference(
+    first: Sequence[Sequence[Row]], second: Sequence[Sequence[Row]], key: str, samples: int = SAMPLES, seed: int = 0
+) -> Difference:
+    """Mean over draws of the difference of a score, with a bootstrap interval over images and draws.
+
+    All draws score the same images, so both are drawn with replacement, independently of each other: what is said holds
+    for other images and for other choices of labelled ones.
+
+    Args:
+        first: Rows of `evaluate_images`, of one draw after the other.
+        second: Those of the other arm.
+        key: A key of `summarize`.
+        samples: Number of bootstrap samples.
+        seed: Seed of the resampling.
+    """
+    random = np.random.default_rng(seed)
+    images, draws = len(first[0]), len(first)
+    counts = random.multinomial(images, np.full(images, 1 / images), samples)
+    counts = np.concatenate([np.ones((1, images), int), counts])
+    gains = np.array(
+        [statistics(a, counts)[key] - statistics(b, counts)[key] for a, b in zip(first, second, strict=True)]
+    )
+    chosen = random.integers(0, draws, (samples, draws))
+    means = np.array([gains[chosen[index], index + 1].mean() for index in range(samples)])
+    low, high = np.nanpercentile(means, [2.5, 97.5])
+    return Difference(float(gains[:, 0].mean()), float(low), float(high))
+
+
+def _by_weights(path: Path) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in read_rows(path):
+        found.setdefault(str(row["weights"]), []).append(row)
+    return {kind: sorted(rows, key=lambda row: row["name"]) for kind, rows in found.items()}
+
+
+def _keys(rows: list[Row], primary: str) -> list[str]:
+    known: dict[str, Any] = statistics(rows, np.ones((1, len(rows)), int))
+    wanted = (primary, "dice", "pooled_dice_foreground", *surface_keys(rows), "accuracy", "auroc")
+    return [key for key in dict.fromkeys(wanted) if key in known]
+
+
+def _title(key: str) -> str:
+    return TITLES.get(key, "NSD at 2 px" if key.startswith("nsd") else key)
+
+
+def _scores(arm: str, runs: Sequence[list[Row]], keys: Sequence[str]) -> list[str]:
+    whole = [statistics(rows, np.ones((1, len(rows)), int)) for rows in runs]
+    values = {key: 100 * np.array([float(scores[key][0]) for scores in whole]) for key in keys}
+    deviation = {key: f" ± {value.std(ddof=1):.1f}" if len(value) > 1 else "" for key, value in values.items()}
+    return [arm, *(f"{values[key].mean():.1f}{deviation[key]}" for key in keys)]
+
+
+def _shown(difference: Difference) -> str:
+    mean, low, high = (100 * value for value in difference)
+    return f"{mean:+.1f} [{low:.1f}, {high:.1f}]"

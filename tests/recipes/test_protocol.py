@@ -1,0 +1,125 @@
+"""The experiments of docs/protocol.md: flags that fit, draws that are gone on with, and tables by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_semimed.data import Split, loading
+from keras_semimed.evaluation.files import write_json, write_table
+from recipes import protocol
+from recipes.command import read_settings
+from recipes.protocol_tables import crossed_difference
+from tests.recipes.made import image_set
+
+ARMS = [(key, arm) for key, table in protocol.TABLES.items() for arm in (protocol.FIRST, *table.arms)]
+
+
+@pytest.mark.parametrize(("table", "arm"), ARMS)
+def test_the_flags_of_every_arm_fit_its_method(table, arm):
+    of = protocol.TABLES[table]
+    flags = of.first if arm == protocol.FIRST else of.arms[arm]
+    settings = read_settings("train", [of.data, *of.common.split(), *flags.split()])
+    assert settings.steps == (600 if arm == protocol.FIRST or table == "L" else 400)
+    assert settings.image_size == (96 if table == "L" else 64) and settings.unused == ()
+    page = (Path(protocol.__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    assert arm == protocol.FIRST or f"`{arm}`" in page or f"`_{arm.rpartition('_')[2]}`" in page
+
+
+def write_arm(folder: Path, rows: list[dict]) -> None:
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", {"configuration": {}})
+    for name in ("metrics.csv", "split.txt"):
+        (folder / name).write_text("x\n")
+    write_table(folder / "images.csv", rows)
+
+
+def scores(values: dict[str, float]) -> list[dict]:
+    return [{"name": name, "weights": "last", "dice": value} for name, value in values.items()]
+
+
+def test_draws_share_the_test_part_and_choose_their_own_labels(monkeypatch, tmp_path):
+    monkeypatch.setattr(loading, "load_image_set", image_set)
+    table = protocol.TABLES["S"]._replace(labeled=6)
+    monkeypatch.setitem(protocol.TABLES, "S", table)
+    protocol.write_splits("S", [200, 201], None, None, tmp_path)
+    one, two = (Split.load(protocol.split_path("S", draw, tmp_path)) for draw in (200, 201))
+    assert one.test == two.test and len(one.test) == 20 and one.labeled != two.labeled and len(one.labeled) == 6
+    monkeypatch.setattr(loading, "load_image_set", None)  # those that are there are not made again
+    protocol.write_splits("S", [200, 201], None, None, tmp_path)
+
+
+def test_a_draw_goes_on_where_it_was_stopped_and_is_not_run_twice(monkeypatch, tmp_path):
+    commands = []
+
+    def run(command):
+        commands.append(command)
+        folder = Path(command[command.index("--output") + 1])
+        if folder.name == "control" and len(commands) < 5:
+            return subprocess.CompletedProcess(command, 3)
+        if not folder.exists():
+            write_arm(folder, scores({"a": 0.5}))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(protocol.subprocess, "run", run)
+    output = tmp_path / "kept"
+    with pytest.raises(protocol.RecipeError, match="control of draw 200 ended with exit code 3"):
+        protocol.run_draw("S", 200, [], tmp_path / "work", output)
+    assert not (output / "S").exists() and len(commands) == 4
+    protocol.run_draw("S", 200, ["--weights", "w.npz"], tmp_path / "work", output)
+    arms = protocol.TABLES["S"].arms
+    assert {path.name for path in (output / "S" / "200").iterdir()} == {protocol.FIRST, *arms}
+    assert all("--resume" in command and "--split-file" in command for command in commands)
+    first, later = commands[4], commands[5]
+    assert "--start-from" not in first and first[first.index("--weights") + 1] == "w.npz"
+    assert later[later.index("--start-from") + 1] == str(tmp_path / "work" / "S" / "200" / protocol.FIRST)
+    assert [word for word in later if word == "none"] and not (tmp_path / "work" / "S" / "200").exists()
+    count = len(commands)
+    protocol.run_draw("S", 200, [], tmp_path / "work", output)
+    assert len(commands) == count
+
+
+def test_tables_are_made_from_what_is_kept_alone(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    names = [f"{index}" for index in range(30)]
+    gains = {"supervised": 0.0, "control": 0.01, "hermes": 0.05}
+    for draw in (200, 201, 202):
+        for arm in protocol.TABLES["S"].arms:
+            noise = random.normal(0, 0.01, 30)
+            values = 0.5 + gains.get(arm, 0.0) + noise
+            write_arm(tmp_path / "S" / str(draw) / arm, scores(dict(zip(names, values.tolist(), strict=True))))
+    assert protocol.main(["S", "--table", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "3 of 10 draws" in printed
+    row = next(line for line in printed.splitlines() if "hermes - control" in line)
+    mean, low, high = (
+        float(value) for value in row.split("|")[2].replace("[", " ").replace("]", " ").replace(",", " ").split()
+    )
+    assert low < mean < high and 3 < mean < 5 and low > 0
+    assert protocol.main(["J", "--table", "--output", str(tmp_path)]) == 2
+    assert "no draw that is done" in capsys.readouterr().err
+
+
+def test_the_interval_is_over_images_and_draws():
+    def rows(values):
+        return [{"name": str(index), "dice": float(value)} for index, value in enumerate(values)]
+
+    zeros = [rows(np.zeros(50))] * 2
+    # Every image of a draw gains the same: only the draws are uncertain.
+    found = crossed_difference([rows(np.full(50, 0.0)), rows(np.full(50, 0.1))], zeros, "dice")
+    assert found == pytest.approx((0.05, 0.0, 0.1))
+    # Both draws gain the same, some images 0.2, others nothing: only the images are.
+    some = rows(np.tile([0.0, 0.2], 25))
+    found = crossed_difference([some, some], zeros, "dice")
+    assert found.mean == pytest.approx(0.1)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.1 / np.sqrt(50), rel=0.15)
+
+
+def test_draws_that_the_protocol_does_not_have_are_refused(tmp_path, capsys):
+    assert protocol.main(["S", "--draws", "7", "--output", str(tmp_path)]) == 2
+    assert "7 is not in 200 to 209" in capsys.readouterr().err
+    assert json.dumps(protocol.TABLES["S"].arms)

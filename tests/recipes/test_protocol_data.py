@@ -1,0 +1,122 @@
+"""Splits given as files, masks by the class of the image, and images of another hospital."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_semimed.data import loading
+from keras_semimed.evaluation.files import read_table
+from recipes.train import main
+from tests.recipes.made import image_set
+
+SMALL = (
+    "phantom_ultrasound --image-size 32 --batch-size 2 --steps 2 --epoch-steps 1 --encoder resnet_tiny --weights none "
+    "--decoder-filters 8,8,8,8,8 --pseudo-labels 0"
+)
+SPLIT = {"labeled": range(8), "unlabeled": range(8, 26), "validation": range(26, 30), "test": range(30, 38)}
+
+
+@pytest.fixture(autouse=True)
+def made_images(monkeypatch):
+    monkeypatch.setattr(loading, "load_image_set", image_set)
+
+
+def split_file(path: Path, **changes) -> Path:
+    parts = {**SPLIT, **changes}
+    lines = [f"{part}\timage {index}\n" for part, indices in parts.items() for index in indices]
+    path.write_text("# keras_semimed split\n" + "".join(lines))
+    return path
+
+
+def run(words: str, folder: Path) -> int:
+    return main([*SMALL.split(), *words.split(), "--output", str(folder)])
+
+
+def test_a_split_file_is_the_split_and_its_hash_is_kept(tmp_path, capsys):
+    path = split_file(tmp_path / "mine.txt")
+    assert run(f"--method supervised --split-file {path}", tmp_path / "run") == 0
+    assert "2 of 40 images are in no part" in capsys.readouterr().out
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["split"]["sizes"] == {name: len(indices) for name, indices in SPLIT.items()}
+    assert config["configuration"]["split_hash"] == config["split"]["hash"]
+    assert [row["name"] for row in read_table(tmp_path / "run" / "images.csv")] == [f"image {i}" for i in SPLIT["test"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test": [30, 77, 78]}, "names 2 images that the data do not have, such as 'image 77'"),
+        ({"unlabeled": [7, 8]}, "'image 7' appears twice in the split"),
+        ({"test": []}, "has no image in the part test"),
+    ],
+)
+def test_a_split_file_that_does_not_fit_is_refused_before_training(change, message, tmp_path, capsys):
+    path = split_file(tmp_path / "mine.txt", **change)
+    assert run(f"--method supervised --split-file {path}", tmp_path / "run") == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_split_file_beside_flags_of_a_split_is_refused(tmp_path, capsys):
+    path = split_file(tmp_path / "mine.txt")
+    assert run(f"--method supervised --labeled 8 --split-file {path}", tmp_path / "run") == 2
+    assert "leave out --labeled" in capsys.readouterr().err
+    assert run("--method supervised --split-file nowhere.txt", tmp_path / "run") == 2
+    assert "--split-file nowhere.txt does not exist" in capsys.readouterr().err
+
+
+def test_masks_by_type_have_a_class_more(tmp_path):
+    assert run("--method supervised --labeled 8 --mask-classes type", tmp_path / "run") == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["model"]["num_classes"] == 3
+    assert {"union_0", "union_1", "union_2"} <= read_table(tmp_path / "run" / "images.csv")[0].keys()
+    assert run("--mask-classes type --method loco".replace("phantom", "x"), tmp_path / "other") in (0, 2)
+
+
+def test_another_hospital_is_scored_as_well_and_by_class(tmp_path):
+    words = "--method mean_teacher --labeled 8 --test-on bus_bra --recompute-statistics"
+    assert run(words, tmp_path / "run") == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    sets = [f"{weights}{new}" for weights in ("last", "teacher") for new in ("", ", new statistics")]
+    expected = {name for each in sets for name in (each, f"{each} on bus_bra")}
+    expected |= {f"{each} on bus_bra, {label}" for each in sets for label in ("benign", "malignant")}
+    assert set(config["result"]) == expected
+    rows = read_table(tmp_path / "run" / "images.csv")
+    assert rows[-1]["weights"] == "teacher" and sum(row["weights"] == "last on bus_bra" for row in rows) == 40
+    both = [config["result"][f"last on bus_bra{group}"]["dice"] for group in ("", ", benign", ", malignant")]
+    np.testing.assert_allclose(both[0], np.mean(both[1:]), rtol=1e-6)
+
+
+def hospital(folder: Path, masks: bool = True) -> Path:
+    random = np.random.default_rng(0)
+    for part in ("images", *(["masks"] if masks else [])):
+        (folder / "labeled" / part).mkdir(parents=True)
+        for index in range(4):
+            pixels = random.integers(0, 255, (32, 32, 3)) if part == "images" else np.zeros((32, 32))
+            pixels[8:20, 8:20] = 255 if part == "masks" else 200
+            Image.fromarray(pixels.astype("uint8")).save(folder / "labeled" / part / f"{index}.png")
+    rows = [f"{index}.png,{('benign', 'malignant')[index % 2]},{'AB'[index // 2]}" for index in range(4)]
+    (folder / "labels.csv").write_text("file,class,scanner\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def test_a_folder_is_scored_by_what_its_table_says(tmp_path):
+    place = hospital(tmp_path / "elsewhere")
+    assert run(f"--method supervised --labeled 8 --test-on {place}", tmp_path / "run") == 0
+    result = json.loads((tmp_path / "run" / "config.json").read_text())["result"]
+    groups = ("benign", "malignant", "scanner A", "scanner B")
+    assert set(result) == {"last", "last on elsewhere", *(f"last on elsewhere, {group}" for group in groups)}
+    assert result["last on elsewhere, scanner A"]["images"] == 2
+
+
+def test_another_hospital_without_masks_or_without_a_place_is_refused_before_training(tmp_path, capsys):
+    place = hospital(tmp_path / "elsewhere", masks=False)
+    assert run(f"--method supervised --labeled 8 --test-on {place}", tmp_path / "run") == 2
+    assert "has no masks to score by" in capsys.readouterr().err
+    assert run("--method supervised --labeled 8 --test-on bus_bar", tmp_path / "run") == 2
+    assert "did you mean bus_bra?" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,243 @@
+"""Runs that are ended, killed, short of room or damaged: nothing is lost, and nothing damaged is trusted."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_semimed.data import loading
+from keras_semimed.evaluation import files, report
+from recipes import experiment, lock
+from recipes.report import main as report_main
+from recipes.train import main
+from tests.recipes.made import image_set
+from tests.recipes.test_hermes_busi import all_weights
+
+FLAGS = (
+    "phantom_ultrasound --method fixmatch --image-size 32 --labeled 8 --batch-size 2 --steps 9 --epoch-steps 3 "
+    "--encoder resnet_tiny --weights none --decoder-filters 8,8,8,8,8 --learning-rate 1e-3 --pseudo-labels 3"
+).split()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def made_images():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "load_image_set", image_set)
+        yield
+
+
+class Kept(experiment.RunRecord):
+    """Also keeps the final state, optimizer included, beside the run's folder."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.save_weights(self.folder.path.with_suffix(".weights.h5"))
+        super().on_epoch_end(epoch, logs)
+
+
+def ending(step: int, how) -> type:
+    """A record that does something at the end of a step, counted from 1 in this sitting."""
+
+    class Ending(Kept):
+        steps = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+            if self.steps == step:
+                how(self)
+            super().on_train_batch_end(batch, logs)
+
+    return Ending
+
+
+def train(folder: Path, *more: str, record: type = Kept, flags: Sequence[str] = FLAGS) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "RunRecord", record)
+        return main([*flags, "--output", str(folder), *more])
+
+
+@pytest.fixture(scope="module")
+def one_go(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "one_go"
+    assert train(folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory) -> Path:
+    """A run that was interrupted in its third epoch: two states are there."""
+    folder = tmp_path_factory.mktemp("runs") / "interrupted"
+
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    assert train(folder, record=ending(8, interrupt)) == 130
+    return folder
+
+
+@pytest.fixture
+def copy(interrupted, tmp_path) -> Path:
+    return Path(shutil.copytree(interrupted, tmp_path / "run"))
+
+
+def assert_same_run(folder: Path, one_go: Path) -> None:
+    """Bits of metrics, scores and of the state behind the last step."""
+    for name in ("metrics.csv", "images.csv", "split.txt"):
+        assert (folder / name).read_text() == (one_go / name).read_text(), name
+    expected, found = (all_weights(path.with_suffix(".weights.h5")) for path in (one_go, folder))
+    assert found.keys() == expected.keys() and any(name.startswith("optimizer/") for name in found)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def zero(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    starts = range(0, len(content), 4096)
+    start = [start for start in starts if any(content[start : start + 4096])][len(starts) // 3]
+    content[start : start + 4096] = bytes(len(content[start : start + 4096]))
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip, zero, cut, Path.unlink], ids=["flip", "zero", "cut", "gone"])
+@pytest.mark.parametrize("name", ["checkpoint-00000006.weights.h5", "checkpoint-00000006.json", "metrics.csv"])
+def test_damaged_states_are_named_and_the_one_before_is_taken(name, damage, copy, one_go, capsys):
+    damage(copy / name)
+    assert train(copy, "--resume") == 0
+    printed = capsys.readouterr().out
+    gone_record = name.endswith(".json") and damage is Path.unlink  # then the state was never finished
+    assert name in printed or gone_record
+    assert f"resuming after epoch {2 if name == 'metrics.csv' else 1}" in printed
+    assert_same_run(copy, one_go)
+
+
+def test_without_a_whole_state_a_run_begins_again(copy, one_go, capsys):
+    for path in copy.glob("checkpoint-*.weights.h5"):
+        flip(path)
+    assert train(copy, "--resume") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("is damaged") == 2 and "resuming" not in printed
+    assert_same_run(copy, one_go)
+
+
+@pytest.mark.parametrize("damage", [flip, zero, cut], ids=["flip", "zero", "cut"])
+def test_a_damaged_configuration_is_refused_by_name(damage, copy, capsys):
+    damage(copy / "config.json")
+    assert train(copy, "--resume") == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_damaged_figures_of_pseudo_labels_are_begun_anew(copy):
+    flip(copy / "pseudo_labels.json")
+    with pytest.warns(UserWarning, match="pseudo_labels.json .* anew"):
+        assert train(copy, "--resume") == 0
+    assert [row["epoch"] for row in files.read_sealed(copy / "pseudo_labels.json")["history"]] == [3]
+
+
+@pytest.mark.parametrize("name", ["images.csv", "cases.npz", "model.keras"])
+def test_results_that_are_not_what_the_run_wrote_are_not_shown(name, one_go, tmp_path, capsys):
+    folder = Path(shutil.copytree(one_go, tmp_path / "run"))
+    flip(folder / name)
+    assert report_main([str(folder)]) == 2
+    assert name in capsys.readouterr().err
+    assert train(folder, "--resume") == 2
+    assert name in capsys.readouterr().err
+
+
+def test_two_runs_never_write_into_one_folder(copy, capsys):
+    (copy / lock.LOCK).write_text(json.dumps({"pid": os.getppid(), "host": lock.socket.gethostname(), "started": None}))
+    assert train(copy, "--resume") == 2
+    message = capsys.readouterr().err
+    assert f"process {os.getppid()}" in message and str(copy / lock.LOCK) in message
+    (copy / lock.LOCK).write_text(json.dumps({"pid": 1, "host": "elsewhere", "started": None}))
+    assert train(copy, "--resume") == 2
+    assert "on elsewhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, '{"pid"', ""])
+def test_a_lock_that_was_left_behind_is_replaced(content, copy, one_go):
+    path = copy / lock.LOCK
+    if content is None:  # this process is another one than that which had its number
+        content = json.dumps({"pid": os.getpid(), "host": lock.socket.gethostname(), "started": -1})
+    path.write_text(content)
+    os.utime(path, (0, 0))
+    assert train(copy, "--resume") == 0
+    assert not path.exists()
+    assert_same_run(copy, one_go)
+
+
+def test_a_lock_that_is_just_being_written_counts(copy, capsys):
+    (copy / lock.LOCK).write_text("")
+    assert train(copy, "--resume") == 2
+    assert "starts just now" in capsys.readouterr().err
+
+
+def test_leftovers_alone_do_not_make_a_folder_foreign(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".partial-config.json").write_text("{")
+    assert train(folder, "--steps", "3") == 0
+    assert not list(folder.glob(".partial-*"))
+
+
+@pytest.mark.parametrize("write", [1, 4, 9])
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(write, one_go, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    count = 0
+
+    def full(path):
+        nonlocal count
+        count += 1
+        if count >= write:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_flush", full)
+        assert train(folder) == 2
+    message = capsys.readouterr().err
+    assert "No space left on device" in message and str(folder) in message and "--resume" in message
+    assert not list(folder.glob(".partial-*")) and not (folder / lock.LOCK).exists()
+    assert train(folder, "--resume") == 0
+    assert_same_run(folder, one_go)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_term(tmp_path, capsys):
+    folder = tmp_path / "run"
+
+    def poison(record):
+        weight = record.model.network.trainable_variables[-2]
+        weight.assign(np.full(weight.shape, np.nan))
+
+    assert train(folder, record=ending(4, poison)) == 2
+    message = capsys.readouterr().err
+    assert "diverged at step 5" in message and "from label_supervised" in message and "--learning-rate" in message
+    assert "after step 3 is kept" in message
+    assert [path.name for path in folder.glob("checkpoint-*.json")] == ["checkpoint-00000003.json"]
+
+
+def test_a_report_of_damaged_files_is_refused_in_a_sentence(one_go, tmp_path):
+    folder = Path(shutil.copytree(one_go, tmp_path / "run"))
+    content = files.read_sealed(folder / "config.json")
+    for name in ("cases.npz", "embeddings.npz", "pseudo_labels.npz"):
+        if (folder / name).exists():
+            files.write_sealed(folder / "config.json", {**content, "files": {}})  # as of an earlier version
+            before = (folder / name).read_bytes()
+            cut(folder / name)
+            with pytest.raises(ValueError, match=name):
+                report(folder)
+            (folder / name).write_bytes(before)
