@@ -5,7 +5,7 @@
     python -m recipes.protocol S --table
 
 A draw is one choice of labelled images: a first training that all of its arms start from, then the arms. What is left
-of each run (config.json, metrics.csv, images.csv) goes to docs/measurements/TABLE/DRAW/ARM once all arms of the draw
+of each run (config.json, metrics.csv, images.csv.gz) goes to docs/measurements/TABLE/DRAW/ARM once all arms of the draw
 are done. The same command goes on where it was stopped, within a run too.
 """
 
@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recipes.console import GO_ON, RecipeError, print_table, run_main
+from recipes.packed_tables import pack_table, packed_table
 
 MEASUREMENTS = Path("docs/measurements")
-KEPT = ("config.json", "metrics.csv", "images.csv", "split.txt")
+KEPT = ("config.json", "metrics.csv")
+SCORES = "images.csv"
 FIRST = "first"
 
 
@@ -167,7 +169,7 @@ def write_splits(table: str, draws: Sequence[int], place: Path | None, data_dir:
     test = set(leak_safe_split(images.names, labels, groups, seed, of.labeled, share).test)
     classes = dict(zip(images.names, labels, strict=True))
     for draw in missing:
-        split = split_rest(members_of(images.names, groups).values(), classes, test, draw, of.labeled, 0.15, False)
+        split = split_rest(members_of(images.names, groups).values(), classes, test, draw, of.labeled, 0.0, False)
         path = split_path(table, draw, output)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary:
@@ -182,7 +184,7 @@ def run_draw(table: str, draw: int, places: Sequence[str], work: Path, output: P
     """
     kept = output / table / str(draw)
     of = TABLES[table]
-    if all((kept / arm / "images.csv").exists() for arm in of.arms):
+    if all(packed_table(kept / arm / SCORES).exists() for arm in of.arms):
         return
     folders = work / table / str(draw)
     common = ["--split-file", str(split_path(table, draw, output)), "--seed", str(draw), *of.common.split(), *places]
@@ -197,6 +199,7 @@ def run_draw(table: str, draw: int, places: Sequence[str], work: Path, output: P
         (kept / arm).mkdir(parents=True, exist_ok=True)
         for name in KEPT:
             shutil.copyfile(folders / arm / name, kept / arm / name)
+        pack_table(folders / arm / SCORES, kept / arm / SCORES)
     shutil.rmtree(folders)
 
 
@@ -211,7 +214,9 @@ def print_tables(table: str, output: Path) -> None:
 
     of = TABLES[table]
     done = [
-        draw for draw in of.draws if all((output / table / str(draw) / arm / "images.csv").exists() for arm in of.arms)
+        draw
+        for draw in of.draws
+        if all(packed_table(output / table / str(draw) / arm / SCORES).exists() for arm in of.arms)
     ]
     if not done:
         raise RecipeError(f"{output / table} holds no draw that is done")

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from keras_semimed.evaluation.compare import Difference
-from keras_semimed.evaluation.images import Row, read_rows
+from keras_semimed.evaluation.images import Row, rows_of
 from keras_semimed.evaluation.masks import surface_keys
 from keras_semimed.evaluation.summary import statistics
+from recipes.packed_tables import unpack_table
 
 SAMPLES = 2000
 TITLES = {"dice": "Dice", "pooled_dice_foreground": "pooled Dice", "accuracy": "accuracy", "auroc": "AUROC"}
@@ -81,7 +82,7 @@ def crossed_difference(
 
 def _by_weights(path: Path) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
-    for row in read_rows(path):
+    for row in rows_of(unpack_table(path)):
         found.setdefault(str(row["weights"]), []).append(row)
     return {kind: sorted(rows, key=lambda row: row["name"]) for kind, rows in found.items()}
 

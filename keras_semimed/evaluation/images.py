@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,12 @@ def evaluate_images(
 
 def read_rows(path: str | Path) -> list[Row]:
     """Reads rows that were written as a table, such as a run's `images.csv`: numbers are numbers again."""
-    return [{key: _value(key, text) for key, text in line.items() if text != ""} for line in read_table(path)]
+    return rows_of(read_table(path))
+
+
+def rows_of(table: Iterable[Mapping[str, str]]) -> list[Row]:
+    """The same of a table that has been read."""
+    return [{key: _value(key, text) for key, text in line.items() if text != ""} for line in table]
 
 
 def _value(key: str, text: str) -> str | int | float:

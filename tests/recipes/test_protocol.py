@@ -13,6 +13,7 @@ from keras_semimed.data import Split, loading
 from keras_semimed.evaluation.files import write_json, write_table
 from recipes import protocol
 from recipes.command import read_settings
+from recipes.packed_tables import pack_table, packed_table, unpack_table
 from recipes.protocol_tables import crossed_difference
 from tests.recipes.made import image_set
 
@@ -33,9 +34,9 @@ def test_the_flags_of_every_arm_fit_its_method(table, arm):
 def write_arm(folder: Path, rows: list[dict]) -> None:
     folder.mkdir(parents=True)
     write_json(folder / "config.json", {"configuration": {}})
-    for name in ("metrics.csv", "split.txt"):
-        (folder / name).write_text("x\n")
+    (folder / "metrics.csv").write_text("x\n")
     write_table(folder / "images.csv", rows)
+    pack_table(folder / "images.csv", folder / "images.csv")
 
 
 def scores(values: dict[str, float]) -> list[dict]:
@@ -48,7 +49,13 @@ def test_draws_share_the_test_part_and_choose_their_own_labels(monkeypatch, tmp_
     monkeypatch.setitem(protocol.TABLES, "S", table)
     protocol.write_splits("S", [200, 201], None, None, tmp_path)
     one, two = (Split.load(protocol.split_path("S", draw, tmp_path)) for draw in (200, 201))
-    assert one.test == two.test and len(one.test) == 20 and one.labeled != two.labeled and len(one.labeled) == 6
+    assert (
+        one.test == two.test
+        and len(one.test) == 20
+        and one.validation == ()
+        and one.labeled != two.labeled
+        and len(one.labeled) == 6
+    )
     monkeypatch.setattr(loading, "load_image_set", None)  # those that are there are not made again
     protocol.write_splits("S", [200, 201], None, None, tmp_path)
 
@@ -102,6 +109,19 @@ def test_tables_are_made_from_what_is_kept_alone(tmp_path, capsys):
     assert low < mean < high and 3 < mean < 5 and low > 0
     assert protocol.main(["J", "--table", "--output", str(tmp_path)]) == 2
     assert "no draw that is done" in capsys.readouterr().err
+
+
+def test_packed_tables_are_the_same_to_five_digits(tmp_path):
+    rows = [{"name": "0.123456789", "dice": 1 / 3, "union_0": 1234567}, {"name": "b", "union_0": 5}]
+    write_table(tmp_path / "images.csv", rows)
+    pack_table(tmp_path / "images.csv", tmp_path / "kept.csv")
+    assert unpack_table(tmp_path / "kept.csv") == [
+        {"name": "0.123456789", "dice": "0.33333", "union_0": "1234567"},
+        {"name": "b", "dice": "", "union_0": "5"},
+    ]
+    before = packed_table(tmp_path / "kept.csv").read_bytes()
+    pack_table(tmp_path / "images.csv", tmp_path / "kept.csv")
+    assert packed_table(tmp_path / "kept.csv").read_bytes() == before
 
 
 def test_the_interval_is_over_images_and_draws():
