@@ -54,6 +54,7 @@ DEMO_OF_NETWORK = {"unet": (64, 48, 32, 16, 16), "deeplab": 32}
 DEMO_MOMENTUM = 0.99
 """What larger defaults of moving averages become in a demo: their memory must be short beside the run."""
 DEMO_OF_METHOD: dict[str, dict[str, Any]] = {
+    "loco": {"threshold_momentum": DEMO_MOMENTUM},
     "hermes": {
         "teacher_momentum": 0.99,
         "unlabeled_mask_loss": "ce",

@@ -95,6 +95,8 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
     if ignored := [taken[key].word for key in given if key in unused]:
         print(f"no part of {method}: {', '.join(ignored)}", flush=True)
     given = {key: value for key, value in given.items() if key in flags}
+    if command.method and _is_of(command.method, given) and not _is_of(method, given):
+        print(f"no part of {method}: --preset {given.pop('preset')}", flush=True)
     if given.get("demo") and given.get("data") in DATA_SETS and command.phantom is None:
         given["data"] = DATA_SETS[given["data"]].phantom
     assert method is not None  # only help does without
@@ -120,6 +122,8 @@ def _earlier(name: str, stage: Stage, given: Mapping[str, Any], batch_size: int,
     flags = flags_of(stage.method)
     left_out = {"stages", "control", "method", "pseudo_labels_from", *(() if first else ("start_from",))}
     own = {key: value for key, value in given.items() if key in flags and key not in left_out}
+    if not _is_of(stage.method, own):
+        del own["preset"]
     if stage.method == "supervised":
         own.setdefault("labeled_batch_size", 2 * batch_size)
     settings = _settings(name, stage.method, None, {**own, "steps": stage.steps}, ())
@@ -158,6 +162,11 @@ def _settings(name: str, method: str, kind: str | None, given: Mapping[str, Any]
     )
     check(settings)
     return settings
+
+
+def _is_of(method: str | None, given: Mapping[str, Any]) -> bool:
+    """Whether a method has the preset that was given; so it has where none was."""
+    return given.get("preset") in (None, *constant(f"{method_class(method)}.presets"))
 
 
 def _method(command: Command, words: Sequence[str]) -> tuple[str | None, str | None]:

@@ -14,7 +14,16 @@ from recipes.console import RecipeError, did_you_mean
 from recipes.flags import OPTIMIZERS, Flag, default_groups, method_class
 from recipes.settings import flag_names
 
-DECIDING = ("data", "demo", "network", "tasks", "optimizer_groups", "steps", *(each.flag for each in VARIANTS.values()))
+DECIDING = (
+    "data",
+    "demo",
+    "network",
+    "preset",
+    "tasks",
+    "optimizer_groups",
+    "steps",
+    *(each.flag for each in VARIANTS.values()),
+)
 """Flags that change the defaults of others."""
 
 
@@ -52,6 +61,7 @@ def _layers(
     masks = given.get("tasks") != "classification" and "segmentation" in constant(f"{source}.supports")
     groups = given.get("optimizer_groups") or default_groups(method, network if masks else "")
     rates = {name: each.default for name, each in parameters(OPTIMIZERS[groups]).items()}
+    rates |= constant(f"{source}.preset_optimizers").get(given.get("preset"), {}).get(groups, {})
     yield {"optimizer_groups": groups, **flag_names(rates)}
 
     data = given.get("data", command.defaults.get("data"))
@@ -87,14 +97,12 @@ def control_of(method: str, arguments: Mapping[str, Any]) -> dict[str, float]:
 
 
 def from_preset(method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with what is None filled in by the preset, where the method has presets.
+    """The arguments with what is None filled in by the preset.
 
     Raises:
         RecipeError: If there is no such preset.
     """
     presets = constant(f"{method_class(method)}.presets")
-    if not presets:
-        return dict(arguments)
     chosen = arguments["preset"]
     if chosen not in presets:
         raise RecipeError(f"--preset: {chosen!r} is none of {', '.join(presets)}{did_you_mean(chosen, presets)}")

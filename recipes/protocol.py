@@ -3,10 +3,12 @@
     python -m recipes.protocol S --manual-dir Dataset_BUSI_with_GT --test-on-dir BUSBRA --weights resnet18.npz
     python -m recipes.protocol S --draws 200 201 --weights resnet18.npz --manual-dir Dataset_BUSI_with_GT ...
     python -m recipes.protocol S --table
+    python -m recipes.protocol S_224 --minutes 25 --manual-dir busi_224.npz --test-on-dir bus_bra_224.npz ...
 
 A draw is one choice of labelled images: a first training that all of its arms start from, then the arms. What is left
 of each run (config.json, metrics.csv, images.csv.gz) goes to docs/measurements/TABLE/DRAW/ARM once all arms of the draw
-are done. The same command goes on where it was stopped, within a run too.
+are done. The same command goes on where it was stopped, within a run too; with --minutes it stops by itself, with exit
+code 75 while there is something left to do. --trial runs a hundredth of all steps and keeps nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +29,10 @@ MEASUREMENTS = Path("docs/measurements")
 KEPT = ("config.json", "metrics.csv")
 SCORES = "images.csv"
 FIRST = "first"
+TRIAL = 100
+"""What a trial divides all numbers of steps by."""
+UNFINISHED = 75
+"""Exit code where time was up; EX_TEMPFAIL of sysexits.h."""
 
 
 class Table(NamedTuple):
@@ -146,6 +153,30 @@ TABLES = {
 }
 
 
+def _on_a_gpu(of: Table) -> Table:
+    """The same at 224 pixels, with the whole encoder and the default decoder, 2,000 and 1,000 steps."""
+
+    def larger(flags: str) -> str:
+        for old, new in GPU.items():
+            flags = flags.replace(old, new)
+        return flags
+
+    return of._replace(
+        common=larger(of.common), first=larger(of.first), arms={arm: larger(flags) for arm, flags in of.arms.items()}
+    )
+
+
+GPU = {
+    "--image-size 64": "--image-size 224",
+    "--encoder resnet18_p4 --decoder-filters 128,64,32,16,16": "--encoder resnet18",
+    "--epoch-steps 100": "--epoch-steps 250",
+    "--steps 600": "--steps 2000",
+    "--steps 400": "--steps 1000",
+    "--unlabeled-ramp 80": "--unlabeled-ramp 200",
+}
+TABLES |= {f"{name}_224": _on_a_gpu(TABLES[name]) for name in ("S", "J")}
+
+
 def split_path(table: str, draw: int, output: Path = MEASUREMENTS) -> Path:
     """Where the split of a draw lies."""
     return output / "splits" / f"{TABLES[table].data}_{draw}.txt"
@@ -162,7 +193,9 @@ def write_splits(table: str, draws: Sequence[int], place: Path | None, data_dir:
     from keras_semimed.evaluation.files import whole_file
 
     of = TABLES[table]
-    images = loading.load_image_set(of.data, 64, place, data_dir, card(of.data).study_classes or None)
+    words = of.common.split()
+    size = int(words[words.index("--image-size") + 1])
+    images = loading.load_image_set(of.data, size, place, data_dir, card(of.data).study_classes or None)
     labels = [0] * len(images) if images.labels is None else images.labels.tolist()
     groups = images.names if images.groups is None else images.groups
     seed, share = of.test
@@ -176,11 +209,64 @@ def write_splits(table: str, draws: Sequence[int], place: Path | None, data_dir:
             split.save(temporary)
 
 
-def run_draw(table: str, draw: int, places: Sequence[str], work: Path, output: Path) -> None:
+class TimeIsUp(Exception):
+    """A run was stopped because its time was over; everything is saved."""
+
+
+def shorter(flags: Sequence[str]) -> list[str]:
+    """Flags of a trial: a hundredth of the steps."""
+    words = list(flags)
+    for place, word in enumerate(words):
+        if word in ("--steps", "--epoch-steps", "--unlabeled-ramp"):
+            words[place + 1] = str(max(int(words[place + 1]) // TRIAL, 1))
+    return words
+
+
+def run_until(command: Sequence[str], end: float | None) -> int:
+    """Runs a command and returns its exit code; one that is not done by then is asked to save and stop.
+
+    Args:
+        command: Program and arguments.
+        end: When, by `time.monotonic`; None: never.
+
+    Raises:
+        TimeIsUp: If it was stopped.
+    """
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait(None if end is None else max(end - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+            raise TimeIsUp from None
+        except BaseException:
+            process.terminate()
+            raise
+
+
+def run_draw(
+    table: str,
+    draw: int,
+    places: Sequence[str],
+    work: Path,
+    output: Path,
+    end: float | None = None,
+    trial: bool = False,
+) -> None:
     """Runs what a draw lacks, and keeps what is left of its runs when all are done.
+
+    Args:
+        table: A key of `TABLES`.
+        draw: Its seed.
+        places: Flags that say where data and weights lie.
+        work: Folder of unfinished runs.
+        output: Folder of what is kept.
+        end: As in `run_until`.
+        trial: A hundredth of all steps, of which nothing is kept.
 
     Raises:
         RecipeError: If a run fails; what it printed has gone to the terminal.
+        TimeIsUp: If there was not enough of it.
     """
     kept = output / table / str(draw)
     of = TABLES[table]
@@ -192,9 +278,11 @@ def run_draw(table: str, draw: int, places: Sequence[str], work: Path, output: P
         start = [] if arm == FIRST else ["--start-from", str(folders / FIRST), "--weights", "none"]
         words = [*common, *start, *flags.split(), "--output", str(folders / arm), "--resume"]
         print(f"\n{table} {draw} {arm}", flush=True)
-        command = [sys.executable, "-m", "recipes.train", of.data, *words]
-        if code := subprocess.run(command).returncode:
+        command = [sys.executable, "-m", "recipes.train", of.data, *(shorter(words) if trial else words)]
+        if code := run_until(command, end):
             raise RecipeError(f"{arm} of draw {draw} ended with exit code {code}; mend it, then {GO_ON}")
+    if trial:
+        return
     for arm in (FIRST, *of.arms):
         (kept / arm).mkdir(parents=True, exist_ok=True)
         for name in KEPT:
@@ -242,8 +330,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("table", choices=tuple(TABLES), help=questions)
     parser.add_argument("--draws", nargs="+", type=int, help="only these draws (default: all)")
     parser.add_argument("--table", dest="show", action="store_true", help="run nothing, print what there is as tables")
-    parser.add_argument("--manual-dir", type=Path, help="where the images lie")
-    parser.add_argument("--test-on-dir", type=Path, help="where BUS-BRA lies")
+    parser.add_argument("--minutes", type=float, help="stop by then, with everything saved (default: when all is done)")
+    parser.add_argument("--trial", action="store_true", help=f"run 1/{TRIAL} of all steps, keep nothing")
+    parser.add_argument("--manual-dir", type=Path, help="where the images lie, or a file of recipes.pack")
+    parser.add_argument("--test-on-dir", type=Path, help="the same of BUS-BRA")
     parser.add_argument("--data-dir", type=Path, help="where TFDS keeps prepared data")
     parser.add_argument("--weights", help="ImageNet weights of ResNet-18")
     parser.add_argument("--work", type=Path, default=Path("runs/protocol"), help="folder of unfinished runs")
@@ -262,10 +352,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = ("manual_dir", "data_dir", "weights", *(("test_on_dir",) if "--test-on" in of.common else ()))
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
         places = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        end = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+        work = options.work / "trial" if options.trial else options.work
         for draw in draws:
-            run_draw(options.table, draw, places, options.work, options.output)
+            run_draw(options.table, draw, places, work, options.output, end, options.trial)
 
-    return run_main(run, GO_ON)
+    try:
+        return run_main(run, GO_ON)
+    except TimeIsUp:
+        print(f"{options.minutes:g} minutes are over; {GO_ON}", flush=True)
+        return UNFINISHED
 
 
 if __name__ == "__main__":

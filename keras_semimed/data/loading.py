@@ -15,6 +15,7 @@ from keras_semimed.data.cards import Card, card
 from keras_semimed.data.examples import Example, read_examples
 from keras_semimed.data.letterbox import letterbox, stretch
 from keras_semimed.data.mask_types import masks_by_class
+from keras_semimed.data.packed import is_packed, of_classes, read_packed
 from keras_semimed.data.named_splits import check_split, split_image_set
 from keras_semimed.data.splits import Split
 
@@ -37,7 +38,8 @@ def load_image_set(
         name: `"busi"`, `"bus_bra"`, `"udiat"`, `"kvasir_seg"`, `"cvc_clinicdb"`, `"phantom_ultrasound"` or
             `"phantom_endoscopy"`.
         image_size: Height and width of the images, in pixels.
-        manual_dir: Folder or zip that was downloaded by hand; see `describe(name)`. With TFDS needed only once.
+        manual_dir: Folder or zip that was downloaded by hand; see `describe(name)`. With TFDS needed only once. Or a
+            file `.npz` that `python -m recipes.pack` made of it.
         data_dir: Where TFDS keeps prepared data; its default when None.
         classes: Image classes to keep; a label is the position in `classes`. None keeps all.
         keep_aspect: Keep the aspect ratio and pad, instead of stretching to a square; masks are 255 in the padding, and
@@ -62,6 +64,11 @@ def load_image_set(
     if image_size < 1:
         raise ValueError(f"`image_size` must be at least 1 pixel, found {image_size}")
     limit = memory_limit(cache)
+    if is_packed(manual_dir):
+        assert manual_dir is not None
+        if keep_aspect:
+            raise ValueError(f"`keep_aspect` must be False for {manual_dir}, whose images were stretched when packed")
+        return of_classes(read_packed(manual_dir, name, image_size), classes)
     examples = tfds.tfds_examples(name, manual_dir, data_dir) if tfds.available() else read_examples(name, manual_dir)
     return _collect(examples, image_size, facts, classes, keep_aspect, limit)
 

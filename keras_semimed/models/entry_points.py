@@ -25,10 +25,18 @@ class EntryPoints(NetworkedModel):
     _compiled_with = SimpleNamespace(metrics=None, auto_scale_loss=True, scores=Scores(None, {}))
 
     def default_optimizer(self, **arguments: Any) -> keras.optimizers.Optimizer:
-        """`encoder_optimizer(total_steps, ...)` for a DeepLab, `branch_optimizer(total_steps, ...)` for the others."""
+        """`encoder_optimizer(total_steps, ...)` for a DeepLab, `branch_optimizer(total_steps, ...)` for the others.
+
+        Args:
+            arguments: the optimizer's, before those of the preset.
+        """
         deeplab = self.segments and self.given.network == "deeplab"
         make: Callable[..., Any] = encoder_optimizer if deeplab else branch_optimizer
-        return make(self.total_steps, **arguments)
+        return make(self.total_steps, **self.optimizer_arguments("encoder" if deeplab else "branch", arguments))
+
+    def optimizer_arguments(self, kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What was given, and else the preset's, for a `"branch"` or an `"encoder"` optimizer."""
+        return {**self.preset_optimizers.get(self.preset, {}).get(kind, {}), **given}
 
     def compile(
         self,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 from keras import ops
 
-from keras_semimed.configuration import check_choice, check_not_negative, check_whole
+from keras_semimed.configuration import check_choice, check_not_negative, check_whole, is_number
 from keras_semimed.embeddings import l2_normalize
 from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.pseudo_labels import PseudoLabels
@@ -24,22 +24,29 @@ from keras_semimed.networks.contract import Extended, Head
 from keras_semimed.optimizers import branch_optimizer
 from keras_semimed.thresholds import DualThreshold, consistency_ramp, view_uncertainty
 
+PAPER: dict[str, Any] = {
+    "lambda_cls": 1.0,
+    "unlabeled_weight": 1.0,
+    "confidence": "scheduled",
+    "uncertainty": "scheduled",
+    "mask_combine": "all",
+    "attention_on": "all",
+    "bank_size": 256,
+    "image_weighting": "pair",
+    "ramp_consistency": False,
+    "gamma": 0.1,
+    "contrast_delay": 0.0,
+    "selection": "dual",
+    "unlabeled_mask_loss": "dice",
+    "unlabeled_ramp": 0,
+    "alpha": 0.8,
+    "beta": 0.2,
+}
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "lambda_cls": 1.0,
-        "unlabeled_weight": 1.0,
-        "confidence": "scheduled",
-        "uncertainty": "scheduled",
-        "mask_combine": "all",
-        "attention_on": "all",
-        "bank_size": 256,
-        "image_weighting": "pair",
-        "ramp_consistency": False,
-        "gamma": 0.1,
-        "contrast_delay": 0.0,
-    },
+    "paper": PAPER,
     # The authors' code where it departs from their paper.
     "release": {
+        **PAPER,
         "lambda_cls": 1.1,
         "unlabeled_weight": 0.1,
         "confidence": "class_wise",
@@ -52,6 +59,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gamma": 1.0,
         # Contrast starts after 10 passes over BUSI's unlabelled images: about step 510 of 3,000.
         "contrast_delay": 0.17,
+    },
+    # From a supervised network that was trained to its end.
+    "small": {
+        **PAPER,
+        "selection": "confidence",
+        "confidence": 0.9,
+        "unlabeled_mask_loss": "ce",
+        "unlabeled_ramp": 0.2,
+        "alpha": 0.0,
+        "beta": 0.0,
+        "gamma": 0.0,
     },
 }
 
@@ -73,33 +91,34 @@ class Hermes(SemiSupervisedModel):
     Arguments marked with a star take their default from the preset.
 
     Args:
-        preset: `"paper"` (the equations as printed) or `"release"` (the authors' code).
+        preset: `"paper"` (the equations as printed), `"release"` (the authors' code), or `"small"`: what served tens of
+            labels best, behind `start_from` of a supervised network that was trained to its end.
         exchange: `"both"`, `"seg_to_cls"` (attention), `"cls_to_seg"` (saliency) or `"none"` (Table 3, SM/ITA).
         attention_on*: `"all"` images or the `"labeled"` ones of a training batch only (and then not in inference).
         stop_gradient_between_tasks: keep the classification loss out of the segmentation encoder.
         saliency_level: decoder level of the saliency map, `"P1"` (1/2) to `"P4"` (1/16) (Table 6).
         saliency_image: RGB image beside the saliency map.
         contrast_level: encoder level of the pixel contrast, `"P1"` to `"P5"` (Table 5).
-        selection: `"none"`, `"confidence"`, `"uncertainty"` or `"dual"` (Eq. 7, Fig. 1 and 6).
+        selection*: `"none"`, `"confidence"`, `"uncertainty"` or `"dual"` (Eq. 7, Fig. 1 and 6).
         confidence*: `"scheduled"` (Eq. 17), `"class_wise"` or a fixed threshold in [0, 1].
         uncertainty*: `"scheduled"` (Eq. 16), `"release"` or a fixed threshold in nats.
         mask_combine*: a pixel is kept if `"all"` (Eq. 7) or `"any"` of the tests pass.
         uncertainty_of: `"weak"` (entropy of the weak view, Eq. 8), `"mean"` (entropy of the mean of both views) or
             `"disagreement"` (Jensen-Shannon divergence of the views).
-        unlabeled_mask_loss: `"dice"` (Eq. 9), `"ce"`, the mean over all pixels of weight times cross-entropy, or
+        unlabeled_mask_loss*: `"dice"` (Eq. 9), `"ce"`, the mean over all pixels of weight times cross-entropy, or
             `"soft"`, the same with the probabilities of the weak view (the teacher's, where there is one) as labels.
         student_view: unlabelled views that the network sees: `"both"`, or the `"strong"` one alone, where a teacher
             labels the weak one and no contrast (alpha, beta) looks at it.
         unlabeled_weight*: factor of Eq. 9 and Eq. 10.
         unlabeled_start: step at which the unlabelled terms start.
-        unlabeled_ramp: steps over which their weight then rises linearly.
+        unlabeled_ramp*: steps over which their weight then rises linearly; below 1: that share of `total_steps`.
         contrast_delay*: share of `total_steps` before contrast starts, if later than `unlabeled_start`.
         image_weighting*: weights in Eq. 12 of `"pair"`s (Eq. 13) or of the `"anchor"`.
         bank_size*: entries a class of the memory bank, 0 for none.
         lambda_seg: weight of the segmentation branch.
         lambda_cls*: weight of the classification branch.
-        alpha: weight of the pixel contrast.
-        beta: weight of the image contrast.
+        alpha*: weight of the pixel contrast.
+        beta*: weight of the image contrast.
         gamma*: weight of the inter-task consistency.
         ramp_consistency*: multiply gamma by exp(-5 (1 - t)^2).
         teacher_momentum: keep a moving-average teacher, which gives the pseudo-labels and predicts; None, as printed:
@@ -111,6 +130,9 @@ class Hermes(SemiSupervisedModel):
     """
 
     presets = PRESETS
+    preset_optimizers: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
+        "small": {"branch": {"learning_rate": 5e-4, "classifier": "adam"}}
+    }
     teacher_may_label = True
     attention_on: str
     confidence: str | float
@@ -118,6 +140,11 @@ class Hermes(SemiSupervisedModel):
     mask_combine: str
     unlabeled_weight: float
     contrast_delay: float
+    selection: str
+    unlabeled_mask_loss: str
+    unlabeled_ramp: int | float
+    alpha: float
+    beta: float
     image_weighting: str
     bank_size: int
     lambda_cls: float
@@ -128,72 +155,73 @@ class Hermes(SemiSupervisedModel):
 
     def __init__(
         self,
-        preset: Literal["paper", "release"] = "paper",
+        preset: Literal["paper", "release", "small"] = "paper",
         exchange: Literal["both", "seg_to_cls", "cls_to_seg", "none"] = "both",
         attention_on: Literal["all", "labeled"] | None = None,
         stop_gradient_between_tasks: bool = False,
         saliency_level: Literal["P1", "P2", "P3", "P4"] = "P2",
         saliency_image: bool = True,
         contrast_level: Literal["P1", "P2", "P3", "P4", "P5"] = "P3",
-        selection: Literal["none", "confidence", "uncertainty", "dual"] = "dual",
+        selection: Literal["none", "confidence", "uncertainty", "dual"] | None = None,
         confidence: str | float | None = None,
         uncertainty: str | float | None = None,
         mask_combine: Literal["all", "any"] | None = None,
         uncertainty_of: Literal["weak", "mean", "disagreement"] = "weak",
-        unlabeled_mask_loss: Literal["dice", "ce", "soft"] = "dice",
+        unlabeled_mask_loss: Literal["dice", "ce", "soft"] | None = None,
         student_view: Literal["both", "strong"] = "both",
         unlabeled_weight: float | None = None,
         unlabeled_start: int = 0,
-        unlabeled_ramp: int = 0,
+        unlabeled_ramp: int | float | None = None,
         contrast_delay: float | None = None,
         image_weighting: Literal["pair", "anchor"] | None = None,
         bank_size: int | None = None,
         lambda_seg: float = 0.5,
         lambda_cls: float | None = None,
-        alpha: float = 0.8,
-        beta: float = 0.2,
+        alpha: float | None = None,
+        beta: float | None = None,
         gamma: float | None = None,
         ramp_consistency: bool | None = None,
         teacher_momentum: float | None = None,
         teacher_labels: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(teacher_momentum=teacher_momentum, **kwargs)
+        super().__init__(preset=preset, teacher_momentum=teacher_momentum, **kwargs)
         self.teacher_labels = teacher_labels
-        self.take_preset(preset, locals())
+        self.take_preset(locals())
         self.exchange = exchange
         self.stop_gradient_between_tasks = stop_gradient_between_tasks
         self.saliency_level, self.saliency_image = saliency_level, saliency_image
         self.contrast_level = contrast_level
-        self.selection = selection
         self.uncertainty_of = uncertainty_of
-        self.unlabeled_mask_loss = unlabeled_mask_loss
         self.student_view = student_view
-        self.unlabeled_start, self.unlabeled_ramp = unlabeled_start, unlabeled_ramp
-        self.lambda_seg, self.alpha, self.beta = lambda_seg, alpha, beta
+        self.unlabeled_start, self.lambda_seg = unlabeled_start, lambda_seg
         check_choice("attention_on", self.attention_on, ("all", "labeled"))
         check_choice("mask_combine", self.mask_combine, ("all", "any"))
         check_choice("image_weighting", self.image_weighting, ("pair", "anchor"))
         check_choice("contrast_level", contrast_level, ("P1", "P2", "P3", "P4", "P5"))
         check_choice("uncertainty_of", uncertainty_of, ("weak", "mean", "disagreement"))
-        check_choice("unlabeled_mask_loss", unlabeled_mask_loss, ("dice", "ce", "soft"))
+        check_choice("unlabeled_mask_loss", self.unlabeled_mask_loss, ("dice", "ce", "soft"))
         check_choice("student_view", student_view, ("both", "strong"))
-        if student_view == "strong" and (teacher_momentum is None or not teacher_labels or alpha or beta):
+        if student_view == "strong" and (teacher_momentum is None or not teacher_labels or self.alpha or self.beta):
             raise ValueError(
                 "`student_view` can be 'strong' only with `teacher_momentum`, `alpha` 0 and `beta` 0: else the weak "
                 "view is labelled by the network, or contrasted."
             )
         check_not_negative(self, "unlabeled_weight", "contrast_delay")
-        for name in ("unlabeled_start", "unlabeled_ramp", "bank_size"):
+        for name in ("unlabeled_start", "bank_size"):
             check_whole(name, getattr(self, name), 0)
+        if not (is_number(self.unlabeled_ramp) and 0 < self.unlabeled_ramp < 1):
+            check_whole("unlabeled_ramp", self.unlabeled_ramp, 0)
         check_not_negative(self, "lambda_seg", "lambda_cls", "alpha", "beta", "gamma")
         self.dice_loss = DiceLoss()
         self.pixel_contrast = PixelContrastiveLoss(self.num_classes)
         self.image_contrast = ImageContrastiveLoss(weighting=self.image_weighting)
         self.consistency_loss = InterTaskConsistency()
-        self.mask_threshold = DualThreshold(selection, self.mask_combine, self.confidence, self.uncertainty)
-        self.label_threshold = DualThreshold(selection, "all", self.confidence, self.uncertainty)
-        self.bank = MemoryBank(self.num_classes, self.bank_size, 256, name="bank") if self.bank_size and alpha else None
+        self.mask_threshold = DualThreshold(self.selection, self.mask_combine, self.confidence, self.uncertainty)
+        self.label_threshold = DualThreshold(self.selection, "all", self.confidence, self.uncertainty)
+        self.bank = (
+            MemoryBank(self.num_classes, self.bank_size, 256, name="bank") if self.bank_size and self.alpha else None
+        )
         self.build_networks()
 
     @property
@@ -235,6 +263,12 @@ class Hermes(SemiSupervisedModel):
         }
 
     @property
+    def unlabeled_steps(self) -> int:
+        """Steps over which the unlabelled terms rise."""
+        share = 0 < self.unlabeled_ramp < 1
+        return round(self.unlabeled_ramp * self.total_steps) if share else int(self.unlabeled_ramp)
+
+    @property
     def selects(self) -> bool:
         """Whether pseudo-labels are being selected at this step."""
         return self.selection != "none" and int(ops.convert_to_numpy(self.step)) > self.unlabeled_start
@@ -254,9 +288,9 @@ class Hermes(SemiSupervisedModel):
             (taught,) = self.teach(unlabeled, **self._attended(0, unlabeled.count))
         terms = {**dict.fromkeys(self.loss_weights, ops.zeros(())), **self.supervised(labeled, on_labeled)}
         pseudo: dict[str, PseudoLabels] = {}
-        ramp = self.ramp(self.unlabeled_start, self.unlabeled_ramp)
+        ramp = self.ramp(self.unlabeled_start, self.unlabeled_steps)
         start = max(self.unlabeled_start, int(self.contrast_delay * self.total_steps))
-        contrast = self.ramp(start, self.unlabeled_ramp)
+        contrast = self.ramp(start, self.unlabeled_steps)
         if self.classifies:
             pseudo["label"] = kept = self.pseudo("label", unlabeled, taught["label_logits"], strong["label_logits"])
             if self.unlabeled_weight:
@@ -377,4 +411,4 @@ class Hermes(SemiSupervisedModel):
 
     def default_optimizer(self, **arguments: Any) -> keras.optimizers.Optimizer:
         """`branch_optimizer(total_steps, ...)`: SGD for the classification branch, Adam for the segmentation branch."""
-        return branch_optimizer(self.total_steps, **arguments)
+        return branch_optimizer(self.total_steps, **self.optimizer_arguments("branch", arguments))

@@ -19,21 +19,24 @@ from keras_semimed.models.view import Source, View
 from keras_semimed.networks.contract import Head
 from keras_semimed.optimizers import encoder_optimizer
 
+PAPER: dict[str, Any] = {
+    "loss_scale": 1.0,
+    "cutmix_from": "unlabeled",
+    "threshold_start": 0.85,
+    "threshold_maximum": None,
+    "threshold_mean": "class",
+    "inter_class_share": 0.30,
+    "inter_class_quota": "class",
+    "boundary_share": 0.30,
+    "boundary_order": "highest",
+    "boundary_classes": "all",
+    "threshold_momentum": 0.999,
+}
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "loss_scale": 1.0,
-        "cutmix_from": "unlabeled",
-        "threshold_start": 0.85,
-        "threshold_maximum": None,
-        "threshold_mean": "class",
-        "inter_class_share": 0.30,
-        "inter_class_quota": "class",
-        "boundary_share": 0.30,
-        "boundary_order": "highest",
-        "boundary_classes": "all",
-    },
+    "paper": PAPER,
     # The authors' code where it departs from their paper.
     "release": {
+        **PAPER,
         "loss_scale": 1 / 1.6,
         "cutmix_from": "labeled",
         "threshold_start": 0.90,
@@ -45,6 +48,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "boundary_order": "lowest",
         "boundary_classes": "foreground",
     },
+    # Found on validation images of Kvasir-SEG (docs/loco.md).
+    "small": {**PAPER, "threshold_momentum": 0.98},
 }
 
 
@@ -68,11 +73,11 @@ class LoCo(SemiSupervisedModel):
 
     Args:
         image_size: side of the square views in pixels, at least 32; no larger than the images.
-        preset: `"paper"` (the equations as printed) or `"release"` (the authors' code).
+        preset: `"paper"` (the equations as printed), `"release"` (the authors' code), or `"small"`.
         dynamic_filter: thresholds that follow the teacher (Eq. 14-18); False: `fixed_threshold` for all classes.
         fixed_threshold: the threshold without the dynamic filter (Table IV, M2).
         threshold_start*: global threshold before training.
-        threshold_momentum: of the thresholds' moving averages.
+        threshold_momentum*: of the thresholds' moving averages.
         threshold_gamma: how far a class' threshold departs from the global one (Eq. 18).
         threshold_maximum*: upper limit of the thresholds, or None.
         threshold_mean*: `"class"` (Eq. 14) or `"pixel"`, what the global threshold averages over.
@@ -117,6 +122,7 @@ class LoCo(SemiSupervisedModel):
     boundary_classes: str
     loss_scale: float
     cutmix_from: str
+    threshold_momentum: float
     pixel_embeddings = "projection"
 
     def __init__(
@@ -124,11 +130,11 @@ class LoCo(SemiSupervisedModel):
         image_size: int = 384,
         encoder: str | keras.Model = "resnet50",
         total_steps: int = 16000,
-        preset: Literal["paper", "release"] = "paper",
+        preset: Literal["paper", "release", "small"] = "paper",
         dynamic_filter: bool = True,
         fixed_threshold: float = 0.95,
         threshold_start: float | None = None,
-        threshold_momentum: float = 0.999,
+        threshold_momentum: float | None = None,
         threshold_gamma: float = 0.25,
         threshold_maximum: float | None = None,
         threshold_mean: Literal["class", "pixel"] | None = None,
@@ -151,15 +157,16 @@ class LoCo(SemiSupervisedModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(
+            preset=preset,
             image_size=image_size,
             encoder=encoder,
             total_steps=total_steps,
             teacher_momentum=teacher_momentum,
             **kwargs,
         )
-        self.take_preset(preset, locals())
+        self.take_preset(locals())
         self.dynamic_filter, self.fixed_threshold = dynamic_filter, fixed_threshold
-        self.threshold_momentum, self.threshold_gamma = threshold_momentum, threshold_gamma
+        self.threshold_gamma = threshold_gamma
         self.inter_class, self.boundary = inter_class, boundary
         self.neighbours, self.temperature = neighbours, temperature
         self.lambda_unlabeled, self.lambda_contrast = lambda_unlabeled, lambda_contrast
@@ -176,7 +183,7 @@ class LoCo(SemiSupervisedModel):
         self.filter = ConfidenceDynamicFilter(
             self.num_classes,
             initial=self.threshold_start,
-            momentum=threshold_momentum,
+            momentum=self.threshold_momentum,
             gamma=threshold_gamma,
             global_mean=self.threshold_mean,
             maximum=self.threshold_maximum,
@@ -291,4 +298,4 @@ class LoCo(SemiSupervisedModel):
 
     def default_optimizer(self, **arguments: Any) -> keras.optimizers.Optimizer:
         """`encoder_optimizer(total_steps, ...)`: SGD, ten times the learning rate outside the encoder."""
-        return encoder_optimizer(self.total_steps, **arguments)
+        return encoder_optimizer(self.total_steps, **self.optimizer_arguments("encoder", arguments))

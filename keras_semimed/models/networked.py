@@ -56,8 +56,9 @@ class NetworkedModel(Inference, Passes, keras.Model):
         train_encoder: False freezes the encoders, the teacher's with them, before the model is compiled; the same as
             `model.encoder.trainable = False` afterwards, which is saved as this argument.
         views: arguments of `WeakStrongViews` (a dict), such a layer, or None for the method's defaults.
+        preset: `"paper"`, or `"small"`: what served tens of labels and a few thousand steps best, of the arguments with
+            a star (where the method has any) and of `default_optimizer`; docs/training.md says what was tried.
         seed: seed of the random streams, which are part of the weights.
-
 
     Raises:
         ValueError: for an argument out of its range, or one that does not fit the method; the message names it.
@@ -75,7 +76,15 @@ class NetworkedModel(Inference, Passes, keras.Model):
     teacher_may_label: ClassVar[bool] = False
     """Whether the method labels with a teacher where `teacher_momentum` asks for one."""
     teacher_predicts: ClassVar[bool] = True
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "small": {}}
+    """Arguments that a preset fills in, where they are not given."""
+    preset_optimizers: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
+        "small": {
+            "branch": {"learning_rate": 1e-3, "classifier": "adam"},
+            "encoder": {"learning_rate": 1e-3, "optimizer": "adam", "head_factor": 1.0},
+        }
+    }
+    """The same of `branch_optimizer` and `encoder_optimizer`."""
 
     def __init__(
         self,
@@ -95,6 +104,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
         pseudo_labels: Literal["method", "truth"] = "method",
         train_encoder: bool = True,
         views: dict | WeakStrongViews | None = None,
+        preset: str = "paper",
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -126,6 +136,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
                 "they start. Take 'average'."
             )
         check_choice("pseudo_labels", pseudo_labels, ("method", "truth"))
+        check_choice("preset", preset, tuple(self.presets))
         self.num_classes = num_classes
         self.num_labels = num_labels
         self.image_size = image_size
@@ -137,6 +148,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
         self.teacher_momentum = teacher_momentum
         self.teacher_statistics = teacher_statistics
         self.pseudo_labels = pseudo_labels
+        self.preset = preset
         self.seed = seed
         self.views = self._made_views(views)
         check_choice("network", network or self.default_network, self.able_networks)
@@ -179,16 +191,13 @@ class NetworkedModel(Inference, Passes, keras.Model):
             )
         return views
 
-    def take_preset(self, preset: str, given: Mapping[str, Any]) -> None:
-        """Sets the attributes that a preset is about: an argument that was given, or else the preset's value.
+    def take_preset(self, given: Mapping[str, Any]) -> None:
+        """Sets the attributes that the preset is about: an argument that was given, or else the preset's value.
 
         Args:
-            preset: a key of `presets`.
             given: arguments by name; None: not given.
         """
-        check_choice("preset", preset, sorted(self.presets))
-        self.preset = preset
-        for name, value in self.presets[preset].items():
+        for name, value in self.presets[self.preset].items():
             setattr(self, name, value if given[name] is None else given[name])
 
     @property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,10 @@ def test_the_flags_of_every_arm_fit_its_method(table, arm):
     of = protocol.TABLES[table]
     flags = of.first if arm == protocol.FIRST else of.arms[arm]
     settings = read_settings("train", [of.data, *of.common.split(), *flags.split()])
-    assert settings.steps == (600 if arm == protocol.FIRST or table == "L" else 400)
-    assert settings.image_size == (96 if table == "L" else 64) and settings.unused == ()
+    large = table.endswith("_224")
+    steps = (2000, 1000) if large else (600, 600) if table == "L" else (600, 400)
+    assert settings.steps == steps[arm != protocol.FIRST]
+    assert settings.image_size == (224 if large else 96 if table == "L" else 64) and settings.unused == ()
     page = (Path(protocol.__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
     assert arm == protocol.FIRST or f"`{arm}`" in page or f"`_{arm.rpartition('_')[2]}`" in page
 
@@ -63,16 +66,17 @@ def test_draws_share_the_test_part_and_choose_their_own_labels(monkeypatch, tmp_
 def test_a_draw_goes_on_where_it_was_stopped_and_is_not_run_twice(monkeypatch, tmp_path):
     commands = []
 
-    def run(command):
+    def run(command, end):
+        assert end is None
         commands.append(command)
         folder = Path(command[command.index("--output") + 1])
         if folder.name == "control" and len(commands) < 5:
-            return subprocess.CompletedProcess(command, 3)
+            return 3
         if not folder.exists():
             write_arm(folder, scores({"a": 0.5}))
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(protocol.subprocess, "run", run)
+    monkeypatch.setattr(protocol, "run_until", run)
     output = tmp_path / "kept"
     with pytest.raises(protocol.RecipeError, match="control of draw 200 ended with exit code 3"):
         protocol.run_draw("S", 200, [], tmp_path / "work", output)
@@ -88,6 +92,28 @@ def test_a_draw_goes_on_where_it_was_stopped_and_is_not_run_twice(monkeypatch, t
     count = len(commands)
     protocol.run_draw("S", 200, [], tmp_path / "work", output)
     assert len(commands) == count
+
+
+def test_a_run_is_stopped_when_time_is_up(monkeypatch, tmp_path, capsys):
+    wait = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); time.sleep(60)"
+    assert protocol.run_until([sys.executable, "-c", "raise SystemExit(3)"], None) == 3
+    before = time.monotonic()
+    with pytest.raises(protocol.TimeIsUp):
+        protocol.run_until([sys.executable, "-c", wait], before + 0.5)
+    assert time.monotonic() - before < 30
+    monkeypatch.setattr(protocol, "write_splits", lambda *_: None)
+    assert protocol.main(["S", "--minutes", "0", "--output", str(tmp_path), "--work", str(tmp_path / "work")]) == 75
+    assert "0 minutes are over" in capsys.readouterr().out
+
+
+def test_a_trial_runs_a_hundredth_and_keeps_nothing(monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.setattr(protocol, "run_until", lambda command, end: commands.append(command) or 0)
+    protocol.run_draw("S", 200, [], tmp_path / "work", tmp_path / "kept", trial=True)
+    steps = [command[command.index("--steps") + 1] for command in commands]
+    assert steps == ["6", *["4"] * len(protocol.TABLES["S"].arms)]
+    assert all(command[command.index("--epoch-steps") + 1] == "1" for command in commands)
+    assert not (tmp_path / "kept").exists()
 
 
 def test_tables_are_made_from_what_is_kept_alone(tmp_path, capsys):
