@@ -48,6 +48,7 @@ class Table(NamedTuple):
         first: flags of the training that the arms start from.
         arms: flags of what follows, by name; the first is what the others are compared with.
         primary: the score that decides.
+        decided: the weights that decide, `last` or `teacher`.
     """
 
     question: str
@@ -59,6 +60,7 @@ class Table(NamedTuple):
     first: str
     arms: Mapping[str, str]
     primary: str = "dice"
+    decided: str = "last"
 
 
 SMALL = (
@@ -149,6 +151,7 @@ TABLES = {
             "m7": f"{LOCO}--rung M7 --steps 600",
             "oracle": f"{LOCO}--rung M2 --steps 600 --pseudo-labels-from truth",
         },
+        decided="teacher",
     ),
 }
 
@@ -291,14 +294,19 @@ def run_draw(
     shutil.rmtree(folders)
 
 
-def print_tables(table: str, output: Path) -> None:
+def print_tables(table: str, output: Path, everything: bool = False) -> None:
     """Scores and paired differences of the draws that are there.
+
+    Args:
+        table: A key of `TABLES`.
+        output: Folder of what is kept.
+        everything: All weights and scores, not only what decides.
 
     Raises:
         RecipeError: If there is none.
     """
     from keras_semimed.evaluation.files import read_sealed
-    from recipes.protocol_tables import tables
+    from recipes.protocol_tables import headroom, overview, tables
 
     of = TABLES[table]
     done = [
@@ -316,9 +324,13 @@ def print_tables(table: str, output: Path) -> None:
     }
     if len(commits) > 1:
         print(f"warning: the draws are of {len(commits)} commits: {', '.join(sorted(map(str, commits)))}")
-    for title, header, rows in tables([output / table / str(draw) for draw in done], list(of.arms), of.primary):
+    folders = [output / table / str(draw) for draw in done]
+    arguments = (folders, list(of.arms), of.primary)
+    for title, header, rows in overview(*arguments, of.decided) + (tables(*arguments) if everything else []):
         print(f"\n{title}\n")
         print_table(header, rows)
+    if text := headroom(*arguments, of.decided):
+        print(f"\n{text}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -332,6 +344,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", dest="show", action="store_true", help="run nothing, print what there is as tables")
     parser.add_argument("--minutes", type=float, help="stop by then, with everything saved (default: when all is done)")
     parser.add_argument("--trial", action="store_true", help=f"run 1/{TRIAL} of all steps, keep nothing")
+    parser.add_argument(
+        "--all", action="store_true", help="with --table: all weights and scores, not only what decides"
+    )
     parser.add_argument("--manual-dir", type=Path, help="where the images lie, or a file of recipes.pack")
     parser.add_argument("--test-on-dir", type=Path, help="the same of BUS-BRA")
     parser.add_argument("--data-dir", type=Path, help="where TFDS keeps prepared data")
@@ -342,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         if options.show:
-            print_tables(options.table, options.output)
+            print_tables(options.table, options.output, options.all)
             return
         of = TABLES[options.table]
         draws = options.draws or list(of.draws)

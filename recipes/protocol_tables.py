@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_semimed.evaluation.compare import Difference
+from keras_semimed.evaluation.files import read_sealed
 from keras_semimed.evaluation.images import Row, rows_of
 from keras_semimed.evaluation.masks import surface_keys
 from keras_semimed.evaluation.summary import statistics
@@ -18,6 +19,61 @@ SAMPLES = 2000
 TITLES = {"dice": "Dice", "pooled_dice_foreground": "pooled Dice", "accuracy": "accuracy", "auroc": "AUROC"}
 
 Printed = tuple[str, list[str], list[list[str]]]
+
+
+def overview(draws: Sequence[Path], arms: Sequence[str], primary: str, decided: str) -> list[Printed]:
+    """What decides, in two tables: scores, and the primary score's differences; another hospital's beside.
+
+    Args:
+        draws: Folders of draws; all arms are in each.
+        arms: Names; the first one is what the others are compared with, beside `control` where there is one.
+        primary: The score that decides.
+        decided: The weights that decide, `last` or `teacher`.
+
+    Returns:
+        Title, header and rows of each table.
+    """
+    read = {arm: [_by_weights(draw / arm / "images.csv") for draw in draws] for arm in arms}
+    kinds = [kind for kind in read[arms[0]][0] if kind == decided or kind.startswith(f"{decided} on ")]
+    scores: list[list[str]] = [[arm] for arm in arms]
+    changes: list[list[str]] = [[arm] for arm in arms[1:]]
+    header, titles = ["arm"], ["arm"]
+    costs = draws[0].parent / "steps.json"
+    if costs.exists():
+        header.append("a step costs")
+        times = read_sealed(costs, sealed=False)["times"]
+        for line in scores:
+            line.append(f"{times[line[0]]:.2f}")
+    for kind in sorted(kinds, key=len):
+        rows = {arm: [run[kind] for run in read[arm]] for arm in arms}
+        keys = _keys(rows[arms[0]][0], primary)
+        place = kind.removeprefix(decided)
+        header += [f"{_title(key)}{place}" for key in keys]
+        for line in scores:
+            line += _scores(line[0], rows[line[0]], keys)[1:]
+        for other in (arm for arm in dict.fromkeys((arms[0], "control")) if arm in arms):
+            titles.append(f"{_title(primary)}{place} - {other}")
+            for line in changes:
+                same = line[0] == other
+                line.append("" if same else _shown(crossed_difference(rows[line[0]], rows[other], primary)))
+            if not place:
+                titles.append("draw by draw")
+                for line in changes:
+                    line.append("" if line[0] == other else _by_draw(rows[line[0]], rows[other], primary))
+    return [
+        (f"{decided} weights, mean over draws ± standard deviation", header, scores),
+        ("Paired differences, 95 % intervals over images and draws", titles, changes),
+    ]
+
+
+def headroom(draws: Sequence[Path], arms: Sequence[str], primary: str, decided: str) -> str:
+    """A sentence about the oracle's gain; empty without an oracle."""
+    if "oracle" not in arms:
+        return ""
+    rows = {arm: [_by_weights(draw / arm / "images.csv")[decided] for draw in draws] for arm in (arms[0], "oracle")}
+    gain = crossed_difference(rows["oracle"], rows[arms[0]], primary)
+    short = "; the interval includes 0: too short to tell methods apart" if gain.low <= 0 else ""
+    return f"headroom, oracle - {arms[0]}: {_shown(gain)} {_title(primary)}{short}"
 
 
 def tables(draws: Sequence[Path], arms: Sequence[str], primary: str) -> list[Printed]:
@@ -102,6 +158,15 @@ def _scores(arm: str, runs: Sequence[list[Row]], keys: Sequence[str]) -> list[st
     values = {key: 100 * np.array([float(scores[key][0]) for scores in whole]) for key in keys}
     deviation = {key: f" ± {value.std(ddof=1):.1f}" if len(value) > 1 else "" for key, value in values.items()}
     return [arm, *(f"{values[key].mean():.1f}{deviation[key]}" for key in keys)]
+
+
+def _by_draw(first: Sequence[list[Row]], second: Sequence[list[Row]], key: str) -> str:
+    """The difference of each draw."""
+    gains = []
+    for one, other in zip(first, second, strict=True):
+        a, b = (float(statistics(rows, np.ones((1, len(rows)), int))[key][0]) for rows in (one, other))
+        gains.append(f"{100 * (a - b):+.1f}")
+    return " ".join(gains)
 
 
 def _shown(difference: Difference) -> str:

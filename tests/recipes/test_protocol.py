@@ -127,7 +127,13 @@ def test_tables_are_made_from_what_is_kept_alone(tmp_path, capsys):
             write_arm(tmp_path / "S" / str(draw) / arm, scores(dict(zip(names, values.tolist(), strict=True))))
     assert protocol.main(["S", "--table", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "3 of 10 draws" in printed
+    assert "3 of 10 draws" in printed and "hermes - control" not in printed
+    assert "headroom, oracle - supervised: " in printed and "too short to tell methods apart" in printed
+    _, shown = (line.split("|") for line in printed.splitlines() if line.startswith("| hermes "))
+    gains = [float(value) for value in shown[3].split()]
+    assert len(gains) == 3 and np.mean(gains) == pytest.approx(float(shown[2].split()[0]), abs=0.1)
+    assert protocol.main(["S", "--table", "--all", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
     row = next(line for line in printed.splitlines() if "hermes - control" in line)
     mean, low, high = (
         float(value) for value in row.split("|")[2].replace("[", " ").replace("]", " ").replace(",", " ").split()
