@@ -30,7 +30,7 @@ from pathlib import Path
 import keras
 
 from keras_semimed.data.progress import progress
-from keras_semimed.evaluation.files import file_digest
+from keras_semimed.files import file_digest
 
 FLAGS = (
     "phantom_ultrasound --method fixmatch --image-size 32 --labeled 8 --batch-size 2 --steps 6 --epoch-steps 2 "

@@ -19,7 +19,7 @@ import keras
 from benchmarks.method_step import batch, stepper
 from benchmarks.steps import in_turn, ratio
 from keras_semimed.data.cards import card
-from keras_semimed.evaluation.files import write_json
+from keras_semimed.files import write_json
 from recipes.command import read_settings
 from recipes.experiment import build
 from recipes.protocol import TABLES

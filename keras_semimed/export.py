@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_semimed import __version__
 from keras_semimed.backend import describe_runtime, onnx_converters, run_exported
-from keras_semimed.evaluation.files import whole_file
+from keras_semimed.files import whole_file
 from keras_semimed.models import SemiSupervisedModel
 from keras_semimed.networks import JointNetwork
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_semimed.evaluation.files import file_digest, read_sealed, whole_file, write_sealed
+from keras_semimed.files import file_digest, read_sealed, whole_file, write_sealed
 
 KEPT = 2
 NAME = "checkpoint-"

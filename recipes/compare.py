@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from keras_semimed.evaluation.compare import paired_p_values, paired_scores
-from keras_semimed.evaluation.files import whole_file, write_table
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.published_results import PAPERS, published_results
 from keras_semimed.evaluation.summary import summarize
 from keras_semimed.evaluation.tables import titles
+from keras_semimed.files import whole_file, write_table
 from recipes.bundles import DATA_SETS
 from recipes.comparison_tables import as_latex, as_markdown, comparison_sections
 from recipes.console import RecipeError, input_errors, run_main

@@ -19,9 +19,9 @@ from keras_semimed.data.splits import PARTS
 from keras_semimed.evaluation import evaluate_images, report, save_overlays, summarize
 from keras_semimed.evaluation.cases import Cases, collect_cases
 from keras_semimed.evaluation.embeddings import collect_embeddings
-from keras_semimed.evaluation.files import whole_file, write_table
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.report import CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
+from keras_semimed.files import whole_file, write_table
 from keras_semimed.models import METHODS, SemiSupervisedModel, recompute_statistics
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
 from recipes.checkpoints import Checkpoint

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_semimed.evaluation.files import check_digests, read_sealed, read_table
 from keras_semimed.evaluation.images import Row, read_rows
+from keras_semimed.files import check_digests, read_sealed, read_table
 from recipes.console import RecipeError
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_semimed.data import Split, load_image_set
 from keras_semimed.evaluation.compare import paired_bootstrap
-from keras_semimed.evaluation.files import read_table
+from keras_semimed.files import read_table
 from recipes.console import GO_ON, print_table, run_main
 from recipes.sweep import run_rows
 

@@ -7,7 +7,7 @@ import gzip
 import io
 from pathlib import Path
 
-from keras_semimed.evaluation.files import read_table, whole_file
+from keras_semimed.files import read_table, whole_file
 
 DIGITS = 5
 

@@ -193,7 +193,7 @@ def write_splits(table: str, draws: Sequence[int], place: Path | None, data_dir:
     from keras_semimed.data import loading
     from keras_semimed.data.cards import card
     from keras_semimed.data.splits import leak_safe_split, members_of, split_rest
-    from keras_semimed.evaluation.files import whole_file
+    from keras_semimed.files import whole_file
 
     of = TABLES[table]
     words = of.common.split()
@@ -305,7 +305,7 @@ def print_tables(table: str, output: Path, everything: bool = False) -> None:
     Raises:
         RecipeError: If there is none.
     """
-    from keras_semimed.evaluation.files import read_sealed
+    from keras_semimed.files import read_sealed
     from recipes.protocol_tables import headroom, overview, tables
 
     of = TABLES[table]

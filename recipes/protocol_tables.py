@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from keras_semimed.evaluation.compare import Difference
-from keras_semimed.evaluation.files import read_sealed
 from keras_semimed.evaluation.images import Row, rows_of
 from keras_semimed.evaluation.masks import surface_keys
 from keras_semimed.evaluation.summary import statistics
+from keras_semimed.files import read_sealed
 from recipes.packed_tables import unpack_table
 
 SAMPLES = 2000

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_semimed.evaluation.files import (
+from keras_semimed.files import (
     PARTIAL,
     check_digests,
     file_digest,

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_semimed.evaluation.files import read_sealed, write_json
+from keras_semimed.files import read_sealed, write_json
 from recipes import compare
 from recipes.bundles import RUNGS
 from recipes.console import GO_ON, RecipeError, input_errors, run_main

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_semimed.evaluation.figures import overlay, rgb
-from keras_semimed.evaluation.files import whole_file
+from keras_semimed.files import whole_file
 
 GAP = 4
 TAG = "predictions"

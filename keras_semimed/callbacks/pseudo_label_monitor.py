@@ -12,9 +12,9 @@ import numpy as np
 from keras import ops
 
 from keras_semimed.evaluation.batches import filled
-from keras_semimed.evaluation.files import read_sealed, write_sealed
 from keras_semimed.evaluation.pseudo_masks import PseudoMasks
 from keras_semimed.evaluation.threshold_figure import share_names
+from keras_semimed.files import read_sealed, write_sealed
 from keras_semimed.layers.pseudo_labels import PseudoLabels
 from keras_semimed.models import SemiSupervisedModel, View
 from keras_semimed.thresholds import entropy

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_semimed.evaluation.batches import filled
-from keras_semimed.evaluation.files import read_arrays, whole_file
 from keras_semimed.evaluation.images import Row
+from keras_semimed.files import read_arrays, whole_file
 from keras_semimed.models import SemiSupervisedModel
 
 GROUPS = ("worst", "median", "best")

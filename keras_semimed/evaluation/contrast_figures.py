@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_semimed.evaluation.contrast import ContrastMaps
 from keras_semimed.evaluation.figures import overlay
-from keras_semimed.evaluation.files import whole_file
+from keras_semimed.files import whole_file
 
 NAMES = {"truth": "truth", "predicted": "prediction"}
 

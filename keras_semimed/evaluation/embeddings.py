@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_semimed.evaluation.batches import filled
-from keras_semimed.evaluation.files import read_arrays, whole_file
+from keras_semimed.files import read_arrays, whole_file
 from keras_semimed.models import SemiSupervisedModel
 
 MOST_PIXELS = 1500

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_semimed.evaluation.files import whole_file
+from keras_semimed.files import whole_file
 
 RED = (255, 0, 0)
 GREEN = (0, 255, 0)

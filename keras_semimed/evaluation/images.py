@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from keras_semimed.evaluation.batches import filled
-from keras_semimed.evaluation.files import read_table
 from keras_semimed.evaluation.masks import score_mask
+from keras_semimed.files import read_table
 
 Row = dict[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_semimed.evaluation.files import read_arrays, whole_file
+from keras_semimed.files import read_arrays, whole_file
 
 SELECTIONS = {
     "none": "no threshold",

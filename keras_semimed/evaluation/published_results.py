@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from keras_semimed.evaluation.files import read_table
+from keras_semimed.files import read_table
 
 PAPERS = {"hermes": "Hermes", "loco": "LoCo"}
 _AVERAGED = "it is not said whether Dice and IoU are means over images or of the pixels of all images"

@@ -11,7 +11,6 @@ import numpy as np
 from keras_semimed.evaluation.cases import GROUPS, Cases
 from keras_semimed.evaluation.embeddings import Embeddings
 from keras_semimed.evaluation.figures import overlay, rgb
-from keras_semimed.evaluation.files import check_digests, read_sealed, read_table, whole_file
 from keras_semimed.evaluation.images import Row, read_rows
 from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.pictures import heat, image_uri
@@ -26,6 +25,7 @@ from keras_semimed.evaluation.report_figures import (
 )
 from keras_semimed.evaluation.tables import EXPLANATION, titles
 from keras_semimed.evaluation.threshold_figure import epoch_columns
+from keras_semimed.files import check_digests, read_sealed, read_table, whole_file
 
 NAME = "report.html"
 CASES = "cases.npz"

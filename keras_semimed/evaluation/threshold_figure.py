@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_semimed.evaluation.figures import plain
-from keras_semimed.evaluation.files import whole_file
+from keras_semimed.files import whole_file
 
 # `kappa`, `tau`, `mask_tau`, `global_threshold`, `threshold_class_0`; `mask_selected`, `fixed_selected_class_0`.
 _THRESHOLD = re.compile(r"(?!val_)(?:\w+_)?(?:kappa|tau|threshold)(?:_class_(?P<index>\d+))?")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_semimed.evaluation.files import PARTIAL, whole_file, write_json
+from keras_semimed.files import PARTIAL, whole_file, write_json
 from keras_semimed.prediction.pictures import COLOURS
 
 TABLE = "predictions.csv"

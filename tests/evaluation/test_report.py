@@ -9,8 +9,8 @@ import pytest
 from keras_semimed.evaluation import report, summarize
 from keras_semimed.evaluation.cases import Cases
 from keras_semimed.evaluation.embeddings import Embeddings
-from keras_semimed.evaluation.files import write_json, write_table
 from keras_semimed.evaluation.pseudo_masks import PseudoMasks
+from keras_semimed.files import write_json, write_table
 from recipes.report import main
 
 COUNT = 12

@@ -7,9 +7,9 @@ import pytest
 
 from keras_semimed.evaluation import paired_scores, summarize
 from keras_semimed.evaluation.classes import calibration_bins
-from keras_semimed.evaluation.files import write_table
 from keras_semimed.evaluation.images import read_rows
 from keras_semimed.evaluation.summary import resampled, statistics
+from keras_semimed.files import write_table
 
 metrics = pytest.importorskip("sklearn.metrics")
 

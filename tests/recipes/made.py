@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_semimed.data import ImageSet
-from keras_semimed.evaluation.files import write_json, write_table
+from keras_semimed.files import write_json, write_table
 
 
 def image_set(name: str, image_size: int, *_: Any) -> ImageSet:

@@ -77,7 +77,7 @@ def test_the_short_help_is_short_and_offers_the_long_one_and_the_methods(capsys)
     assert short.count("\n  --") < 25 < 75 < long.count("\n  --")
     assert "--help-all" in short and all(f"\n  {method} " in short for method in METHODS)
     long = " ".join(long.split())
-    assert "(default: paper 1, release 1.1)" in long and "(default: 3000)" in long
+    assert "(default: paper 1, release 1.1, small 1)" in long and "(default: 3000)" in long
 
 
 def test_help_shows_defaults_of_what_is_asked_for(capsys):
@@ -301,6 +301,7 @@ def test_learning_rates_are_grouped_as_the_method_does_by_default(method, networ
             if hasattr(module, f"{key}_optimizer"):
                 monkeypatch.setattr(module, f"{key}_optimizer", lambda *_, key=key: key)
     stand_in = SimpleNamespace(total_steps=10, segments=True, given=SimpleNamespace(network=network))
+    stand_in.optimizer_arguments = lambda kind, given: given
     assert METHODS[method].default_optimizer(stand_in) == default_groups(method, network)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keras_semimed.evaluation.files import read_table, write_table
+from keras_semimed.files import read_table, write_table
 from recipes.compare import compare_folders, main
 from tests.recipes.made import run_folder
 

@@ -3,7 +3,7 @@
 import pytest
 
 from keras_semimed.data import Split
-from keras_semimed.evaluation.files import write_table
+from keras_semimed.files import write_table
 from recipes import leakage
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_semimed.data import ImageSet, loading
-from keras_semimed.evaluation.files import read_table
+from keras_semimed.files import read_table
 from recipes import loco_cvc, loco_kvasir, loco_polyp
 from recipes.bundles import RUNGS
 from tests.recipes.made import image_set

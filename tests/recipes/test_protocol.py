@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_semimed.data import Split, loading
-from keras_semimed.evaluation.files import write_json, write_table
+from keras_semimed.files import write_json, write_table
 from recipes import protocol
 from recipes.command import read_settings
 from recipes.packed_tables import pack_table, packed_table, unpack_table

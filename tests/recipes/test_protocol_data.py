@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_semimed.data import loading
-from keras_semimed.evaluation.files import read_table
+from keras_semimed.files import read_table
 from recipes.train import main
 from tests.recipes.made import image_set
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_semimed.evaluation.files import read_table
+from keras_semimed.files import read_table
 from recipes.command import read_settings
 from recipes.console import RecipeError
 from recipes.train import main

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keras_semimed.evaluation import published_results
-from keras_semimed.evaluation.files import read_table
+from keras_semimed.files import read_table
 from recipes import compare, sweep
 from recipes.bundles import COMMANDS
 from recipes.flags import flags_of

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_semimed.data import ImageSet, loading
-from keras_semimed.evaluation.files import read_table
+from keras_semimed.files import read_table
 from keras_semimed.models import METHODS
 from recipes import command, experiment, flags
 from recipes.command import read_settings

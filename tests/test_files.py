@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_semimed.evaluation.files import read_table, whole_file, write_table
+from keras_semimed.files import read_table, whole_file, write_table
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
