@@ -92,9 +92,11 @@ def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
     """
     from keras_semimed.evaluation.tables import EXPLANATION, titles
 
-    images = next(iter(result.values()))["images"]
-    print(f"\nresult on the {part} part ({images:.0f} images; mean ± standard deviation over images)")
+    counts = {f"{scores['images']:.0f} images" for scores in result.values()}
+    told = f"{counts.pop()}; " if len(counts) == 1 else ""
+    print(f"\nresult on the {part} part ({told}mean ± standard deviation over images)")
     columns = titles(dict.fromkeys(key for scores in result.values() for key in scores), COLUMNS)
+    columns = columns if told else {"images": "images", **columns}
     rows = [(name, *(_score(scores, key) for key in columns)) for name, scores in result.items()]
     print_table(("weights", *columns.values()), rows)
     if "missed_lesions" in columns:
@@ -104,6 +106,8 @@ def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
 def _score(scores: Mapping[str, float], key: str) -> str:
     if key not in scores:
         return "-"
+    if key == "images":
+        return f"{scores[key]:.0f}"
     if key == "missed_lesions":
         return f"{scores[key]:.0f} of {scores['lesion_images']:.0f}"
     deviation = f" ± {scores[f'{key}_std']:.3f}" if f"{key}_std" in scores else ""

@@ -304,7 +304,9 @@ def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
         "scoring_seconds": round(time.perf_counter() - started, 1),
         "peak_memory_mib": peak_memory_mib(),
     }
-    folder.finish(list(FILES), result=result, cost=cost)
+    # What is asked first stands first: the weights as they are, on the run's own images.
+    names = sorted(result, key=lambda name: (" on " in name, "new statistics" in name))
+    folder.finish(list(FILES), result={name: result[name] for name in names}, cost=cost)
 
 
 def score_weights(

@@ -77,7 +77,7 @@ def test_masks_by_type_have_a_class_more(tmp_path):
     assert run("--mask-classes type --method loco".replace("phantom", "x"), tmp_path / "other") in (0, 2)
 
 
-def test_another_hospital_is_scored_as_well_and_by_class(tmp_path):
+def test_another_hospital_is_scored_as_well_and_by_class(tmp_path, capsys):
     words = "--method mean_teacher --labeled 8 --test-on bus_bra --recompute-statistics"
     assert run(words, tmp_path / "run") == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -85,6 +85,9 @@ def test_another_hospital_is_scored_as_well_and_by_class(tmp_path):
     expected = {name for each in sets for name in (each, f"{each} on bus_bra")}
     expected |= {f"{each} on bus_bra, {label}" for each in sets for label in ("benign", "malignant")}
     assert set(config["result"]) == expected
+    assert list(config["result"])[:4] == ["last", "teacher", "last, new statistics", "teacher, new statistics"]
+    shown = [line.split("|")[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("| last")]
+    assert [count.strip() for name, count in shown] == ["12", "12", "40", "20", "20", "40", "20", "20"]
     rows = read_table(tmp_path / "run" / "images.csv")
     assert rows[-1]["weights"] == "teacher" and sum(row["weights"] == "last on bus_bra" for row in rows) == 40
     both = [config["result"][f"last on bus_bra{group}"]["dice"] for group in ("", ", benign", ", malignant")]
