@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -78,6 +79,44 @@ def test_calibration_error_by_hand():
     assert bins.accuracy[8] == 0.5 and bins.confidence[8] == pytest.approx(0.9) and math.isnan(bins.accuracy[0])
     sure = class_rows([[0.0, 1.0], [0.0, 1.0]], [1, 1])
     assert summarize(sure, samples=0)["expected_calibration_error"] == 0
+
+
+def bins_by_loop(confidences, bins):
+    """How many lie in each bin (lower, upper], in single precision; exact, since fractions are not rounded."""
+    edges = [Fraction(float(np.float32(k / bins))) for k in range(bins + 1)]
+    counts = [0] * bins
+    for value in confidences:
+        exact = Fraction(float(np.float32(value)))
+        (place,) = [k for k in range(bins) if edges[k] < exact <= edges[k + 1]] or [0]
+        counts[place] += 1
+    return counts
+
+
+@pytest.mark.parametrize("bins", range(1, 61))
+def test_a_confidence_on_an_edge_is_in_the_bin_below(bins):
+    steps = np.arange(bins + 1)
+    exact = steps / bins
+    single = exact.astype("float32")
+    on_edges = (exact, np.linspace(0, 1, bins + 1), steps * (1 / bins), 1 - exact[::-1], single)
+    for values in on_edges:
+        counts = calibration_bins(class_rows(values[:, None], steps > 0), bins).counts
+        # 0 and 1 / bins are in the first bin.
+        assert counts.tolist() == [2, *[1] * (bins - 1)]
+    above, below = (np.nextafter(single, np.float32(limit)) for limit in (2, -1))
+    assert calibration_bins(class_rows(above[:-1, None], steps[:-1]), bins).counts.tolist() == [1] * bins
+    assert calibration_bins(class_rows(below[1:, None], steps[1:]), bins).counts.tolist() == [1] * bins
+    random = np.random.default_rng(bins).random(50)
+    values = np.concatenate([random, exact])
+    assert calibration_bins(class_rows(values[:, None], values), bins).counts.tolist() == bins_by_loop(values, bins)
+
+
+def test_the_calibration_error_has_the_same_bins():
+    # Two images on the edge 7 / 15, one right; one image just above, wrong: its bin is another one.
+    edge = float(np.float32(7 / 15))
+    confidences = np.array([edge, 7 / 15, edge + 1e-4])
+    rows = class_rows(confidences[:, None], [0, 1, 1])
+    gaps = abs(edge + 7 / 15 - 1) + (edge + 1e-4)
+    assert summarize(rows, samples=0)["expected_calibration_error"] == pytest.approx(gaps / 3)
 
 
 def test_what_a_missing_class_makes_impossible_is_left_out():
