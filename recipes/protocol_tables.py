@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_semimed.evaluation.compare import Difference
 from keras_semimed.evaluation.images import Row, rows_of
+from keras_semimed.evaluation.intervals import few_behind
 from keras_semimed.evaluation.masks import surface_keys
 from keras_semimed.evaluation.summary import statistics
 from recipes.packed_tables import unpack_table
@@ -48,7 +49,9 @@ def tables(draws: Sequence[Path], arms: Sequence[str], primary: str) -> list[Pri
             [f"{arm} - {other}", *(_shown(crossed_difference(rows[arm], rows[other], key)) for key in keys)]
             for arm, other in pairs
         ]
-        found.append(("Paired differences, 95 % intervals over images and draws", header, differences))
+        few = few_behind(len(rows[having[0]][0]), len(draws), "draws")
+        title = f"Paired differences, 95 % intervals over images and draws. {few}".strip()
+        found.append((title, header, differences))
     return found
 
 

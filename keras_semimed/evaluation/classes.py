@@ -106,12 +106,12 @@ def class_scores(images: Classified, weights: np.ndarray) -> dict[str, np.ndarra
     scores["sensitivity"] = mean_of_known([recalls.get(c, nothing) for c in positives])
     scores["specificity"] = mean_of_known(rejected)
     if images.probabilities is not None:
-        scores["auroc"] = mean_of_known([_auroc(labels == c, images.probabilities[:, c], weights) for c in positives])
+        scores["auroc"] = mean_of_known([auroc(labels == c, images.probabilities[:, c], weights) for c in positives])
         scores["expected_calibration_error"] = _calibration_error(images, weights)
     return scores
 
 
-def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """scikit-learn's `roc_auc_score`, for all rows of weights at once; a loop would take seconds."""
     _, place = np.unique(scores, return_inverse=True)
     order = np.argsort(place, kind="stable")
@@ -131,7 +131,8 @@ def _calibration_error(images: Classified, weights: np.ndarray, bins: int = CALI
     confidence, correct, place = _binned(images, bins)
     members = place[:, None] == np.arange(bins)  # (N, bins)
     gaps = np.abs(weights @ (members * (confidence - correct)[:, None]))
-    return gaps.sum(axis=1) / weights.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return gaps.sum(axis=1) / weights.sum(axis=1)
 
 
 def _binned(images: Classified, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
