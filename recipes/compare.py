@@ -4,14 +4,15 @@
 
 A run is the output folder of a recipe; a group NAME=RUN,RUN,... holds the seeds of one configuration; a run on its own
 is a group called like its folder. Runs are paired by seed, as far as both groups have it, images by name, weights by
-kind (last with last, teacher with teacher). The interval resamples images: what all seeds scored on one image is drawn
-together. It says how far the choice of test images moves the difference, and so does p, of a sign-flip permutation
-test over images; the standard deviation over seeds says how far training does.
+kind (last with last, teacher with teacher). The interval is over images: what all seeds scored on one image is one
+piece of evidence. It says how far the choice of test images moves the difference, and so does p, of a sign-flip
+permutation test over images; the standard deviation over seeds says how far training does.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -124,8 +125,8 @@ def compare(groups: Groups, baseline: str, require_pairs: bool = True) -> list[d
     Returns:
         Dicts with `group`, `weights`, `seeds` (how many have such weights) and the scores of `summarize`, `dice`,
         `dice_std` (over seeds), ...; `notes`, if there are any; and for groups other than the baseline
-        `paired_seeds`, `dice_difference`, `dice_low`, `dice_high`, `dice_p`, ..., over the seeds that both have, where
-        the baseline has the same kind of weights.
+        `paired_seeds`, `paired_images`, `dice_difference`, `dice_low`, `dice_high`, `dice_p`, ..., over the seeds that
+        both have, where the baseline has the same kind of weights.
 
     Raises:
         RecipeError: If runs to be paired have no seed in common, or differ in split or scored part.
@@ -147,7 +148,7 @@ def compare(groups: Groups, baseline: str, require_pairs: bool = True) -> list[d
                 notes.append(f"of {name}, only these seeds have the weights {weights!r}: {_seeds(scored)}")
             if notes:
                 row["notes"] = notes
-            row |= _over_seeds([summarize(run.rows[weights], samples=0) for run in scored])
+            row |= _over_seeds([summarize(run.rows[weights], intervals=False) for run in scored])
             both = [(run, other) for run, other in pairs if weights in run.rows and weights in other.rows]
             if both:
                 row["paired_seeds"] = _seeds([run for run, _ in both])
@@ -189,10 +190,12 @@ def _differences(pairs: Sequence[tuple[list[Row], list[Row]]]) -> dict[str, floa
             raise RecipeError(
                 f"image {min(mine ^ other)!r} is in the images.csv of one run only; run the other one again"
             )
-    found: dict[str, float] = {}
+    found: dict[str, float] = {"paired_images": len({row["name"] for rows, _ in pairs for row in rows})}
     p_values = paired_p_values(pairs)
     for metric, (mean, low, high) in paired_scores(pairs).items():
-        found |= {f"{metric}_difference": mean, f"{metric}_low": low, f"{metric}_high": high}
+        found[f"{metric}_difference"] = mean
+        if not math.isnan(low):
+            found |= {f"{metric}_low": low, f"{metric}_high": high}
         if metric in p_values:
             found[f"{metric}_p"] = p_values[metric]
     return found

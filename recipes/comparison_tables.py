@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from keras_semimed.evaluation.intervals import few_behind
 from keras_semimed.evaluation.tables import EXPLANATION, latex, markdown, titles
 
 
@@ -54,9 +55,10 @@ def comparison_sections(table: Sequence[dict[str, Any]], baseline: str, shown: I
             if any(f"{key}_difference" in row for key in compared)
         ]
         header = ["group", "weights", "seeds of both", *(f"{columns[key]} - {baseline}" for key in compared)]
-        caption = "In percentage points: paired difference with a 95 % bootstrap interval over images."
-        tested = any(f"{key}_p" in row for row in table for key in compared)
-        sections.append(Section(header, lines, caption, [TEST] if tested else []))
+        caption = "In percentage points: paired difference with a 95 % interval over images."
+        few = few_behind(min(row["paired_images"] for row in table if "paired_images" in row))
+        tested = TEST if any(f"{key}_p" in row for row in table for key in compared) else ""
+        sections.append(Section(header, lines, caption, [note for note in (few, tested) if note]))
     return sections
 
 
@@ -88,8 +90,10 @@ def _percent(mean: float | None, deviation: float | None) -> str:
 def _interval(row: dict[str, Any], metric: str) -> str:
     if f"{metric}_difference" not in row:
         return "-"
-    mean, low, high = (100 * row[f"{metric}_{name}"] for name in ("difference", "low", "high"))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" + _p_value(row.get(f"{metric}_p"))
+    mean = f"{100 * row[f'{metric}_difference']:+.1f}"
+    if f"{metric}_low" in row:
+        mean += f" [{100 * row[f'{metric}_low']:+.1f}, {100 * row[f'{metric}_high']:+.1f}]"
+    return mean + _p_value(row.get(f"{metric}_p"))
 
 
 def _p_value(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from keras_semimed.evaluation.compare import Difference, paired_scores
@@ -28,14 +29,14 @@ def headroom(groups: Groups) -> list[str]:
         for other, base in supervised.items():
             if _steps(runs) == _steps(base) and (gain := _difference(runs, base, name, other)):
                 text = f"headroom, {name} - {other}: {_shown(gain)}"
-                if gain[1].low <= 0:
+                if not gain[1].low > 0:
                     text += "; the interval includes 0: too short to tell methods apart"
                 found.append(text)
     for name, runs in supervised.items():
         for other, base in supervised.items():
             twice = _steps(base) and _steps(runs) == 2 * (_steps(base) or 0)
             if twice and (gain := _difference(runs, base, name, other)):
-                full = gain[1].low <= 0 <= gain[1].high
+                full = not (gain[1].low > 0 or gain[1].high < 0)
                 state = "no sign that it is not saturated" if full else "not saturated"
                 found.append(f"saturation, {name} - {other}, twice the steps: {_shown(gain)}; {state}")
     return found
@@ -58,4 +59,4 @@ def _difference(runs: Sequence[Run], base: Sequence[Run], name: str, other: str)
 
 def _shown(gain: tuple[str, Difference]) -> str:
     mean, low, high = (100 * value for value in gain[1])
-    return f"{mean:+.1f} {gain[0]} [{low:+.1f}, {high:+.1f}]"
+    return f"{mean:+.1f} {gain[0]}" + ("" if math.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from keras_semimed.data import Split, load_image_set
-from keras_semimed.evaluation.compare import paired_bootstrap
+from keras_semimed.evaluation.compare import paired_difference
+from keras_semimed.evaluation.intervals import few_behind
 from keras_semimed.files import read_table
 from recipes.console import GO_ON, print_table, run_main
 from recipes.sweep import run_rows
@@ -44,12 +45,13 @@ def scored_images(path: Path, groups: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def mean_and_interval(rows: Sequence[dict[str, Any]], key: str) -> str:
-    """Mean in per cent with a 95 % bootstrap interval; the rows of one image stay together."""
+    """Mean in per cent with a 95 % interval; the rows of one image stay together."""
     if not rows:
         return "-"
     scores = [100 * row[key] for row in rows]
-    found = paired_bootstrap(scores, [0.0] * len(rows), clusters=[row["name"] for row in rows])
-    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+    found = paired_difference(scores, [0.0] * len(rows), clusters=[row["name"] for row in rows])
+    low, high = np.clip((found.low, found.high), 0, 100)
+    return f"{found.mean:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,6 +99,9 @@ def _run(options: argparse.Namespace, flags: tuple[str, ...]) -> None:
             for split, twin, part in by_twin
         ],
     )
+    few = few_behind(min(len({row["name"] for row in part}) for _, _, part in by_twin if part))
+    if few:
+        print(f"\n{few}")
 
 
 if __name__ == "__main__":

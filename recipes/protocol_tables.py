@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_semimed.evaluation.compare import Difference
 from keras_semimed.evaluation.images import Row, rows_of
+from keras_semimed.evaluation.intervals import few_behind
 from keras_semimed.evaluation.masks import surface_keys
 from keras_semimed.evaluation.summary import statistics
 from keras_semimed.files import read_sealed
@@ -60,9 +61,10 @@ def overview(draws: Sequence[Path], arms: Sequence[str], primary: str, decided: 
                 titles.append("draw by draw")
                 for line in changes:
                     line.append("" if line[0] == other else _by_draw(rows[line[0]], rows[other], primary))
+    images = min(len(read[arms[0]][0][kind]) for kind in kinds)
     return [
         (f"{decided} weights, mean over draws ± standard deviation", header, scores),
-        ("Paired differences, 95 % intervals over images and draws", titles, changes),
+        (_over(images, len(draws)), titles, changes),
     ]
 
 
@@ -104,7 +106,7 @@ def tables(draws: Sequence[Path], arms: Sequence[str], primary: str) -> list[Pri
             [f"{arm} - {other}", *(_shown(crossed_difference(rows[arm], rows[other], key)) for key in keys)]
             for arm, other in pairs
         ]
-        found.append(("Paired differences, 95 % intervals over images and draws", header, differences))
+        found.append((_over(len(rows[having[0]][0]), len(draws)), header, differences))
     return found
 
 
@@ -134,6 +136,12 @@ def crossed_difference(
     means = np.array([gains[chosen[index], index + 1].mean() for index in range(samples)])
     low, high = np.nanpercentile(means, [2.5, 97.5])
     return Difference(float(gains[:, 0].mean()), float(low), float(high))
+
+
+def _over(images: int, draws: int) -> str:
+    """Title of a table of differences, with a warning where little stands behind them."""
+    few = few_behind(images, draws, "draws")
+    return f"Paired differences, 95 % intervals over images and draws. {few}".strip()
 
 
 def _by_weights(path: Path) -> dict[str, list[Row]]:

@@ -1,6 +1,6 @@
 """Evaluation of images and test sets, paired comparisons and figures."""
 
-from keras_semimed.evaluation.compare import Difference, paired_bootstrap, paired_p_values, paired_scores
+from keras_semimed.evaluation.compare import Difference, paired_difference, paired_p_values, paired_scores
 from keras_semimed.evaluation.contrast import contrast_maps
 from keras_semimed.evaluation.contrast_figures import (
     save_boundary_figure,
@@ -19,7 +19,7 @@ __all__ = [
     "contrast_maps",
     "evaluate_images",
     "overlay",
-    "paired_bootstrap",
+    "paired_difference",
     "paired_p_values",
     "paired_scores",
     "published_results",

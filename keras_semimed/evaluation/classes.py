@@ -32,7 +32,8 @@ class CalibrationBins(NamedTuple):
     """Images by confidence, the probability of the predicted class, in bins of equal width.
 
     Attributes:
-        edges: limits of the bins; each one holds its upper limit. Shape: `(bins + 1,)`.
+        edges: limits of the bins, `(lower, upper]`: each one holds its upper limit, and the first one 0 as well. Shape:
+            `(bins + 1,)`.
         counts: images. Shape: `(bins,)`.
         confidence: mean confidence, NaN without images. Shape: `(bins,)`.
         accuracy: share that is right, NaN without images. Shape: `(bins,)`.
@@ -61,6 +62,9 @@ def classified(rows: Sequence[dict[str, Any]]) -> Classified | None:
 
 def calibration_bins(rows: Sequence[dict[str, Any]], bins: int = CALIBRATION_BINS) -> CalibrationBins:
     """Compares confidence with accuracy, for a calibration plot.
+
+    Bins are `(lower, upper]`. Confidences and edges are compared in single precision, in which networks predict: what
+    is k / bins but for rounding is on the edge.
 
     Args:
         rows: What `evaluate_images` returned.
@@ -102,12 +106,12 @@ def class_scores(images: Classified, weights: np.ndarray) -> dict[str, np.ndarra
     scores["sensitivity"] = mean_of_known([recalls.get(c, nothing) for c in positives])
     scores["specificity"] = mean_of_known(rejected)
     if images.probabilities is not None:
-        scores["auroc"] = mean_of_known([_auroc(labels == c, images.probabilities[:, c], weights) for c in positives])
+        scores["auroc"] = mean_of_known([auroc(labels == c, images.probabilities[:, c], weights) for c in positives])
         scores["expected_calibration_error"] = _calibration_error(images, weights)
     return scores
 
 
-def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """scikit-learn's `roc_auc_score`, for all rows of weights at once; a loop would take seconds."""
     _, place = np.unique(scores, return_inverse=True)
     order = np.argsort(place, kind="stable")
@@ -127,14 +131,16 @@ def _calibration_error(images: Classified, weights: np.ndarray, bins: int = CALI
     confidence, correct, place = _binned(images, bins)
     members = place[:, None] == np.arange(bins)  # (N, bins)
     gaps = np.abs(weights @ (members * (confidence - correct)[:, None]))
-    return gaps.sum(axis=1) / weights.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return gaps.sum(axis=1) / weights.sum(axis=1)
 
 
 def _binned(images: Classified, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Confidence, right (1) or wrong (0), and the bin of each image."""
     assert images.probabilities is not None
     confidence = images.probabilities.max(axis=1)
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    inner = np.linspace(0, 1, bins + 1)[1:-1].astype("float32")
+    place = np.searchsorted(inner, confidence.astype("float32"))  # the edges below it
     return confidence, (images.labels == images.predictions).astype("float64"), place
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
@@ -9,40 +10,35 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_semimed.evaluation.images import Row
+from keras_semimed.evaluation.intervals import Scores, jackknife_interval, without_each
 from keras_semimed.evaluation.masks import surface_keys
-from keras_semimed.evaluation.summary import resampled, statistics
+from keras_semimed.evaluation.summary import score_limits, statistics
 
 
 class Difference(NamedTuple):
-    """Mean paired difference with its 95 % interval."""
+    """Mean paired difference with its 95 % interval, NaN where there is none."""
 
     mean: float
     low: float
     high: float
 
 
-def paired_bootstrap(
-    first: Sequence[float],
-    second: Sequence[float],
-    samples: int = 10000,
-    seed: int = 0,
-    clusters: Sequence[Hashable] | None = None,
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable] | None = None
 ) -> Difference:
-    """Mean of `first - second` with a 95 % percentile bootstrap interval.
+    """Mean of `first - second` with a 95 % interval, see `jackknife_interval`.
 
-    Entries of one cluster are drawn together: several seeds' scores of one image are not independent, and drawing them
-    one by one would make the interval too narrow. The interval covers the choice of test images, not the randomness of
-    training; that is what the standard deviation over seeds shows.
+    Entries of one cluster count as one piece of evidence: several seeds' scores of one image are not independent, nor
+    are images of one patient, and taking them one by one would make the interval too narrow. The interval covers the
+    choice of test images, not the randomness of training; that is what the standard deviation over seeds shows.
 
     Args:
         first: One score an entry.
         second: Scores of the same entries in the same order.
-        samples: Number of bootstrap samples.
-        seed: Seed of the resampling.
         clusters: One key an entry; entries with equal keys stay together. None: every entry on its own.
 
     Returns:
-        Mean and interval. An entry where a score is NaN is left out.
+        Mean and interval. An entry where a score is NaN is left out. A single cluster has no interval: NaN.
 
     Raises:
         ValueError: If the lengths differ or nothing is left to compare.
@@ -63,26 +59,25 @@ def paired_bootstrap(
     sums = np.bincount(members, differences[kept])
     counts = np.bincount(members)
     sums, counts = sums[counts > 0], counts[counts > 0]
-    low, high = np.percentile(_resampled_means(sums, counts, samples, seed), [2.5, 97.5])
-    return Difference(float(differences[kept].mean()), float(low), float(high))
+    mean = float(differences[kept].mean())
+    if len(sums) < 2:
+        return Difference(mean, math.nan, math.nan)
+    left_out = (sums.sum() - sums) / (counts.sum() - counts)
+    return Difference(mean, *jackknife_interval(mean, left_out, (-math.inf, math.inf)))
 
 
-def paired_scores(
-    pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]], samples: int = 2000, seed: int = 0
-) -> dict[str, Difference]:
-    """Differences, with 95 % percentile bootstrap intervals, of scores that only a whole set has, such as a pooled IoU.
+def paired_scores(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> dict[str, Difference]:
+    """Differences with 95 % intervals (`jackknife_interval`), also of scores of a whole set, such as a pooled IoU.
 
-    Each bootstrap sample draws images; each pair of runs is scored on those of the drawn images that it has, and the
-    differences are averaged over the pairs.
+    The differences are averaged over the pairs, with all images and without each of them.
 
     Args:
         pairs: Rows of `evaluate_images` of two models on the same images, one pair a seed. Images with one name are
-            drawn together.
-        samples: Number of bootstrap samples.
-        seed: Seed of the resampling.
+            left out together.
 
     Returns:
-        `first - second` by the keys of `summarize`, of those that all runs have.
+        `first - second` by the keys of `summarize`, of those that all runs have. Ends are NaN where there is no
+        interval: of a single image, and of a score that needs one certain image.
 
     Raises:
         ValueError: If there is no pair, or two models of a pair did not score the same images.
@@ -92,18 +87,22 @@ def paired_scores(
     for first, _ in pairs:
         for row in first:
             numbers.setdefault(row["name"], len(numbers))
-    drawn = np.concatenate([np.ones((1, len(numbers)), int), resampled(len(numbers), samples, seed)])
-    gains: list[dict[str, np.ndarray]] = []
-    for pair in pairs:
-        mine, other = (statistics(rows, drawn[:, [numbers[row["name"]] for row in rows]]) for rows in pair)
-        gains.append({key: mine[key] - other[key] for key in mine if key in other})
+
+    def gains(weights: np.ndarray) -> Scores:
+        found: list[Scores] = []
+        for pair in pairs:
+            mine, other = (statistics(rows, weights[:, [numbers[row["name"]] for row in rows]]) for rows in pair)
+            found.append({key: mine[key] - other[key] for key in mine if key in other})
+        return {key: np.mean([gain[key] for gain in found], axis=0) for key in found[0] if all(key in g for g in found)}
+
+    left_out = without_each(len(numbers), gains)
     found = {}
-    for key in gains[0]:
-        if not all(key in gain and not np.isnan(gain[key][0]) for gain in gains):
-            continue
-        means = np.mean([gain[key] for gain in gains], axis=0)
-        low, high = np.nanpercentile(means[1:], [2.5, 97.5])
-        found[key] = Difference(float(means[0]), float(low), float(high))
+    for key, (mean,) in gains(np.ones((1, len(numbers)))).items():
+        if not np.isnan(mean):
+            largest = score_limits(key)[1]
+            nothing = np.full(len(numbers), np.nan)
+            interval = jackknife_interval(float(mean), left_out.get(key, nothing), (-largest, largest))
+            found[key] = Difference(float(mean), *interval)
     return found
 
 
@@ -176,13 +175,3 @@ def _image_scores(rows: Sequence[Row], key: str) -> list[tuple[str, float]]:
         ]
     column = "missed" if key == "missed_rate" else key
     return [(row["name"], row[column]) for row in rows if column in row and not np.isnan(row[column])]
-
-
-def _resampled_means(sums: np.ndarray, counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """Means of `samples` draws, with replacement, of as many clusters as there are."""
-    generator = np.random.default_rng(seed)
-    means = []
-    for start in range(0, samples, 1000):
-        drawn = generator.integers(0, len(sums), (min(1000, samples - start), len(sums)))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    return np.concatenate(means)

@@ -12,6 +12,7 @@ from keras_semimed.evaluation.cases import GROUPS, Cases
 from keras_semimed.evaluation.embeddings import Embeddings
 from keras_semimed.evaluation.figures import overlay, rgb
 from keras_semimed.evaluation.images import Row, read_rows
+from keras_semimed.evaluation.intervals import FEWEST_IMAGES, few_behind
 from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.pictures import heat, image_uri
 from keras_semimed.evaluation.pseudo_masks import SELECTIONS, PseudoMasks
@@ -123,6 +124,7 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
         "headline": headline(config["result"], weights),
         "result": result_table(config["result"]),
         "explanation": EXPLANATION,
+        "few": few_behind(_fewest_images(config["result"])),
         "leaks": _leaks(config["split"]),
         "weights": weights,
         "learning": learning_figures(history),
@@ -237,6 +239,12 @@ def _cell(scores: Mapping[str, float], key: str) -> tuple[str, str]:
     if f"{key}_std" in scores:
         spread.append(f"±\N{NO-BREAK SPACE}{scores[f'{key}_std']:.{digits}f}")
     return f"{scores[key]:.{digits}f}", " ".join(spread)
+
+
+def _fewest_images(result: Mapping[str, Mapping[str, float]]) -> int:
+    """Behind any of the intervals; many where there is none."""
+    behind = [scores["images"] for scores in result.values() if any(key.endswith("_low") for key in scores)]
+    return int(min(behind, default=FEWEST_IMAGES))
 
 
 def _what_ran(configuration: dict[str, Any]) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from keras_semimed.evaluation.classes import class_scores, classified
 from keras_semimed.evaluation.images import Row
+from keras_semimed.evaluation.intervals import jackknife_interval, without_each
 from keras_semimed.evaluation.masks import lesion_counts, mask_scores, surface_keys
 
 
-def summarize(rows: Sequence[Row], samples: int = 1000, seed: int = 0) -> dict[str, float]:
+def summarize(rows: Sequence[Row], intervals: bool = True) -> dict[str, float]:
     """Means over images, and what only a whole set has.
 
     Two ways lead from images to one number, and they differ: per image (`dice`, `iou`, ...: score each image, then take
@@ -20,8 +22,7 @@ def summarize(rows: Sequence[Row], samples: int = 1000, seed: int = 0) -> dict[s
 
     Args:
         rows: What `evaluate_images` returned.
-        samples: Bootstrap samples of the intervals; 0 leaves them out.
-        seed: Seed of the resampling.
+        intervals: False leaves the intervals out.
 
     Returns:
         `images` (their number). Of masks: `dice`, `iou`, `nsd_at_2`, `hd95`, means over images, and `dice_std`, ...,
@@ -36,8 +37,8 @@ def summarize(rows: Sequence[Row], samples: int = 1000, seed: int = 0) -> dict[s
         `expected_calibration_error` (15 bins of the most probable class' probability). What cannot be computed because
         a class is missing is left out, of means over classes that class.
 
-        `..._low` and `..._high` of each but the counts: 95 % percentile bootstrap interval over images. A single
-        image has neither interval nor standard deviation.
+        `..._low` and `..._high` of each but the counts: 95 % interval over images (`jackknife_interval`). A single
+        image has neither interval nor standard deviation, nor has a score an interval that needs one certain image.
     """
     scores = statistics(rows, np.ones((1, len(rows))))
     summary: dict[str, float] = {"images": len(rows)}
@@ -50,8 +51,7 @@ def summarize(rows: Sequence[Row], samples: int = 1000, seed: int = 0) -> dict[s
             values = values[~np.isnan(values)]
             if len(values) > 1:
                 summary[f"{key}_std"] = float(values.std(ddof=1))
-    intervals = _intervals(rows, samples, seed) if samples and len(rows) > 1 else {}
-    return summary | lesion_counts(rows) | intervals
+    return summary | lesion_counts(rows) | (_intervals(rows, summary) if intervals else {})
 
 
 def statistics(rows: Sequence[Row], weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -69,18 +69,17 @@ def statistics(rows: Sequence[Row], weights: np.ndarray) -> dict[str, np.ndarray
     return scores if images is None else scores | class_scores(images, weights[:, images.positions])
 
 
-def _intervals(rows: Sequence[Row], samples: int, seed: int) -> dict[str, float]:
-    """95 % intervals of sets of as many images, drawn with replacement."""
-    weights = resampled(len(rows), samples, seed)
+def score_limits(key: str) -> tuple[float, float]:
+    """Smallest and largest value that a score of `summarize` can have."""
+    return (0.0, math.inf) if key == "hd95" else (0.0, 1.0)
+
+
+def _intervals(rows: Sequence[Row], summary: dict[str, float]) -> dict[str, float]:
+    """Ends of the intervals of the scores in `summary`."""
     found: dict[str, float] = {}
-    for key, values in statistics(rows, weights).items():
-        values = values[~np.isnan(values)]
-        if len(values):
-            low, high = np.percentile(values, [2.5, 97.5])
-            found |= {f"{key}_low": float(low), f"{key}_high": float(high)}
+    for key, values in without_each(len(rows), lambda weights: statistics(rows, weights)).items():
+        if key in summary:
+            low, high = jackknife_interval(summary[key], values, score_limits(key))
+            if not math.isnan(low):
+                found |= {f"{key}_low": low, f"{key}_high": high}
     return found
-
-
-def resampled(count: int, samples: int, seed: int) -> np.ndarray:
-    """How often each of `count` images is drawn in `samples` draws of as many: `(samples, count)`."""
-    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)

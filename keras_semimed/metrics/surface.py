@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-# A distance that equals the tolerance counts, however it was rounded: 3 * 0.1 is within 0.3.
+# A distance that equals the tolerance counts, and a length that equals its share, however they were rounded: 3 * 0.1 is
+# within 0.3.
 _SLACK = 1e-9
 
 
@@ -185,5 +186,5 @@ def _percentile(distances: np.ndarray, lengths: np.ndarray, share: float) -> flo
     """The smallest distance that at least `share` of the length does not exceed."""
     order = np.argsort(distances)
     covered = np.cumsum(lengths[order])
-    index = min(int(np.searchsorted(covered / covered[-1], share)), len(order) - 1)
+    index = int(np.searchsorted(covered, share * covered[-1] * (1 - _SLACK)))
     return float(distances[order[index]])

@@ -62,13 +62,13 @@ def test_empty_truth_empty_prediction_and_both():
         row = rows[empty]
         assert (row["dice"], row["iou"], row["nsd_at_2"], row["hd95"]) == (overlap, overlap, near, distance), empty
         assert row.get("missed") == missed and row["lesion_size"] == (100 if empty == "prediction" else 0)
-    summary = summarize(list(rows.values()), samples=0)
+    summary = summarize(list(rows.values()), intervals=False)
     assert summary["dice"] == pytest.approx(1 / 3) and summary["hd95"] == pytest.approx(100 / 3)
     # Pooled, the empty pair counts for the background only: no common pixel of class 1.
     assert summary["pooled_dice_foreground"] == 0 and summary["miou_foreground"] == 0
     assert (summary["lesion_images"], summary["missed_lesions"]) == (1, 1)
     # Where nothing is true and nothing predicted in the whole set, there is no pooled foreground.
-    normal = summarize([rows["both"]], samples=0)
+    normal = summarize([rows["both"]], intervals=False)
     assert "miou_foreground" not in normal and normal["miou_with_background"] == 1 and normal["dice"] == 1
 
 

@@ -77,7 +77,7 @@ def run(tmp_path):
             "configuration": {"data": "phantom", "method": "hermes", "steps": 6, "seed": 3, "zoom": [0.8, 1.2]},
             "runtime": {"backend": "torch", "keras": "3.15.1"},
             "split": {"hash": "abc123", "sizes": {"labeled": 5, "test": COUNT}, "scored": "test"},
-            "result": {"last": {"images": COUNT, "dice": 0.4}, "teacher": summarize(rows, samples=50)},
+            "result": {"last": {"images": COUNT, "dice": 0.4}, "teacher": summarize(rows)},
             "cost": {"training_seconds": 3.0, "scoring_seconds": 1.0, "peak_memory_mib": 1234},
         },
     )
@@ -144,6 +144,19 @@ def test_the_page_says_what_the_run_was_and_found(run):
         assert part in text, part
     # A term that was 0 throughout is no curve, and thresholds are none of the loss.
     assert "image &lt;11&gt;" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_few_images_behind_an_interval_are_said(run):
+    config = json.loads((run / "config.json").read_text())
+    for images, warned in ((59, True), (60, False)):
+        config["result"]["teacher"]["images"] = images
+        write_json(run / "config.json", config)
+        text = Page(report(run).read_text(encoding="utf-8")).text
+        assert ("Fewer than 60 images stand behind an interval (59)" in text) == warned
+    # Without intervals there is nothing to warn about.
+    config["result"] = {"last": {"images": 1, "dice": 0.5}, "teacher": {"images": 1, "dice": 0.5}}
+    write_json(run / "config.json", config)
+    assert "Fewer than" not in Page(report(run).read_text(encoding="utf-8")).text
 
 
 def test_the_same_run_gives_the_same_page(run):

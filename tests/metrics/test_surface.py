@@ -67,6 +67,23 @@ def test_hausdorff_leaves_out_5_percent_of_the_length():
         assert hausdorff_distance_95(prediction, truth) == expected
 
 
+def test_a_share_of_exactly_95_percent_is_enough():
+    # 30 lone pixels, 4 apart, and the first one of them. Of a pixel's 4 corners, all of one length, 2 are 4 * index - 1
+    # from the first pixel and 2 are 4 * index. The 114th of the 120 distances is the second one of 4 * 28 - 1.
+    truth, prediction = np.zeros((2, 3, 123), bool)
+    truth[1, 1:121:4] = True
+    prediction[1, 1] = True
+    assert hausdorff_distance_95(truth, prediction) == hausdorff_distance_95(prediction, truth) == 111
+    # Whole numbers of corners have no rounding.
+    for pixels in range(1, 61):
+        truth = np.zeros((3, 4 * pixels + 3), bool)
+        truth[1, 1 : 4 * pixels : 4] = True
+        mask = np.zeros_like(truth)
+        mask[1, 1] = True
+        distances = sorted([0] * 4 + [4 * index + side for index in range(1, pixels) for side in (-1, 0)] * 2)
+        assert hausdorff_distance_95(truth, mask) == distances[-(-95 * 4 * pixels // 100) - 1], pixels
+
+
 def test_the_image_s_edge_is_an_outline():
     whole, left = np.ones((4, 6), bool), rectangle((4, 6), (0, 4), (0, 3))
     # The whole has 16 straight elements and 4 turns. On the part's outline lie those of its left side, of both other

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
+from keras_semimed.evaluation.intervals import jackknife_interval
 from keras_semimed.files import read_table, write_table
 from recipes.compare import compare_folders, main
 from tests.recipes.made import run_folder
@@ -32,12 +34,14 @@ def test_means_over_seeds_and_paired_differences(groups, tmp_path, capsys):
     # Classes alternate: a and c are class 0, of which one is wrong.
     assert float(base["balanced_accuracy"]) == 0.75
     assert base["dice_difference"] == ""
-    # Every image has gains 0.1 and 0.2, so drawing whole images always gives 0.15.
+    # Every image has gains 0.1 and 0.2: whichever is left out, it is 0.15.
     for key in ("dice_difference", "dice_low", "dice_high"):
         assert float(better[key]) == pytest.approx(0.15)
     assert float(better["accuracy_difference"]) == 0.25
-    # One image of four has an accuracy gain: each of 10,000 draws holds it 0 to 4 times; 0 has probability 0.32.
-    assert (float(better["accuracy_low"]), float(better["accuracy_high"])) == (0.0, 0.75)
+    # One image of four has an accuracy gain: 0 without it, 1 / 3 without another one.
+    expected = jackknife_interval(0.25, np.array([0, 1, 1, 1]) / 3, (-1, 1))
+    assert (float(better["accuracy_low"]), float(better["accuracy_high"])) == pytest.approx(expected)
+    assert expected[0] < 0 and expected[1] == 1 and better["paired_images"] == "4"
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("| group") and "23.8 ± 1.8" in printed[2]
     assert "counts 1 in Dice" in "".join(printed)
@@ -47,6 +51,23 @@ def test_means_over_seeds_and_paired_differences(groups, tmp_path, capsys):
     assert printed[second + 2].split("|")[4].strip() == "+15.0 [+15.0, +15.0], p 0.125"
     assert float(better["dice_p"]) == 0.125 and float(better["accuracy_p"]) == 1
     assert "sign-flip permutation test over images" in printed[-1] and "auroc_p" not in better
+    assert printed[-2].startswith("- Fewer than 60 images stand behind an interval (4): it can be too narrow")
+
+
+def test_tables_of_many_images_have_no_warning(tmp_path, capsys):
+    for count, warned in ((59, True), (60, False)):
+        dice = {str(index): index / count for index in range(count)}
+        folders = [run_folder(tmp_path / f"{name}{count}", dice, dict.fromkeys(dice, True)) for name in "ab"]
+        assert main([*map(str, folders), "--latex", str(tmp_path / "table.tex")]) == 0
+        text = "Fewer than 60 images stand behind an interval (59)"
+        assert (text in capsys.readouterr().out) == (text in (tmp_path / "table.tex").read_text()) == warned
+
+
+def test_one_image_has_a_difference_and_no_interval(tmp_path, capsys):
+    folders = [run_folder(tmp_path / name, {"x": dice}, {"x": True}) for name, dice in (("a", 0.5), ("b", 0.75))]
+    assert main([*map(str, folders), "--csv", str(tmp_path / "table.csv")]) == 0
+    assert "| b     | last    | 0             | +25.0    |" in capsys.readouterr().out
+    assert "dice_low" not in read_table(tmp_path / "table.csv")[1]
 
 
 def test_the_baseline_can_be_any_group(groups, capsys):

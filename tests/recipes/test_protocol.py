@@ -134,6 +134,7 @@ def test_tables_are_made_from_what_is_kept_alone(tmp_path, capsys):
     assert len(gains) == 3 and np.mean(gains) == pytest.approx(float(shown[2].split()[0]), abs=0.1)
     assert protocol.main(["S", "--table", "--all", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
+    assert "over images and draws. Fewer than 60 images and 20 draws stand behind an interval (30 and 3)" in printed
     row = next(line for line in printed.splitlines() if "hermes - control" in line)
     mean, low, high = (
         float(value) for value in row.split("|")[2].replace("[", " ").replace("]", " ").replace(",", " ").split()
