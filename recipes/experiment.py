@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from keras_semimed.files import whole_file, write_table
 from keras_semimed.models import METHODS, SemiSupervisedModel, recompute_statistics
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
 from recipes.checkpoints import Checkpoint
+from recipes.commits import source_commit
 from recipes.console import NOTICE, RecipeError, input_errors, print_result, print_section
 from recipes.data_sets import Data, check_data, count_leaks, groups_of, image_classes, read
 from recipes.observers import observers
@@ -141,27 +141,12 @@ def describe(settings: Settings, data: Data, runtime: dict) -> dict:
     sizes = {part: len(getattr(data.split, part)) for part in PARTS}
     return {
         "recipe": settings.recipe,
-        "commit": commit(),
+        "commit": source_commit(),
         # What was computed with is as much a part of the experiment as the flags.
         "configuration": {**configuration(settings), "backend": runtime["backend"], "split_hash": data.split.hash},
         "runtime": runtime,
         "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.scored, "leaks": count_leaks(data)},
     }
-
-
-def commit() -> str | None:
-    """The commit of the source that runs, with `+` where it was changed since; None outside of a checkout."""
-    root = Path(__file__).resolve().parents[1]
-
-    def git(*words: str) -> str | None:
-        try:
-            found = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return found.stdout.strip() if found.returncode == 0 else None
-
-    head = git("rev-parse", "HEAD")
-    return head and head + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:

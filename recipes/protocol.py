@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from recipes.commits import source_commit
 from recipes.console import GO_ON, RecipeError, print_table, run_main
 from recipes.packed_tables import pack_table, packed_table
 
@@ -317,11 +318,12 @@ def print_tables(table: str, output: Path, everything: bool = False) -> None:
     if not done:
         raise RecipeError(f"{output / table} holds no draw that is done")
     print(f"{of.question} {len(done)} of {len(of.draws)} draws")
-    commits = {
+    recorded = {
         read_sealed(output / table / str(draw) / arm / "config.json", sealed=False).get("commit")
         for draw in done
         for arm in of.arms
     }
+    commits = {name and (source_commit(name) or name) for name in recorded}
     if len(commits) > 1:
         print(f"warning: the draws are of {len(commits)} commits: {', '.join(sorted(map(str, commits)))}")
     folders = [output / table / str(draw) for draw in done]
