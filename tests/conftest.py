@@ -18,8 +18,11 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llv
 TESTS = Path(__file__).resolve().parent
 # What never runs on a backend: files and splits, scores and pages made from arrays, command lines, the source itself.
 BACKEND_FREE = (
-    *("data", "datasets", "evaluation", "test_parameters.py", "test_structure.py"),
-    *(f"recipes/test_{name}.py" for name in ("command", "compare", "console", "leakage", "protocol", "sweep", "words")),
+    *("data", "datasets", "evaluation", "test_files.py", "test_parameters.py", "test_structure.py"),
+    *(
+        f"recipes/test_{name}.py"
+        for name in ("command", "commits", "compare", "console", "leakage", "protocol", "sweep", "words")
+    ),
     # Trainings of which the files are what is tested.
     *(f"recipes/test_{name}.py" for name in ("protocol_data", "runs_that_last", "stages")),
 )
