@@ -65,6 +65,7 @@ def run(settings: Settings) -> None:
         if folder.result is None:
             model, seconds = train_stages(settings, data, folder, termination)
             score(model, settings, data, folder, seconds)
+        folder.checkpoints.clear()  # not needed any more; here, so that a run killed meanwhile leaves none either
         if not (folder.path / NAME).exists():
             report(folder.path)
     print_result(folder.content["result"], data.scored)

@@ -123,7 +123,7 @@ class RunFolder:
             bare.save(temporary)
 
     def finish(self, files: list[str], **content: Any) -> None:
-        """Notes the result, and digests of the files that it was made from; the states are not needed any more.
+        """Notes the result, and digests of the files that it was made from.
 
         Args:
             files: Names of files; those that are not there are left out.
@@ -131,7 +131,6 @@ class RunFolder:
         """
         written = [name for name in files if (self.path / name).exists()]
         self.update(files={name: file_digest(self.path / name) for name in written}, **content)
-        self.checkpoints.clear()
 
 
 def _holds(table: Path, rows: list[dict[str, Any]]) -> bool:

@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_semimed.data import loading
 from keras_semimed.evaluation import files, report
 from recipes import experiment, lock
 from recipes.report import main as report_main
 from recipes.train import main
-from tests.recipes.made import image_set
-from tests.recipes.test_hermes_busi import all_weights
+from tests.recipes.made import Kept, assert_same_run
 
 FLAGS = (
     "phantom_ultrasound --method fixmatch --image-size 32 --labeled 8 --batch-size 2 --steps 9 --epoch-steps 3 "
@@ -26,19 +24,7 @@ FLAGS = (
 ).split()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def made_images():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "load_image_set", image_set)
-        yield
-
-
-class Kept(experiment.RunRecord):
-    """Also keeps the final state, optimizer included, beside the run's folder."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.model.save_weights(self.folder.path.with_suffix(".weights.h5"))
-        super().on_epoch_end(epoch, logs)
+pytestmark = pytest.mark.usefixtures("made_images")
 
 
 def ending(step: int, how) -> type:
@@ -63,14 +49,14 @@ def train(folder: Path, *more: str, record: type = Kept, flags: Sequence[str] = 
 
 
 @pytest.fixture(scope="module")
-def one_go(tmp_path_factory) -> Path:
+def one_go(made_images, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one_go"
     assert train(folder) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory) -> Path:
+def interrupted(made_images, tmp_path_factory) -> Path:
     """A run that was interrupted in its third epoch: two states are there."""
     folder = tmp_path_factory.mktemp("runs") / "interrupted"
 
@@ -84,16 +70,6 @@ def interrupted(tmp_path_factory) -> Path:
 @pytest.fixture
 def copy(interrupted, tmp_path) -> Path:
     return Path(shutil.copytree(interrupted, tmp_path / "run"))
-
-
-def assert_same_run(folder: Path, one_go: Path) -> None:
-    """Bits of metrics, scores and of the state behind the last step."""
-    for name in ("metrics.csv", "images.csv", "split.txt"):
-        assert (folder / name).read_text() == (one_go / name).read_text(), name
-    expected, found = (all_weights(path.with_suffix(".weights.h5")) for path in (one_go, folder))
-    assert found.keys() == expected.keys() and any(name.startswith("optimizer/") for name in found)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 def flip(path: Path) -> None:
@@ -241,3 +217,11 @@ def test_a_report_of_damaged_files_is_refused_in_a_sentence(one_go, tmp_path):
             with pytest.raises(ValueError, match=name):
                 report(folder)
             (folder / name).write_bytes(before)
+
+
+def test_a_run_that_was_killed_beside_its_result_leaves_no_states(copy, one_go, tmp_path):
+    folder = Path(shutil.copytree(one_go, tmp_path / "finished"))
+    for path in copy.glob("checkpoint-*"):
+        shutil.copy(path, folder)
+    assert train(folder, "--resume") == 0
+    assert not list(folder.glob("checkpoint-*"))
