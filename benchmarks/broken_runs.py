@@ -11,7 +11,7 @@ other bits without a word, is a failure. A killed run has to end with the same b
 What SIGKILL leaves at a file operation is taken from one run: a copy of its folder before each operation, of what the
 system has of it, without what the process still holds. At every tenth operation a run is killed in earnest as well.
 Each run is a process of its own (POSIX only): a fresh one, or on PyTorch a fork of this one, which has the images
-already and leaves a report of one line.
+already and leaves a report of one line and pictures of nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from pathlib import Path
 
 import h5py
 import keras
+from matplotlib.figure import Figure
 
 from keras_semimed.data import loading
 from keras_semimed.data.progress import progress
@@ -54,8 +55,9 @@ IN_EARNEST = 10
 """At every so many operations a run is killed, beside the copy of its folder."""
 
 
-def damage(path: Path, how: str, chance: random.Random) -> None:
+def damage(path: Path, how: str, chance: random.Random | None = None) -> None:
     """Does to a file what disks do."""
+    chance = random.Random(0) if chance is None else chance
     content = bytearray(path.read_bytes())
     if how == "lose" or not content:
         path.unlink()
@@ -176,8 +178,13 @@ def prepare(work: Path, flags: Sequence[str]) -> None:
             temporary.write_text("a report\n")
         return folder / experiment.NAME
 
+    def picture(figure: Figure, path: Path, **_: object) -> None:
+        del figure
+        Path(path).write_bytes(b"a picture")
+
     loading.load_image_set = functools.cache(loading.load_image_set)
     experiment.report = page
+    Figure.savefig = picture
     with (work / "log.txt").open("w") as log, contextlib.redirect_stdout(log):
         assert main("train", [*flags, "--output", str(work / "prepared")], None) == 0
 

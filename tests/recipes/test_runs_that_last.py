@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.broken_runs import DAMAGES, damage
 from keras_semimed.evaluation import files, report
 from recipes import experiment, lock
 from recipes.report import main as report_main
@@ -72,31 +73,13 @@ def copy(interrupted, tmp_path) -> Path:
     return Path(shutil.copytree(interrupted, tmp_path / "run"))
 
 
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(content)
-
-
-def zero(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    starts = range(0, len(content), 4096)
-    start = [start for start in starts if any(content[start : start + 4096])][len(starts) // 3]
-    content[start : start + 4096] = bytes(len(content[start : start + 4096]))
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-@pytest.mark.parametrize("damage", [flip, zero, cut, Path.unlink], ids=["flip", "zero", "cut", "gone"])
+@pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("name", ["checkpoint-00000006.weights.h5", "checkpoint-00000006.json", "metrics.csv"])
-def test_damaged_states_are_named_and_the_one_before_is_taken(name, damage, copy, one_go, capsys):
-    damage(copy / name)
+def test_damaged_states_are_named_and_the_one_before_is_taken(name, how, copy, one_go, capsys):
+    damage(copy / name, how)
     assert train(copy, "--resume") == 0
     printed = capsys.readouterr().out
-    gone_record = name.endswith(".json") and damage is Path.unlink  # then the state was never finished
+    gone_record = name.endswith(".json") and how == "lose"  # then the state was never finished
     assert name in printed or gone_record
     assert f"resuming after epoch {2 if name == 'metrics.csv' else 1}" in printed
     assert_same_run(copy, one_go)
@@ -104,22 +87,22 @@ def test_damaged_states_are_named_and_the_one_before_is_taken(name, damage, copy
 
 def test_without_a_whole_state_a_run_begins_again(copy, one_go, capsys):
     for path in copy.glob("checkpoint-*.weights.h5"):
-        flip(path)
+        damage(path, "flip")
     assert train(copy, "--resume") == 0
     printed = capsys.readouterr().out
     assert printed.count("is damaged") == 2 and "resuming" not in printed
     assert_same_run(copy, one_go)
 
 
-@pytest.mark.parametrize("damage", [flip, zero, cut], ids=["flip", "zero", "cut"])
-def test_a_damaged_configuration_is_refused_by_name(damage, copy, capsys):
-    damage(copy / "config.json")
+@pytest.mark.parametrize("how", ["flip", "zero", "cut"])
+def test_a_damaged_configuration_is_refused_by_name(how, copy, capsys):
+    damage(copy / "config.json", how)
     assert train(copy, "--resume") == 2
     assert "config.json" in capsys.readouterr().err
 
 
 def test_damaged_figures_of_pseudo_labels_are_begun_anew(copy):
-    flip(copy / "pseudo_labels.json")
+    damage(copy / "pseudo_labels.json", "flip")
     with pytest.warns(UserWarning, match="pseudo_labels.json .* anew"):
         assert train(copy, "--resume") == 0
     assert [row["epoch"] for row in files.read_sealed(copy / "pseudo_labels.json")["history"]] == [3]
@@ -128,7 +111,7 @@ def test_damaged_figures_of_pseudo_labels_are_begun_anew(copy):
 @pytest.mark.parametrize("name", ["images.csv", "cases.npz", "model.keras"])
 def test_results_that_are_not_what_the_run_wrote_are_not_shown(name, one_go, tmp_path, capsys):
     folder = Path(shutil.copytree(one_go, tmp_path / "run"))
-    flip(folder / name)
+    damage(folder / name, "flip")
     assert report_main([str(folder)]) == 2
     assert name in capsys.readouterr().err
     assert train(folder, "--resume") == 2
@@ -213,7 +196,7 @@ def test_a_report_of_damaged_files_is_refused_in_a_sentence(one_go, tmp_path):
         if (folder / name).exists():
             files.write_sealed(folder / "config.json", {**content, "files": {}})  # as of an earlier version
             before = (folder / name).read_bytes()
-            cut(folder / name)
+            damage(folder / name, "cut")
             with pytest.raises(ValueError, match=name):
                 report(folder)
             (folder / name).write_bytes(before)
