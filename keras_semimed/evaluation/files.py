@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        what = error.strerror or str(error).partition("\n")[0]
+        # h5py's own texts go over several lines.
+        what = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
         raise OSError(error.errno or errno.EIO, what, str(path)) from error
 
 
@@ -111,6 +113,8 @@ def read_arrays(path: str | Path, names: Sequence[str] = ()) -> dict[str, np.nda
         OSError: If it cannot be opened.
         ValueError: If it is damaged, or lacks one of them; it names the file.
     """
+    if Path(path).is_file() and not zipfile.is_zipfile(path):  # np.load would advise to trust it
+        raise ValueError(f"{path} is damaged, or no .npz file: its end is missing")
     with Path(path).open("rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:

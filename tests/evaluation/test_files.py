@@ -48,6 +48,9 @@ def test_a_table_of_words_in_the_place_of_numbers_is_named(tmp_path):
 
 
 def test_another_file_of_arrays_is_named(tmp_path):
+    (tmp_path / "a.npz").write_text("words")
+    with pytest.raises(ValueError, match="a.npz is damaged, or no .npz file: its end is missing"):
+        Cases.load(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", images=np.zeros(3))
     for kind, missing in ((Cases, "groups, names, class_names"), (Embeddings, "vectors"), (PseudoMasks, "truths")):
         with pytest.raises(ValueError, match=f"a.npz is another .npz file: it has no array {missing}"):

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -128,7 +129,7 @@ def test_two_runs_never_write_into_one_folder(copy, capsys):
     assert "on elsewhere" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [None, '{"pid"', ""])
+@pytest.mark.parametrize("content", [None, '{"pid"', "", '{"pid": 0, "host": "elsewhere", "started": null}'])
 def test_a_lock_that_was_left_behind_is_replaced(content, copy, one_go):
     path = copy / lock.LOCK
     if content is None:  # this process is another one than that which had its number
@@ -173,6 +174,36 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(write, one_go
     assert not list(folder.glob(".partial-*")) and not (folder / lock.LOCK).exists()
     assert train(folder, "--resume") == 0
     assert_same_run(folder, one_go)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of a process are POSIX'")
+def test_weights_beyond_a_limit_leave_nothing_half_written(tmp_path):
+    """HDF5, which writes weights, takes the process down where it cannot flush them: it is given no file."""
+    import resource
+
+    from recipes.checkpoints import Checkpoints
+
+    network = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4096)])
+    (tmp_path / "run").mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*checkpoint-00000001.weights.h5'") as error:
+            Checkpoints(tmp_path / "run").save(network, 0, 0, 1, 0.0, [], within=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_run_to_start_from_whose_model_is_damaged_is_refused(one_go, tmp_path, capsys):
+    for sealed in (True, False):
+        other = Path(shutil.copytree(one_go, tmp_path / f"other {sealed}"))
+        damage(other / "model.keras", "zero")
+        if not sealed:  # as of an earlier version
+            files.write_sealed(other / "config.json", {**files.read_sealed(other / "config.json"), "files": {}})
+        assert train(tmp_path / "run", "--start-from", str(other)) == 2
+        assert "model.keras is damaged" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_term(tmp_path, capsys):
