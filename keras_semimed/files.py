@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        what = error.strerror or str(error).partition("\n")[0]
+        # h5py's own texts go over several lines.
+        what = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
         raise OSError(error.errno or errno.EIO, what, str(path)) from error
 
 
@@ -100,19 +102,28 @@ def _seal(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+def read_arrays(path: str | Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Reads all arrays of an .npz file.
+
+    Args:
+        path: The file.
+        names: Those that it must have.
 
     Raises:
         OSError: If it cannot be opened.
-        ValueError: If it is damaged.
+        ValueError: If it is damaged, or lacks one of them; it names the file.
     """
+    if Path(path).is_file() and not zipfile.is_zipfile(path):  # np.load would advise to trust it
+        raise ValueError(f"{path} is damaged, or no .npz file: its end is missing")
     with Path(path).open("rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
-                return dict(archive)
+                arrays = dict(archive)
         except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds for damaged bytes
             raise ValueError(f"{path} is damaged: it is no whole .npz file ({error})") from error
+    if missing := [name for name in names if name not in arrays]:
+        raise ValueError(f"{path} is another .npz file: it has no array {', '.join(missing)}")
+    return arrays
 
 
 def file_digest(path: str | Path) -> str:
@@ -149,6 +160,18 @@ def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_table(path: str | Path) -> list[dict[str, str]]:
-    """Reads a CSV file as one dict of strings a row."""
+    """Reads a CSV file as one dict of strings a row.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is no table, or damaged; it names the file.
+    """
     with Path(path).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        try:
+            rows = list(csv.DictReader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path} is damaged: it is no CSV table in UTF-8 ({error})") from error
+    for line, cells in enumerate(rows, start=2):
+        if None in cells or None in cells.values():
+            raise ValueError(f"{path} has a cell too many or too few in line {line}")
+    return rows

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,13 @@ NAME = "checkpoint-"
 WEIGHTS = ".weights.h5"
 
 Row = dict[str, Any]
+
+
+class InMemory(io.BytesIO):
+    """A file of weights that Keras writes into memory: HDF5 can take the process down where a disk is full."""
+
+    def __str__(self) -> str:
+        return WEIGHTS  # Keras looks at how the name ends
 
 
 class Checkpoint(NamedTuple):
@@ -81,8 +88,10 @@ class Checkpoints:
         """
         stem = self.folder / f"{NAME}{before + step:08d}"
         weights = Path(f"{stem}{WEIGHTS}")
-        with whole_file(weights) as temporary, as_write_errors():
-            model.save_weights(temporary)
+        state = InMemory()
+        model.save_weights(state)
+        with whole_file(weights) as temporary:
+            temporary.write_bytes(state.getbuffer())
         values = [keras.ops.convert_to_numpy(variable) for variable in model.metrics_variables] if within else []
         content = {
             "stage": stage,
@@ -127,12 +136,3 @@ class Checkpoints:
     def _remove(self, record: Path) -> None:
         record.unlink(missing_ok=True)
         record.with_name(f"{record.stem}{WEIGHTS}").unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def as_write_errors() -> Iterator[None]:
-    """Says of h5py's errors, some of which are RuntimeErrors, what they are."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise OSError(str(error).partition("\n")[0]) from error

@@ -177,8 +177,8 @@ def _method(command: Command, words: Sequence[str]) -> tuple[str | None, str | N
         value = value if equals else "".join(words[place + 1 : place + 2])
         if flag == "--method":
             chosen = value
-        elif flag == "--stages" and "--method" not in " ".join(words):
-            chosen = value.split(",")[-1].partition(":")[0].strip()
+        elif flag == "--stages" and "--method" not in " ".join(words) and not HELP & set(words):
+            chosen = read_stages(value, methods())[-1].method
     known = tuple(methods())
     if command.method is not None:
         known = tuple(dict.fromkeys((command.method, "supervised", CONTROL, ORACLE, *known)))

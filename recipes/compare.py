@@ -50,12 +50,15 @@ def parse_groups(arguments: Sequence[str]) -> dict[str, list[Path]]:
     """Takes `RUN` and `NAME=RUN,RUN,...` apart: folders by the name of their group.
 
     Raises:
-        RecipeError: If two groups have one name.
+        RecipeError: If two groups have one name, or one has no run.
     """
     folders: dict[str, list[Path]] = {}
     for argument in arguments:
         name, separator, paths = argument.rpartition("=")
-        runs = [Path(path) for path in (paths.split(",") if separator else [argument])]
+        words = paths.split(",") if separator else [argument]
+        if "" in words:
+            raise RecipeError(f"{argument!r} lacks a run's folder; write a folder, or NAME=RUN,RUN,...")
+        runs = [Path(word) for word in words]
         name = name or runs[0].resolve().name
         if name in folders:
             raise RecipeError(f"two groups are called {name!r}; name them: NAME=RUN,RUN,...")

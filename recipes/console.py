@@ -41,6 +41,20 @@ def input_errors() -> Iterator[None]:
         raise RecipeError(str(error)) from error
 
 
+@contextlib.contextmanager
+def naming_flags(data: str, place: str) -> Iterator[None]:
+    """Says in what data readers say about bad input which flags it came from.
+
+    Args:
+        data: The flag that chose the data.
+        place: The flag for where they lie, `manual_dir` of the readers.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise RecipeError(f"{data}: {error}".replace("manual_dir ", f"{place} ")) from error
+
+
 def run_main(main: Callable[[], None], when_interrupted: str = "run it again") -> int:
     """Runs a command; bugs keep their traceback.
 

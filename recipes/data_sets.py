@@ -12,7 +12,7 @@ from keras_semimed.data.leaks import leak_report
 from keras_semimed.data.named_splits import check_split
 from keras_semimed.data.splits import PARTS
 from recipes.bundles import DATA_SETS
-from recipes.console import RecipeError
+from recipes.console import RecipeError, naming_flags
 from recipes.external import External, check_external, read_external
 from recipes.settings import Settings
 
@@ -40,6 +40,7 @@ def check_data(settings: Settings) -> None:
     if settings.mask_classes == "type" and not image_classes(settings):
         raise RecipeError(f"--mask-classes type: {settings.data} has no image classes; leave it out")
     if settings.split_file is not None:
+        load_split(settings.split_file)
         return
     name = None if _parts(settings) else settings.data_set
     try:
@@ -59,7 +60,11 @@ def read(settings: Settings) -> Data:
         images = _read(settings, settings.data_set, settings.manual_dir)
     if settings.mask_classes == "type":
         images = masks_by_class(images)
-    split = read_split(settings.split_file, images) if settings.split_file else _named_split(settings, images)
+    split = (
+        read_split(settings.split_file, images, settings.validate)
+        if settings.split_file
+        else _named_split(settings, images)
+    )
     return Data(
         images.select(split.labeled),
         images.select(split.train_unlabeled(settings.validate)),
@@ -70,24 +75,36 @@ def read(settings: Settings) -> Data:
     )
 
 
-def read_split(path: Path, images: ImageSet) -> Split:
+def load_split(path: Path) -> Split:
     """A split that was given as a file.
 
     Raises:
-        RecipeError: If it names an image twice or one that there is none of, or leaves a part empty.
+        RecipeError: If it is none, or names an image twice.
     """
     try:
-        split = Split.load(path)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"--split-file: {error}") from error
+        return Split.load(path)
+    except OSError as error:
+        raise RecipeError(f"--split-file {path} cannot be read: {error.strerror}; give a text file") from error
+    except ValueError as error:
+        raise RecipeError(f"--split-file {error}") from error
+
+
+def read_split(path: Path, images: ImageSet, validate: bool = False) -> Split:
+    """A split that was given as a file, for these images.
+
+    Raises:
+        RecipeError: If it names an image twice or one that there is none of, or leaves a part empty that is needed.
+    """
+    split = load_split(path)
     named = {name for part in PARTS for name in getattr(split, part)}
     if unknown := sorted(named - set(images.names)):
         raise RecipeError(
             f"--split-file {path} names {len(unknown)} images that the data do not have, such as {unknown[0]!r}; the "
             f"first of theirs is {images.names[0]!r}"
         )
-    if empty := [part for part in ("labeled", "unlabeled", "test") if not getattr(split, part)]:
-        raise RecipeError(f"--split-file {path} has no image in the part {', '.join(empty)}; every part needs one")
+    needed = ("labeled", "unlabeled", "validation" if validate else "test")
+    if empty := [part for part in needed if not getattr(split, part)]:
+        raise RecipeError(f"--split-file {path} has no image in the part {', '.join(empty)}; give it at least one")
     if rest := len(images) - len(named):
         print(f"{rest} of {len(images)} images are in no part of {path} and are left out", flush=True)
     return split
@@ -130,6 +147,7 @@ def _parts(settings: Settings) -> tuple[str, ...]:
     return DATA_SETS[settings.data_set].parts
 
 
-def _read(settings: Settings, name: str, place: object) -> ImageSet:
+def _read(settings: Settings, name: str, place: Path | None) -> ImageSet:
     classes = card(name).study_classes or None
-    return loading.load_image_set(name, settings.image_size, place, settings.data_dir, classes)  # type: ignore[arg-type]
+    with naming_flags("--data", "--cvc-dir" if place is not settings.manual_dir else "--manual-dir"):
+        return loading.load_image_set(name, settings.image_size, place, settings.data_dir, classes)

@@ -20,7 +20,7 @@ from keras_semimed.evaluation.cases import Cases, collect_cases
 from keras_semimed.evaluation.embeddings import collect_embeddings
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.report import CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
-from keras_semimed.files import whole_file, write_table
+from keras_semimed.files import check_digests, read_sealed, whole_file, write_table
 from keras_semimed.models import METHODS, SemiSupervisedModel, recompute_statistics
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
 from recipes.checkpoints import Checkpoint
@@ -65,6 +65,7 @@ def run(settings: Settings) -> None:
         if folder.result is None:
             model, seconds = train_stages(settings, data, folder, termination)
             score(model, settings, data, folder, seconds)
+        folder.checkpoints.clear()  # not needed any more; here, so that a run killed meanwhile leaves none either
         if not (folder.path / NAME).exists():
             report(folder.path)
     print_result(folder.content["result"], data.scored)
@@ -153,13 +154,22 @@ def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
     """Gives the model what the run in the folder `path` has learnt, from the same training images.
 
     Raises:
-        RecipeError: If that run had another split: what it trained on could be what this one is scored on.
+        RecipeError: If that run had another split: what it trained on could be what this one is scored on; or if its
+            model is damaged.
         ValueError: If the networks do not fit.
     """
+    files = read_sealed(path / "config.json", sealed=False).get("files", {})
+    check_digests(path, files, ["split.txt", "model.keras"])
     found = Split.load(path / "split.txt")
     if found.hash != split.hash:
         raise RecipeError(f"--start-from {path} was trained on the split {found.hash}, this run has {split.hash}")
-    model.start_from(keras.saving.load_model(path / "model.keras", compile=False))
+    try:
+        other = keras.saving.load_model(path / "model.keras", compile=False)
+    except Exception as error:  # zipfile, h5py and Keras have a dozen kinds for damaged bytes
+        raise RecipeError(
+            f"--start-from {path}: its model.keras is damaged, or not of this version ({error})"
+        ) from error
+    model.start_from(other)
 
 
 def train_stages(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
+import unicodedata
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from keras_semimed.data import ImageSet, loading, masks_by_class, read_image_folder
 from keras_semimed.data.cards import CARDS, card
-from recipes.console import RecipeError, did_you_mean
+from recipes.bundles import DATA_SETS
+from recipes.console import RecipeError, did_you_mean, naming_flags
 from recipes.settings import Settings
 
 LABELS = "labels.csv"
@@ -33,7 +36,13 @@ def check_external(settings: Settings) -> None:
         RecipeError: Which names the flag.
     """
     place = settings.test_on
-    if place is None or place in CARDS:
+    if place is None:
+        if settings.test_on_dir is not None:
+            raise RecipeError(f"--test-on-dir {settings.test_on_dir} is the place of --test-on, which is missing")
+        return
+    if place in (settings.data_set, *DATA_SETS[settings.data_set].parts):
+        raise RecipeError(f"--test-on {place} is the data that the run learns from; give those of another hospital")
+    if place in CARDS:
         return
     if not Path(place).is_dir():
         raise RecipeError(
@@ -55,18 +64,24 @@ def read_external(settings: Settings, like: ImageSet) -> External | None:
     if place is None:
         return None
     columns: dict[str, dict[str, str]] = {}
-    if place in CARDS:
-        classes = card(place).study_classes or None
-        images = loading.load_image_set(place, settings.image_size, settings.test_on_dir, settings.data_dir, classes)
-    else:
-        images = read_image_folder(place, settings.image_size, class_names=like.class_names or None)
-        columns = _columns(Path(place) / LABELS)
+    with naming_flags("--test-on", "--test-on-dir"):
+        if place in CARDS:
+            classes, size = card(place).study_classes or None, settings.image_size
+            images = loading.load_image_set(place, size, settings.test_on_dir, settings.data_dir, classes)
+        else:
+            images = read_image_folder(place, settings.image_size, class_names=like.class_names or None)
+            columns = _columns(Path(place) / LABELS)
     if images.masks is None:
         raise RecipeError(f"--test-on {place} has no masks to score by; give images with masks")
     if like.class_names and images.labels is not None and tuple(images.class_names) != tuple(like.class_names):
         raise RecipeError(
             f"--test-on {place} has the classes {', '.join(images.class_names)}, the training images have "
             f"{', '.join(like.class_names)}; give images of the same classes"
+        )
+    if known := _in_both(images, like):
+        raise RecipeError(
+            f"--test-on {place} holds {len(known)} images of the data that the run learns from, such as {known[0]!r}; "
+            "give images of another hospital"
         )
     groups = _groups(images, columns)
     if settings.mask_classes == "type":
@@ -80,6 +95,16 @@ def read_external(settings: Settings, like: ImageSet) -> External | None:
     if not like.class_names:
         images = dataclasses.replace(images, labels=None, class_names=())
     return External(Path(place).name, images, groups)
+
+
+def _in_both(images: ImageSet, like: ImageSet) -> list[str]:
+    """Names of images that are, pixel by pixel, among the others."""
+    seen = {hashlib.sha256(image.tobytes()).digest() for image in like.images}
+    return [
+        name
+        for name, image in zip(images.names, images.images, strict=True)
+        if hashlib.sha256(image.tobytes()).digest() in seen
+    ]
 
 
 def _groups(images: ImageSet, columns: Mapping[str, Mapping[str, str]]) -> dict[str, frozenset[str]]:
@@ -101,6 +126,8 @@ def _columns(table: Path) -> dict[str, dict[str, str]]:
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     rows = csv.DictReader(text.splitlines(), delimiter=delimiter)
     return {
-        Path(row["file"]).stem: {key: value for key, value in row.items() if key and key not in NOT_GROUPS and value}
+        PurePosixPath(unicodedata.normalize("NFC", row["file"].strip().replace("\\", "/"))).stem: {
+            key: value for key, value in row.items() if key and key not in NOT_GROUPS and value
+        }
         for row in rows
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_semimed.evaluation.images import Row, read_rows
-from keras_semimed.files import check_digests, read_sealed, read_table
+from keras_semimed.files import check_digests, read_sealed
 from recipes.console import RecipeError
 
 
@@ -68,9 +68,6 @@ def _entry(content: Any, *keys: str) -> Any:
 
 def _rows_by_weights(path: Path) -> dict[str, list[Row]]:
     rows: dict[str, list[Row]] = {}
-    for line, cells in enumerate(read_table(path), start=2):
-        if None in cells or None in cells.values():
-            raise ValueError(f"its images.csv has a cell too many or too few in line {line}")
     for row in read_rows(path):
         for column in ("name", "weights"):
             if column not in row:

@@ -66,6 +66,8 @@ def _holder(lock: Path) -> str | None:
     try:
         content = json.loads(lock.read_text(encoding="utf-8"))
         pid, host, started = content["pid"], content["host"], content["started"]
+        if not isinstance(pid, int) or pid < 1:
+            raise ValueError(f"found {pid}, which is the number of no process")
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):  # cut off, or not written yet
@@ -75,7 +77,7 @@ def _holder(lock: Path) -> str | None:
     return f"process {pid} on {host}"
 
 
-def _runs(pid: Any, started: Any) -> bool:
+def _runs(pid: int, started: Any) -> bool:
     """Whether the process is still that one; numbers of processes are given out again."""
     if os.name == "nt":  # where asking with signal 0 would end it
         return True
@@ -83,7 +85,7 @@ def _runs(pid: Any, started: Any) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError, TypeError):
+    except (OSError, OverflowError):
         return True
     return started in (None, _started(pid))
 

@@ -123,7 +123,7 @@ class RunFolder:
             bare.save(temporary)
 
     def finish(self, files: list[str], **content: Any) -> None:
-        """Notes the result, and digests of the files that it was made from; the states are not needed any more.
+        """Notes the result, and digests of the files that it was made from.
 
         Args:
             files: Names of files; those that are not there are left out.
@@ -131,7 +131,6 @@ class RunFolder:
         """
         written = [name for name in files if (self.path / name).exists()]
         self.update(files={name: file_digest(self.path / name) for name in written}, **content)
-        self.checkpoints.clear()
 
 
 def _holds(table: Path, rows: list[dict[str, Any]]) -> bool:
@@ -245,11 +244,10 @@ class RunRecord(keras.callbacks.Callback):
         return scaled and float(keras.ops.convert_to_numpy(optimizer.dynamic_scale)) >= 1
 
     def _diverged(self, step: int, what: str) -> RecipeError:
-        kept = self.rows[-1]["step"] if self.rows else 0
-        return RecipeError(
-            f"the training diverged at step {step}: {what}. The state after step {kept} is kept. Try a lower "
-            "--learning-rate, or --mixed-precision none"
-        )
+        kept = f"The state after step {self.rows[-1]['step']} is kept" if self.rows else "No state was kept before"
+        half = keras.backend.standardize_dtype(self.model.compute_dtype) != "float32"
+        more = ", or --mixed-precision none" if half else ""
+        return RecipeError(f"the training diverged at step {step}: {what}. {kept}. Try a lower --learning-rate{more}")
 
 
 def _check_same(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:

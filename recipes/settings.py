@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,8 @@ NOT_CONFIGURATION = (
     *("recipe", "manual_dir", "cvc_dir", "data_dir", "split_file", "test_on_dir", "output", "resume", "demo"),
     *("tensorboard", "threshold_figure", "panels", "pseudo_labels"),
 )
+MOST_STEPS = 2**31 - 1
+"""Steps are counted in 32 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +167,8 @@ def check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise RecipeError(f"--{name.replace('_', '-')} must be at least 1, found {value}")
+    if settings.steps > MOST_STEPS:
+        raise RecipeError(f"--steps must be at most {MOST_STEPS:,}, found {settings.steps}")
     if settings.pseudo_labels < 0:
         raise RecipeError(f"--pseudo-labels must be at least 0, found {settings.pseudo_labels}")
     if settings.labeled <= 0:
@@ -209,7 +214,8 @@ def _epoch_steps(settings: Settings, unlabeled_images: int) -> int:
     def distance(number: int) -> float:
         return max(number / wanted, wanted / number)
 
-    nearest = min((number for number in range(1, steps + 1) if steps % number == 0), key=distance)
+    small = [number for number in range(1, math.isqrt(steps) + 1) if steps % number == 0]
+    nearest = min((*small, *(steps // number for number in reversed(small))), key=distance)
     if settings.epoch_steps not in (None, nearest):
         raise RecipeError(f"--epoch-steps {wanted} does not divide --steps {steps}; try {nearest}")
     if distance(nearest) > 4:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from recipes.console import RecipeError, did_you_mean
+from recipes.settings import MOST_STEPS
 
 FORM = "METHOD:STEPS or METHOD:STEPS@FACTOR with commas between, such as supervised:600,hermes:400@0.5"
 
@@ -41,8 +42,10 @@ def read_stages(text: str, methods: Mapping[str, Any]) -> list[Stage]:
             stage = Stage(method, int(steps), float(factor) if at else 1.0)
         except ValueError:
             raise RecipeError(f"--stages {text}: {word!r} is not of the form {FORM}") from None
-        if stage.steps < 1 or not 0 < stage.factor < float("inf"):
-            raise RecipeError(f"--stages {text}: {word!r} must have at least 1 step, and a factor above 0")
+        if not 1 <= stage.steps <= MOST_STEPS or not 0 < stage.factor < float("inf"):
+            raise RecipeError(
+                f"--stages {text}: {word!r} must have 1 to {MOST_STEPS:,} steps, and a finite factor above 0"
+            )
         found.append(stage)
     return found
 

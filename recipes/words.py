@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,10 @@ def _read(part: str, word: str) -> Any:
     if part == "int":
         return int(word)
     if part == "float":
-        return float(word)
+        number = float(word)
+        if not math.isfinite(number):
+            raise ValueError(word)
+        return number
     if part == "Path":
         return Path(word)
     if part.startswith("tuple["):

@@ -93,21 +93,16 @@ def read_folder(
             a class, or `labels.csv` does not fit the images. The message names the file.
         ImportError: If there is DICOM and pydicom is missing.
     """
-    if image_size < 1:
-        raise ValueError(f"`image_size` must be at least 1 pixel, found {image_size}")
-    if channels not in (1, 3):
-        raise ValueError(f"`channels` must be 1 or 3, found {channels}")
     files = find_folder_files(path)
-    if files.problems:
-        raise files.problems[0]
-    values = _settle(files, mask_values, num_classes)
-    reading = _Reading(image_size, channels, intensity_range, keep_aspect, values, _class_names(files, class_names))
+    reading = _Reading.of(
+        files, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect
+    )
     test = reading.image_set(files.test, "test") if files.test else None
     folder = Folder(
         labeled=reading.image_set(files.labeled, "labeled"),
         unlabeled=reading.image_set([replace(file, label=None) for file in files.unlabeled], "unlabeled"),
         test=test,
-        mask_values=values,
+        mask_values=reading.values,
     )
     print(_summary(files, folder))
     return folder
@@ -182,16 +177,15 @@ def read_image_folder(
         ValueError: As `read_folder`.
     """
     files = find_image_files(path)
-    if files.problems:
-        raise files.problems[0]
-    values = _settle(files, mask_values, num_classes)
-    reading = _Reading(image_size, channels, intensity_range, keep_aspect, values, _class_names(files, class_names))
+    reading = _Reading.of(
+        files, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect
+    )
     return reading.image_set(files.test, "test")
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """How the files of a folder are read; the arguments of `read_folder`."""
+    """How the files of a folder are read."""
 
     image_size: int
     channels: int
@@ -199,6 +193,28 @@ class _Reading:
     keep_aspect: bool
     values: MaskValues | None
     class_names: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        files: FolderFiles,
+        image_size: int,
+        channels: int,
+        num_classes: int | None,
+        mask_values: Mapping[Key, int] | None,
+        class_names: Sequence[str] | None,
+        intensity_range: tuple[float, float] | None,
+        keep_aspect: bool,
+    ) -> _Reading:
+        """Checks the arguments of `read_folder`, and the files, before any image is decoded."""
+        if image_size < 1:
+            raise ValueError(f"`image_size` must be at least 1 pixel, found {image_size}")
+        if channels not in (1, 3):
+            raise ValueError(f"`channels` must be 1 or 3, found {channels}")
+        if files.problems:
+            raise files.problems[0]
+        values = _settle(files, mask_values, num_classes)
+        return cls(image_size, channels, intensity_range, keep_aspect, values, _class_names(files, class_names))
 
     def image_set(self, files: list[ImageFile], part: str) -> ImageSet:
         """Reads the files of a part and joins them with what is known about them."""

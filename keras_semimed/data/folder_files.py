@@ -77,7 +77,7 @@ def find_image_files(path: str | Path) -> FolderFiles:
         )
     files = FolderFiles(path)
     files.test = _pairs(files, part, required=True)
-    _add_labels(files)
+    _add_labels(files, whole=False)
     return files
 
 
@@ -173,8 +173,13 @@ def printable(file: Path | str) -> str:
     return str(file).encode("utf-8", "backslashreplace").decode()
 
 
-def _add_labels(files: FolderFiles) -> None:
-    """Adds the rows of `labels.csv` to the images, or what is wrong with them to the problems."""
+def _add_labels(files: FolderFiles, whole: bool = True) -> None:
+    """Adds the rows of `labels.csv` to the images, or what is wrong with them to the problems.
+
+    Args:
+        files: What was found.
+        whole: Whether it is all that the folder holds; else there may be rows for images in its other parts.
+    """
     file = files.path / "labels.csv"
     if os.path.lexists(file):
         try:
@@ -184,7 +189,7 @@ def _add_labels(files: FolderFiles) -> None:
         except (ValueError, OSError) as error:
             files.problems.append(error)
             return
-        _assign(files, file, rows)
+        _assign(files, file, rows, whole)
         return
     for part, images in (("labeled", files.labeled), ("test", files.test)):
         if images and images[0].mask is None and not os.path.lexists(files.path / part / "masks"):
@@ -193,7 +198,7 @@ def _add_labels(files: FolderFiles) -> None:
             )
 
 
-def _assign(files: FolderFiles, file: Path, rows: dict[str, Row]) -> None:
+def _assign(files: FolderFiles, file: Path, rows: dict[str, Row], whole: bool) -> None:
     """Gives every image its row, found by its path in the folder or by its bare name; a labelled one goes first."""
     taken: set[str] = set()
     for part, images in (("labeled", files.labeled), ("test", files.test), ("unlabeled", files.unlabeled)):
@@ -209,9 +214,13 @@ def _assign(files: FolderFiles, file: Path, rows: dict[str, Row]) -> None:
         wanted = part == "labeled" or (part == "test" and any(image.label is not None for image in images))
         missing = [image.image.name for image in images if image.label is None]
         if wanted and missing:
+            folder = images[0].image.parent
             others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
             problem = f"no row with a class for {missing[0]!r}{others}"
-            files.problems.append(ValueError(f"{file}: {problem}; give every image of {part}/images one row"))
+            files.problems.append(ValueError(f"{file}: {problem}; give every image of {folder} one row"))
     extra = sorted(rows.keys() - taken)
+    if not whole:
+        places = [files.path / place for place in (".", "labeled/images", "test/images", "unlabeled")]
+        extra = [name for name in extra if not any((place / name).is_file() for place in places)]
     if extra:
         files.problems.append(ValueError(f"{file}: a row for {extra[0]!r}, which is not an image; remove it"))

@@ -28,10 +28,12 @@ class Split:
     test: tuple[str, ...]
 
     def __post_init__(self):
-        names = [name for part in PARTS for name in getattr(self, part)]
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise ValueError(f"{twice[0]!r} appears twice in the split; an image belongs to one part")
+        counts = Counter(name for part in PARTS for name in getattr(self, part))
+        if twice := [name for name, count in counts.items() if count > 1]:
+            parts = [part for part in PARTS for name in getattr(self, part) if name == twice[0]]
+            raise ValueError(
+                f"{twice[0]!r} appears twice in the split ({', '.join(parts)}); an image belongs to one part, once"
+            )
 
     @property
     def hash(self) -> str:
@@ -56,9 +58,18 @@ class Split:
         """Reads what `save` wrote, or a list made by hand, whose header has no hash: `# keras_semimed split`.
 
         Raises:
-            ValueError: If the file is no split, or was changed after it was written.
+            OSError: If the file cannot be read.
+            ValueError: If it is no split, names an image twice, or was changed after it was written; it names the file.
         """
-        header, *lines = Path(path).read_text(encoding="utf-8").splitlines() or [""]
+        try:
+            header, *lines = Path(path).read_text(encoding="utf-8-sig").splitlines() or [""]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no text in UTF-8 ({error}); save it as UTF-8") from error
+        if not header.startswith(f"# {_HEADER}"):
+            raise ValueError(
+                f"{path} is no list of a split: it begins with {header[:40]!r}; begin it with '# {_HEADER}', and then "
+                "a line part<TAB>name for each image"
+            )
         parts: dict[str, list[str]] = {part: [] for part in PARTS}
         for number, line in enumerate(lines, start=2):
             part, tab, name = line.partition("\t")
@@ -67,7 +78,10 @@ class Split:
                     f"{path}, line {number}: expected 'part<TAB>name' with a part of {PARTS}, found {line!r}"
                 )
             parts[part].append(name)
-        split = cls(**{part: tuple(names) for part, names in parts.items()})
+        try:
+            split = cls(**{part: tuple(names) for part, names in parts.items()})
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         if header not in (f"# {_HEADER} {split.hash}", f"# {_HEADER}"):
             raise ValueError(
                 f"{path}: the header is {header!r}, but the names hash to {split.hash}; save it again, or begin a list "

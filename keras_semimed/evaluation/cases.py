@@ -53,7 +53,7 @@ class Cases:
     @classmethod
     def load(cls, path: str | Path) -> Cases:
         """Reads what `save` wrote."""
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, ("groups", "names", "class_names", "images"))
         maps = {key.removeprefix("map "): value for key, value in arrays.items() if key.startswith("map ")}
         names = {key: arrays[key].tolist() for key in ("groups", "names", "class_names")}
         return cls(

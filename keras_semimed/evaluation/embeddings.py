@@ -43,7 +43,7 @@ class Embeddings:
     @classmethod
     def load(cls, path: str | Path) -> Embeddings:
         """Reads what `save` wrote."""
-        found = read_arrays(path)
+        found = read_arrays(path, ("vectors", "classes", "class_names", "source"))
         return cls(found["vectors"], found["classes"], found["class_names"].tolist(), str(found["source"]))
 
 

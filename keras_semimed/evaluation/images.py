@@ -78,8 +78,17 @@ def evaluate_images(
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Reads rows that were written as a table, such as a run's `images.csv`: numbers are numbers again."""
-    return rows_of(read_table(path))
+    """Reads rows that were written as a table, such as a run's `images.csv`: numbers are numbers again.
+
+    Raises:
+        OSError: If it cannot be opened.
+        ValueError: If it is no such table; it names the file.
+    """
+    table = read_table(path)
+    try:
+        return rows_of(table)
+    except ValueError as error:
+        raise ValueError(f"{path} holds what is no number ({error})") from error
 
 
 def rows_of(table: Iterable[Mapping[str, str]]) -> list[Row]:

@@ -54,7 +54,7 @@ class PseudoMasks:
     @classmethod
     def load(cls, path: str | Path) -> PseudoMasks:
         """Reads what `save` wrote."""
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, ("images", "truths"))
         images, truths = arrays.pop("images"), arrays.pop("truths")
         names = {key: key.split(" ") for key in arrays}
         return cls(images, truths, {(int(epoch), name): arrays[key] for key, (epoch, name) in names.items()})

@@ -74,7 +74,7 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]], lis
     try:
         config = read_sealed(folder / "config.json", sealed=False)
         check_digests(folder, config.get("files", {}), list(config.get("files", {})))
-        history = epoch_columns(read_table(folder / "metrics.csv"))
+        history = _history(folder / "metrics.csv")
         rows = read_rows(folder / "images.csv")
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} is not the folder of a run ({error})") from error
@@ -89,6 +89,14 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]], lis
     if not rows or "weights" not in rows[0]:
         raise ValueError(f"{folder / 'images.csv'} holds no rows of images with the column 'weights'")
     return config, history, rows
+
+
+def _history(path: Path) -> dict[str, list[float]]:
+    table = read_table(path)
+    try:
+        return epoch_columns(table)
+    except ValueError as error:
+        raise ValueError(f"{path} holds what is no number ({error})") from error
 
 
 def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float]], rows: list[Row]) -> dict[str, Any]:

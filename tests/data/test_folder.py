@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data import from_folder, read_folder
+from keras_semimed.data import from_folder, read_folder, read_image_folder
 from tests.data.dicom_files import dicom
 
 
@@ -196,6 +196,14 @@ def test_a_wrong_table_is_named(folder, rows, message):
     (folder / "labels.csv").write_text("file,class\n" + rows)
     with pytest.raises(ValueError, match=f"labels.csv: {message}"):
         read_folder(folder, 8)
+
+
+@pytest.mark.parametrize("read", [read_folder, read_image_folder, from_folder])
+def test_arguments_are_checked_alike(folder, read):
+    with pytest.raises(ValueError, match="`image_size` must be at least 1 pixel, found 0"):
+        read(folder, 0)
+    with pytest.raises(ValueError, match="`channels` must be 1 or 3, found 2"):
+        read(folder, 8, channels=2)
 
 
 def test_a_table_in_another_encoding_is_named(folder):

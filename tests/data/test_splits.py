@@ -115,10 +115,15 @@ def test_saved_split_loads_equal_and_a_changed_file_is_noticed(tmp_path):
     split.save(file)
     assert Split.load(file) == split
     lines = file.read_text().splitlines(keepends=True)
-    for text in ("".join(lines[:-1]), ""):
+    file.write_text("".join(lines), encoding="utf-8-sig")  # as some editors save it
+    assert Split.load(file) == split
+    for text, message in (("".join(lines[:-1]), ": the header is"), ("", " is no list of a split")):
         file.write_text(text)
-        with pytest.raises(ValueError, match="split.txt: the header is"):
+        with pytest.raises(ValueError, match=f"split.txt{message}"):
             Split.load(file)
+    file.write_text("# keras_semimed split\ntest\ta\nlabeled\ta\n")
+    with pytest.raises(ValueError, match=r"split.txt: 'a' appears twice in the split \(labeled, test\)"):
+        Split.load(file)
     file.write_text(lines[0] + "elsewhere\tbenign (1)\n")
     with pytest.raises(ValueError, match="split.txt, line 2: expected"):
         Split.load(file)

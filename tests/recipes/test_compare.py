@@ -246,3 +246,9 @@ def test_headroom_and_saturation(tmp_path, capsys):
     assert "headroom, level - short: +0.0 Dice [+0.0, +0.0]; the interval includes 0: too short to tell" in printed
     assert "saturation, long - short, twice the steps: +5.0 Dice [+5.0, +5.0]; not saturated" in printed
     assert "oracle - short" not in printed
+
+
+@pytest.mark.parametrize("argument", ["a=", "a=x,,y", ""])
+def test_a_group_without_a_run_is_named(argument, capsys):
+    assert main([argument]) == 2
+    assert f"{argument!r} lacks a run's folder" in capsys.readouterr().err

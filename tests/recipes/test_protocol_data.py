@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data import loading
+from keras_semimed.data import read_image_folder
 from keras_semimed.files import read_table
 from recipes.train import main
 from tests.recipes.made import image_set
@@ -21,9 +21,7 @@ SMALL = (
 SPLIT = {"labeled": range(8), "unlabeled": range(8, 26), "validation": range(26, 30), "test": range(30, 38)}
 
 
-@pytest.fixture(autouse=True)
-def made_images(monkeypatch):
-    monkeypatch.setattr(loading, "load_image_set", image_set)
+pytestmark = pytest.mark.usefixtures("made_images")
 
 
 def split_file(path: Path, **changes) -> Path:
@@ -51,7 +49,7 @@ def test_a_split_file_is_the_split_and_its_hash_is_kept(tmp_path, capsys):
     ("change", "message"),
     [
         ({"test": [30, 77, 78]}, "names 2 images that the data do not have, such as 'image 77'"),
-        ({"unlabeled": [7, 8]}, "'image 7' appears twice in the split"),
+        ({"unlabeled": [7, 8]}, "mine.txt: 'image 7' appears twice in the split (labeled, unlabeled)"),
         ({"test": []}, "has no image in the part test"),
     ],
 )
@@ -59,6 +57,29 @@ def test_a_split_file_that_does_not_fit_is_refused_before_training(change, messa
     path = split_file(tmp_path / "mine.txt", **change)
     assert run(f"--method supervised --split-file {path}", tmp_path / "run") == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_split_file_needs_the_part_that_is_scored(tmp_path, capsys):
+    path = split_file(tmp_path / "mine.txt", validation=())
+    assert run(f"--method supervised --validate --split-file {path}", tmp_path / "run") == 2
+    assert "has no image in the part validation" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "mine.txt is no list of a split: it begins with ''"),
+        (b"\x89PNG\r\n", "mine.txt is no text in UTF-8"),
+        ("# keras_semimed split\ntest\tbösartig\n".encode("latin-1"), "mine.txt is no text in UTF-8"),
+        (b"file,class\n1,2\n", "mine.txt is no list of a split: it begins with 'file,class'"),
+        (None, "mine.txt cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_is_no_split_is_refused_by_name(content, message, tmp_path, capsys):
+    path = tmp_path / "mine.txt"
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert run(f"--method supervised --split-file {path}", tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_split_file_beside_flags_of_a_split_is_refused(tmp_path, capsys):
@@ -116,10 +137,34 @@ def test_a_folder_is_scored_by_what_its_table_says(tmp_path):
     assert result["last on elsewhere, scanner A"]["images"] == 2
 
 
+def test_a_part_of_a_folder_is_read_beside_rows_of_the_others(tmp_path):
+    place = hospital(tmp_path / "elsewhere")
+    table = (place / "labels.csv").read_text()
+    (place / "unlabeled").mkdir()
+    Image.new("RGB", (32, 32)).save(place / "unlabeled" / "other.png")
+    (place / "labels.csv").write_text(table + "other.png,benign,A\n")
+    assert list(read_image_folder(place, 32).labels) == [0, 1, 0, 1]
+    (place / "labels.csv").write_text(table + "nowhere.png,benign,A\n")
+    with pytest.raises(ValueError, match="a row for 'nowhere.png', which is not an image"):
+        read_image_folder(place, 32)
+
+
+def test_images_that_the_run_learns_from_are_not_of_another_hospital(tmp_path, capsys):
+    assert run("--method supervised --labeled 8 --test-on phantom_ultrasound", tmp_path / "run") == 2
+    assert "is the data that the run learns from" in capsys.readouterr().err
+    place = hospital(tmp_path / "elsewhere")
+    images = image_set("phantom_ultrasound", 32).images
+    Image.fromarray(images[3]).save(place / "labeled" / "images" / "1.png")
+    assert run(f"--method supervised --labeled 8 --test-on {place}", tmp_path / "run") == 2
+    assert "holds 1 images of the data that the run learns from, such as '1'" in capsys.readouterr().err
+
+
 def test_another_hospital_without_masks_or_without_a_place_is_refused_before_training(tmp_path, capsys):
     place = hospital(tmp_path / "elsewhere", masks=False)
     assert run(f"--method supervised --labeled 8 --test-on {place}", tmp_path / "run") == 2
     assert "has no masks to score by" in capsys.readouterr().err
     assert run("--method supervised --labeled 8 --test-on bus_bar", tmp_path / "run") == 2
     assert "did you mean bus_bra?" in capsys.readouterr().err
+    assert run("--method supervised --labeled 8 --test-on-dir .", tmp_path / "run") == 2
+    assert "--test-on, which is missing" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

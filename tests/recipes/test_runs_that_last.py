@@ -9,16 +9,16 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
-from keras_semimed.data import loading
+from benchmarks.broken_runs import DAMAGES, damage
 from keras_semimed.evaluation import files, report
 from recipes import experiment, lock
 from recipes.report import main as report_main
 from recipes.train import main
-from tests.recipes.made import image_set
-from tests.recipes.test_hermes_busi import all_weights
+from tests.recipes.made import Kept, assert_same_run
 
 FLAGS = (
     "phantom_ultrasound --method fixmatch --image-size 32 --labeled 8 --batch-size 2 --steps 9 --epoch-steps 3 "
@@ -26,19 +26,7 @@ FLAGS = (
 ).split()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def made_images():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "load_image_set", image_set)
-        yield
-
-
-class Kept(experiment.RunRecord):
-    """Also keeps the final state, optimizer included, beside the run's folder."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.model.save_weights(self.folder.path.with_suffix(".weights.h5"))
-        super().on_epoch_end(epoch, logs)
+pytestmark = pytest.mark.usefixtures("made_images")
 
 
 def ending(step: int, how) -> type:
@@ -63,14 +51,14 @@ def train(folder: Path, *more: str, record: type = Kept, flags: Sequence[str] = 
 
 
 @pytest.fixture(scope="module")
-def one_go(tmp_path_factory) -> Path:
+def one_go(made_images, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one_go"
     assert train(folder) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory) -> Path:
+def interrupted(made_images, tmp_path_factory) -> Path:
     """A run that was interrupted in its third epoch: two states are there."""
     folder = tmp_path_factory.mktemp("runs") / "interrupted"
 
@@ -86,41 +74,13 @@ def copy(interrupted, tmp_path) -> Path:
     return Path(shutil.copytree(interrupted, tmp_path / "run"))
 
 
-def assert_same_run(folder: Path, one_go: Path) -> None:
-    """Bits of metrics, scores and of the state behind the last step."""
-    for name in ("metrics.csv", "images.csv", "split.txt"):
-        assert (folder / name).read_text() == (one_go / name).read_text(), name
-    expected, found = (all_weights(path.with_suffix(".weights.h5")) for path in (one_go, folder))
-    assert found.keys() == expected.keys() and any(name.startswith("optimizer/") for name in found)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(content)
-
-
-def zero(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    starts = range(0, len(content), 4096)
-    start = [start for start in starts if any(content[start : start + 4096])][len(starts) // 3]
-    content[start : start + 4096] = bytes(len(content[start : start + 4096]))
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-@pytest.mark.parametrize("damage", [flip, zero, cut, Path.unlink], ids=["flip", "zero", "cut", "gone"])
+@pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("name", ["checkpoint-00000006.weights.h5", "checkpoint-00000006.json", "metrics.csv"])
-def test_damaged_states_are_named_and_the_one_before_is_taken(name, damage, copy, one_go, capsys):
-    damage(copy / name)
+def test_damaged_states_are_named_and_the_one_before_is_taken(name, how, copy, one_go, capsys):
+    damage(copy / name, how)
     assert train(copy, "--resume") == 0
     printed = capsys.readouterr().out
-    gone_record = name.endswith(".json") and damage is Path.unlink  # then the state was never finished
+    gone_record = name.endswith(".json") and how == "lose"  # then the state was never finished
     assert name in printed or gone_record
     assert f"resuming after epoch {2 if name == 'metrics.csv' else 1}" in printed
     assert_same_run(copy, one_go)
@@ -128,22 +88,22 @@ def test_damaged_states_are_named_and_the_one_before_is_taken(name, damage, copy
 
 def test_without_a_whole_state_a_run_begins_again(copy, one_go, capsys):
     for path in copy.glob("checkpoint-*.weights.h5"):
-        flip(path)
+        damage(path, "flip")
     assert train(copy, "--resume") == 0
     printed = capsys.readouterr().out
     assert printed.count("is damaged") == 2 and "resuming" not in printed
     assert_same_run(copy, one_go)
 
 
-@pytest.mark.parametrize("damage", [flip, zero, cut], ids=["flip", "zero", "cut"])
-def test_a_damaged_configuration_is_refused_by_name(damage, copy, capsys):
-    damage(copy / "config.json")
+@pytest.mark.parametrize("how", ["flip", "zero", "cut"])
+def test_a_damaged_configuration_is_refused_by_name(how, copy, capsys):
+    damage(copy / "config.json", how)
     assert train(copy, "--resume") == 2
     assert "config.json" in capsys.readouterr().err
 
 
 def test_damaged_figures_of_pseudo_labels_are_begun_anew(copy):
-    flip(copy / "pseudo_labels.json")
+    damage(copy / "pseudo_labels.json", "flip")
     with pytest.warns(UserWarning, match="pseudo_labels.json .* anew"):
         assert train(copy, "--resume") == 0
     assert [row["epoch"] for row in files.read_sealed(copy / "pseudo_labels.json")["history"]] == [3]
@@ -152,7 +112,7 @@ def test_damaged_figures_of_pseudo_labels_are_begun_anew(copy):
 @pytest.mark.parametrize("name", ["images.csv", "cases.npz", "model.keras"])
 def test_results_that_are_not_what_the_run_wrote_are_not_shown(name, one_go, tmp_path, capsys):
     folder = Path(shutil.copytree(one_go, tmp_path / "run"))
-    flip(folder / name)
+    damage(folder / name, "flip")
     assert report_main([str(folder)]) == 2
     assert name in capsys.readouterr().err
     assert train(folder, "--resume") == 2
@@ -169,7 +129,7 @@ def test_two_runs_never_write_into_one_folder(copy, capsys):
     assert "on elsewhere" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [None, '{"pid"', ""])
+@pytest.mark.parametrize("content", [None, '{"pid"', "", '{"pid": 0, "host": "elsewhere", "started": null}'])
 def test_a_lock_that_was_left_behind_is_replaced(content, copy, one_go):
     path = copy / lock.LOCK
     if content is None:  # this process is another one than that which had its number
@@ -216,6 +176,36 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(write, one_go
     assert_same_run(folder, one_go)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="limits of a process are POSIX'")
+def test_weights_beyond_a_limit_leave_nothing_half_written(tmp_path):
+    """HDF5, which writes weights, takes the process down where it cannot flush them: it is given no file."""
+    import resource
+
+    from recipes.checkpoints import Checkpoints
+
+    network = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4096)])
+    (tmp_path / "run").mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*checkpoint-00000001.weights.h5'") as error:
+            Checkpoints(tmp_path / "run").save(network, 0, 0, 1, 0.0, [], within=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_run_to_start_from_whose_model_is_damaged_is_refused(one_go, tmp_path, capsys):
+    for sealed in (True, False):
+        other = Path(shutil.copytree(one_go, tmp_path / f"other {sealed}"))
+        damage(other / "model.keras", "zero")
+        if not sealed:  # as of an earlier version
+            files.write_sealed(other / "config.json", {**files.read_sealed(other / "config.json"), "files": {}})
+        assert train(tmp_path / "run", "--start-from", str(other)) == 2
+        assert "model.keras is damaged" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_term(tmp_path, capsys):
     folder = tmp_path / "run"
 
@@ -237,7 +227,15 @@ def test_a_report_of_damaged_files_is_refused_in_a_sentence(one_go, tmp_path):
         if (folder / name).exists():
             files.write_sealed(folder / "config.json", {**content, "files": {}})  # as of an earlier version
             before = (folder / name).read_bytes()
-            cut(folder / name)
+            damage(folder / name, "cut")
             with pytest.raises(ValueError, match=name):
                 report(folder)
             (folder / name).write_bytes(before)
+
+
+def test_a_run_that_was_killed_beside_its_result_leaves_no_states(copy, one_go, tmp_path):
+    folder = Path(shutil.copytree(one_go, tmp_path / "finished"))
+    for path in copy.glob("checkpoint-*"):
+        shutil.copy(path, folder)
+    assert train(folder, "--resume") == 0
+    assert not list(folder.glob("checkpoint-*"))

@@ -8,9 +8,12 @@ import signal
 
 import pytest
 
-from tests.recipes.test_runs_that_last import assert_same_run, ending, made_images, one_go, train
+from tests.recipes.made import assert_same_run
+from tests.recipes.test_runs_that_last import ending, one_go, train
 
-__all__ = ["made_images", "one_go"]
+__all__ = ["one_go"]
+
+pytestmark = pytest.mark.usefixtures("made_images")
 
 
 @pytest.mark.parametrize("step", [2, 9])

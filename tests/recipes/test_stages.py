@@ -13,10 +13,11 @@ from keras_semimed.files import read_table
 from recipes.command import read_settings
 from recipes.console import RecipeError
 from recipes.train import main
-from tests.recipes.test_runs_that_last import assert_same_run, ending, made_images
+from tests.recipes.made import assert_same_run
+from tests.recipes.test_runs_that_last import ending
 from tests.recipes.test_runs_that_last import train as train_with
 
-__all__ = ["made_images"]
+pytestmark = pytest.mark.usefixtures("made_images")
 
 FLAGS = (
     "phantom_ultrasound --image-size 32 --labeled 8 --batch-size 2 --epoch-steps 2 --encoder resnet_tiny "
@@ -30,7 +31,7 @@ def train(folder: Path, *more: str, **options) -> int:
 
 
 @pytest.fixture(scope="module")
-def one_go(tmp_path_factory) -> Path:
+def one_go(made_images, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one_go"
     assert train(folder) == 0
     return folder
@@ -68,10 +69,13 @@ def test_a_supervised_stage_takes_as_many_images_and_its_own_schedule():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--stages supervised:0,hermes:4", "'supervised:0' must have at least 1 step"),
-        ("--stages supervised:4,hermse:4", "'hermse' is none of .*did you mean hermes"),
+        ("--stages supervised:0,hermes:4", "'supervised:0' must have 1 to 2,147,483,647 steps"),
+        ("--stages supervised:4,hermes:99999999999", "'hermes:99999999999' must have 1 to 2,147,483,647 steps"),
+        ("--stages supervised:4,hermes:4,", "'' is not of the form METHOD:STEPS"),
+        ("--stages supervised:4,hermse", "'hermse' is not of the form METHOD:STEPS"),
+        ("--stages supervised:4,hermse:4", "--stages supervised:4,hermse:4: 'hermse' is none of .*did you mean hermes"),
         ("--stages supervised:4,hermes", "'hermes' is not of the form METHOD:STEPS"),
-        ("--stages supervised:4,hermes:4@0", "a factor above 0"),
+        ("--stages supervised:4,hermes:4@0", "a finite factor above 0"),
         ("--stages supervised:4,hermes:4 --steps 8", "--steps: the steps of a run in stages are those of --stages"),
         ("--stages supervised:4,hermes:4 --method loco", "ends with hermes, --method is loco"),
     ],

@@ -43,6 +43,8 @@ def test_a_word_is_read_by_the_strictest_part_that_takes_it(annotation, word, va
         ("int", "many", "expected a whole number, found 'many'"),
         ("float", "1e", "expected a number, found '1e'"),
         ("int | float", "half", "expected a number, found 'half'"),
+        ("float", "nan", "expected a number, found 'nan'"),
+        ("tuple[float, float]", "0,inf", "expected two numbers"),
         ("tuple[float, float]", "1", "expected two numbers with commas between, found '1'"),
         ("tuple[float, float]", "1,2,3", "expected two numbers"),
         ("int | tuple[int, ...]", "8,x", "expected a whole number or whole numbers with commas between, found '8,x'"),
