@@ -27,7 +27,10 @@ def _convolve(x, kernel, bias):
 
 
 def _by_hand(layer, x_cls, x_seg):
-    weights = {weight.path.split("/", 1)[1]: ops.convert_to_numpy(weight).astype("float64") for weight in layer.weights}
+    weights = {
+        weight.path.rpartition(f"{layer.name}/")[2]: ops.convert_to_numpy(weight).astype("float64")
+        for weight in layer.weights
+    }
     if "projection/kernel" in weights:
         x_seg = x_seg @ weights["projection/kernel"]
     fused = _convolve(np.concatenate([x_cls, x_seg], axis=-1), weights["kernel"], weights["bias"])
