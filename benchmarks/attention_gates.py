@@ -104,6 +104,7 @@ def train(images: ImageSet, alternative: str, draw: int, options: argparse.Names
     rows = evaluate_images(model, EvaluationBatches(held_out), surface_tolerance=None)
     maps = model.explain(np.asarray(held_out.images[:LOOKED_AT]))
     folder.mkdir(parents=True, exist_ok=True)
+    split.save(folder / "split.txt")
     write_sealed(folder / "gates.json", gate_scores(maps["channel_attention"], maps["spatial_attention"]))
     write_table(folder / "images.csv", rows)  # last: what has it is done
     scores = statistics(rows, np.ones((1, len(rows))))

@@ -13,7 +13,7 @@ edges    no saliency: the edges themselves
 
     python -m benchmarks.saliency_maps RUN --manual-dir Dataset_BUSI_with_GT --picture saliency.png
 
-The images are of the part that the run was scored on.
+The images are of the run's validation part, or of another.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from scipy import ndimage
 from keras_semimed.backend import input_gradient
 from keras_semimed.data import Split, loading
 from keras_semimed.data.cards import card
+from keras_semimed.data.splits import PARTS
 from keras_semimed.evaluation.files import read_sealed, whole_file
 from recipes.console import print_table
 
@@ -43,6 +44,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("run", type=Path, help="folder of a finished run with saliency")
     parser.add_argument("--manual-dir", type=Path, help="where the images lie")
     parser.add_argument("--data-dir", type=Path, help="where TFDS keeps prepared data")
+    parser.add_argument("--part", choices=PARTS, default="validation", help="part of the split (validation)")
     parser.add_argument("--images", type=int, default=32, help="number of images (32)")
     parser.add_argument("--picture", type=Path, help="PNG of the first images with the forms of their maps")
     return parser.parse_args(argv)
@@ -107,9 +109,8 @@ def save_picture(path: Path, images: np.ndarray, lesions: np.ndarray, maps: dict
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the table, and draws."""
     options = parsed(argv)
-    config = read_sealed(options.run / "config.json", sealed=False)
-    configuration = config["configuration"]
-    names = getattr(Split.load(options.run / "split.txt"), config["split"]["scored"])
+    configuration = read_sealed(options.run / "config.json", sealed=False)["configuration"]
+    names = getattr(Split.load(options.run / "split.txt"), options.part)
     classes = card(configuration["data"]).study_classes or None
     size = configuration["image_size"]
     images = loading.load_image_set(configuration["data"], size, options.manual_dir, options.data_dir, classes)

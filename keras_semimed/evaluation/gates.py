@@ -55,7 +55,7 @@ def gate_sentences(scores: Mapping[str, float]) -> list[str]:
         parts, still = [], []
         for gate, (what, between) in GATES.items():
             low, high, spread = (scores[f"{level}_{gate}_{name}"] for name in ("low", "high", "spread"))
-            parts.append(f"{what} {low:.3f} to {high:.3f}, spread {between} {spread:.3f}")
+            parts.append(f"{what} {low:.3f} to {high:.3f}, spread {between} {spread:.4f}")
             still += [between] if spread < STILL else []
         sentence = f"{level}: {'; '.join(parts)}."
         shares = {name: scores[f"{level}_channel_{name}"] for name in ("closed", "open")}

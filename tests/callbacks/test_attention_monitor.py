@@ -15,6 +15,11 @@ from tests.models.common import batches, image_set
 IMAGES = image_set(3, 3).images
 
 
+def about(expected):
+    """The same up to the order in which a backend's threads add up."""
+    return pytest.approx(expected, abs=1e-6)
+
+
 def watched(model, epochs=1, first=0, **options):
     """A monitor after some epochs in which nothing is trained."""
     monitor = AttentionMonitor(IMAGES, **options)
@@ -32,10 +37,10 @@ def test_it_notes_the_gates_that_the_model_explains():
             weight.assign(random.normal(size=weight.shape))
     (row,) = watched(model).history
     maps = model.explain(IMAGES)
-    assert row == {"epoch": 1, **gate_scores(maps["channel_attention"], maps["spatial_attention"])}
+    assert row == about({"epoch": 1, **gate_scores(maps["channel_attention"], maps["spatial_attention"])})
     channel, spatial = maps["channel_attention"][1], maps["spatial_attention"][1]
-    assert row["P2_channel_high"] == channel.max() and row["P2_spatial_low"] == spatial.min()
-    assert row["P2_channel_spread"] == pytest.approx(channel.astype("float64").std(axis=0).mean()) and channel.std() > 0
+    assert row["P2_channel_high"] == about(channel.max()) and row["P2_spatial_low"] == about(spatial.min())
+    assert row["P2_channel_spread"] == about(channel.astype("float64").std(axis=0).mean()) and channel.std() > 0.01
     assert {name.partition("_")[0] for name in row} == {"epoch", "P1", "P2", "P3", "P4"}
 
 
@@ -101,4 +106,5 @@ def test_a_training_goes_on_as_without_it(tmp_path):
     # Each epoch is looked at with the weights of its end.
     maps = model.explain(IMAGES)
     expected = gate_scores(maps["channel_attention"], maps["spatial_attention"])
-    assert monitor.history[-1] == {"epoch": 2, **expected} and monitor.history[0] != {"epoch": 1, **expected}
+    assert monitor.history[-1] == about({"epoch": 2, **expected})
+    assert monitor.history[0] != about({"epoch": 1, **expected})

@@ -47,12 +47,12 @@ def test_figures_of_each_level():
 def test_it_is_said_in_words():
     first, second = gate_sentences(gate_scores([CHANNEL, FLAT[0]], [SPATIAL, FLAT[1]]))
     assert first == (
-        "P1: channels 0.000 to 1.000, spread between images 0.042; places 0.200 to 0.600, spread between places 0.050. "
-        "Of the channels 25% are closed and 25% are open for every image."
+        "P1: channels 0.000 to 1.000, spread between images 0.0420; places 0.200 to 0.600, spread between places "
+        "0.0500. Of the channels 25% are closed and 25% are open for every image."
     )
     assert second == (
-        "P2: channels 0.950 to 0.950, spread between images 0.000; places 0.950 to 0.950, spread between places 0.000. "
-        "It hardly differs between images or between places."
+        "P2: channels 0.950 to 0.950, spread between images 0.0000; places 0.950 to 0.950, spread between places "
+        "0.0000. It hardly differs between images or between places."
     )
 
 

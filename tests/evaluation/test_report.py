@@ -105,7 +105,7 @@ def run(tmp_path):
     write_json(tmp_path / "pseudo_labels.json", watched)
     kept = {(epoch, name): masks for epoch in (1, 3) for name in ("none", "dual")}
     PseudoMasks(images, masks, kept).save(tmp_path / "pseudo_labels.npz")
-    scores = gate_scores([np.array([[0.001, 0.5], [0.002, 0.7]])], [np.full((2, 3, 3, 1), 0.9)])
+    scores = gate_scores([np.array([[0.001, 0.5], [0.003, 0.7]])], [np.full((2, 3, 3, 1), 0.9)])
     write_json(tmp_path / "attention.json", {"images": 8, "history": [{"epoch": epoch, **scores} for epoch in (1, 2)]})
     return tmp_path
 
@@ -140,7 +140,7 @@ def test_the_page_says_what_the_run_was_and_found(run):
         "image <11> Dice 0.92",
         "predicted malignant (70%), truly benign",
         "attention, 1/4: 0.00 to 0.00",
-        "P1: channels 0.001 to 0.700, spread between images 0.050",
+        "P1: channels 0.001 to 0.700, spread between images 0.0505",
         "Of the channels 50% are closed for every image. It hardly differs between places.",
         "Range of the gates. Mean, smallest and largest on 8 unlabelled images after epoch 2.",
         "Accuracy of the pixels' pseudo-labels. Share of pixels that are right, on 32 unlabelled images",
