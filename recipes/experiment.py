@@ -19,7 +19,7 @@ from keras_semimed.evaluation import evaluate_images, report, save_overlays, sum
 from keras_semimed.evaluation.cases import Cases, collect_cases
 from keras_semimed.evaluation.embeddings import collect_embeddings
 from keras_semimed.evaluation.images import Row
-from keras_semimed.evaluation.report import CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
+from keras_semimed.evaluation.report import ATTENTION, CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
 from keras_semimed.files import check_digests, read_sealed, whole_file, write_table
 from keras_semimed.models import METHODS, SemiSupervisedModel, recompute_statistics
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
@@ -33,7 +33,7 @@ from recipes.settings import Settings, configuration, flag_names, with_epochs
 from recipes.termination import Termination
 
 SURFACE_TOLERANCE = 2.0  # pixels at --image-size
-FILES = (METRICS, "split.txt", "images.csv", "model.keras", CASES, EMBEDDINGS, PSEUDO_LABELS, PSEUDO_MASKS)
+FILES = (METRICS, "split.txt", "images.csv", "model.keras", CASES, EMBEDDINGS, PSEUDO_LABELS, PSEUDO_MASKS, ATTENTION)
 """What reports and comparisons are made of."""
 
 

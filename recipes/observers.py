@@ -7,13 +7,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_semimed.callbacks import PredictionPanels, PseudoLabelMonitor, ThresholdMonitor
+from keras_semimed.callbacks import AttentionMonitor, PredictionPanels, PseudoLabelMonitor, ThresholdMonitor
 from keras_semimed.data import ImageSet
-from keras_semimed.evaluation.report import PSEUDO_LABELS
+from keras_semimed.evaluation.report import ATTENTION, PSEUDO_LABELS
 from recipes.console import RecipeError
 from recipes.settings import Settings
 
 PANELS = 4
+LOOKED_AT = 8
 
 
 def observers(settings: Settings, unlabeled: ImageSet, folder: Path) -> list[keras.callbacks.Callback]:
@@ -41,6 +42,8 @@ def observers(settings: Settings, unlabeled: ImageSet, folder: Path) -> list[ker
     if settings.panels is not None:
         images, masks, _ = _first(unlabeled, PANELS)
         found.append(PredictionPanels(images, masks, folder / "panels", settings.panels, log_dir))
+    if settings.arguments["tasks"] == "both":
+        found.append(AttentionMonitor(_first(unlabeled, LOOKED_AT)[0], folder / ATTENTION))
     if settings.pseudo_labels:
         found.append(PseudoLabelMonitor(*_first(unlabeled, settings.pseudo_labels), folder / PSEUDO_LABELS))
     return found

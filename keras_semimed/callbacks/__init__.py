@@ -1,7 +1,8 @@
 """Callbacks that observe a training; what changes state is part of the compiled step."""
 
+from keras_semimed.callbacks.attention_monitor import AttentionMonitor
 from keras_semimed.callbacks.prediction_panels import PredictionPanels
 from keras_semimed.callbacks.pseudo_label_monitor import PseudoLabelMonitor
 from keras_semimed.callbacks.threshold_monitor import ThresholdMonitor
 
-__all__ = ["PredictionPanels", "PseudoLabelMonitor", "ThresholdMonitor"]
+__all__ = ["AttentionMonitor", "PredictionPanels", "PseudoLabelMonitor", "ThresholdMonitor"]

@@ -11,6 +11,7 @@ import numpy as np
 from keras_semimed.evaluation.cases import GROUPS, Cases
 from keras_semimed.evaluation.embeddings import Embeddings
 from keras_semimed.evaluation.figures import overlay, rgb
+from keras_semimed.evaluation.gates import gate_figures, gate_sentences
 from keras_semimed.evaluation.images import Row, read_rows
 from keras_semimed.evaluation.intervals import FEWEST_IMAGES, few_behind
 from keras_semimed.evaluation.masks import NSD
@@ -33,6 +34,7 @@ CASES = "cases.npz"
 EMBEDDINGS = "embeddings.npz"
 PSEUDO_LABELS = "pseudo_labels.json"
 PSEUDO_MASKS = "pseudo_labels.npz"
+ATTENTION = "attention.json"
 
 
 def report(folder: str | Path) -> Path:
@@ -40,8 +42,8 @@ def report(folder: str | Path) -> Path:
 
     It shows what the folder holds: `config.json` (configuration, versions, split, result, cost), `metrics.csv` (a row
     an epoch), `images.csv` (rows of `evaluate_images`, with a column `weights`), and, where they are there, `cases.npz`
-    (`Cases`), `embeddings.npz` (`Embeddings`), `pseudo_labels.json` and `pseudo_labels.npz` (`PseudoLabelMonitor`).
-    Neither the model nor the data are read.
+    (`Cases`), `embeddings.npz` (`Embeddings`), `pseudo_labels.json` and `pseudo_labels.npz` (`PseudoLabelMonitor`), and
+    `attention.json` (`AttentionMonitor`). Neither the model nor the data are read.
 
     Args:
         folder: Output folder of a recipe.
@@ -136,6 +138,7 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
         "leaks": _leaks(config["split"]),
         "weights": weights,
         "learning": learning_figures(history),
+        "gates": gates(folder / ATTENTION),
         "pseudo_labels": pseudo_labels,
         "pseudo_masks": pseudo_masks,
         "figures_of_scores": figures,
@@ -213,6 +216,21 @@ def pseudo_mask_rows(path: Path) -> dict[int, list[list[tuple[str, str]]]]:
         ]
         for epoch, selections in masks.epochs().items()
     }
+
+
+def gates(path: Path) -> dict[str, Any]:
+    """Figures and sentences about the attention gates; empty without a file.
+
+    Raises:
+        ValueError: If it is not what `AttentionMonitor` writes.
+    """
+    if not path.exists():
+        return {}
+    try:
+        watched = read_sealed(path, sealed=False)
+        return {"figures": gate_figures(watched), "sentences": gate_sentences(watched["history"][-1])}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path} is not what AttentionMonitor wrote ({error!r})") from error
 
 
 def _facts(row: Row, class_names: Sequence[str]) -> list[str]:

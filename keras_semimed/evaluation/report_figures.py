@@ -66,9 +66,7 @@ def pseudo_label_figures(
             def draw(axis: Any, curves: Mapping[str, Sequence[float]] = curves) -> None:
                 draw_curves(axis, epochs, curves, class_names)
 
-            figures.append(
-                Figure(_over_epochs(draw, (0, 1.02) if title == "Pseudo-labels used" else None), title, text)
-            )
+            figures.append(Figure(over_epochs(draw, (0, 1.02) if title == "Pseudo-labels used" else None), title, text))
     return figures
 
 
@@ -176,10 +174,12 @@ def _curves(history: Mapping[str, Sequence[float]], names: Sequence[str]) -> str
             label = SCORES.get(name, name.replace("_", " "))
             axis.plot(epochs, history[name], label=label, marker="." if len(epochs) <= 30 else "")
 
-    return _over_epochs(draw)
+    return over_epochs(draw)
 
 
-def _over_epochs(draw: Callable[[Any], None], limits: tuple[float, float] | None = None) -> str:
+def over_epochs(draw: Callable[[Any], None], limits: tuple[float, float] | None = None) -> str:
+    """A picture of curves over the epochs, with their legend; the y-axis has `limits` in per cent, where given."""
+
     def finished(axis: Any) -> None:
         draw(axis)
         axis.set_xlabel("epoch")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
+
+from keras_semimed.configuration import check_choice
 
 
 def _window_sums(features: Any) -> Any:
@@ -46,20 +48,36 @@ class InterTaskAttention(keras.Layer):
 
     Args:
         ratio: width of the features divided by the width of the hidden layer of Eq. 3.
-        initial_gate: value of both gates before training, between 0 and 1.
+        initial_gate: value of both gates before training where their kernels are zero, between 0 and 1.
+        gate_kernel: start of the kernels of W_1 and of Eq. 4's convolution: `"zeros"`, for constant gates, or
+            `"glorot_uniform"`, for gates that differ from the first step on.
+        slope: factor of what both sigmoids are taken of; with a larger one, the same step of the weights moves a gate
+            further. The bias makes up for it at the start.
 
     Raises:
         ValueError: where an argument is out of range, or the two maps differ in height or width.
     """
 
-    def __init__(self, ratio: int = 4, initial_gate: float = 0.95, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        ratio: int = 4,
+        initial_gate: float = 0.95,
+        gate_kernel: Literal["zeros", "glorot_uniform"] = "zeros",
+        slope: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if ratio < 1:
             raise ValueError(f"`ratio` must be at least 1, found {ratio!r}.")
         if not 0 < initial_gate < 1:
             raise ValueError(f"`initial_gate` must lie between 0 and 1, found {initial_gate!r}.")
+        check_choice("gate_kernel", gate_kernel, ("zeros", "glorot_uniform"))
+        if not slope > 0:
+            raise ValueError(f"`slope` must be positive, found {slope!r}.")
         self.ratio = ratio
         self.initial_gate = initial_gate
+        self.gate_kernel = gate_kernel
+        self.slope = slope
 
     def build(self, x_cls_shape: tuple, x_seg_shape: tuple) -> None:
         """Makes the weights for features of the given shapes `(N, H, W, C)`."""
@@ -80,10 +98,11 @@ class InterTaskAttention(keras.Layer):
         hidden = max(width // self.ratio, 1)
         self.squeeze = keras.layers.Dense(hidden, activation="relu", use_bias=False, dtype=policy, name="squeeze")
         self.squeeze.build((None, width))
+        start = math.log(self.initial_gate / (1 - self.initial_gate)) / self.slope
         gate = {
-            "activation": "sigmoid",
-            "kernel_initializer": "zeros",
-            "bias_initializer": keras.initializers.Constant(math.log(self.initial_gate / (1 - self.initial_gate))),
+            "activation": self._sigmoid,
+            "kernel_initializer": self.gate_kernel,
+            "bias_initializer": keras.initializers.Constant(start),
         }
         self.excite = keras.layers.Dense(width, name="excite", dtype=policy, **gate)
         self.excite.build((None, hidden))
@@ -91,6 +110,9 @@ class InterTaskAttention(keras.Layer):
         self.place = keras.layers.Conv2D(1, 3, padding="same", name="place", dtype="float32", **gate)
         self.place.build((None, x_cls_shape[1], x_cls_shape[2], 2))
         self.built = True
+
+    def _sigmoid(self, x: Any) -> Any:
+        return ops.sigmoid(x if self.slope == 1 else self.slope * x)
 
     def _pooled_convolution(self, x_cls: Any, x_seg: Any) -> Any:
         """Returns `AvgPool(conv3x3([x_cls; x_seg]))` of Eq. 3, `(N, C)`."""
@@ -122,4 +144,5 @@ class InterTaskAttention(keras.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that build this layer again."""
-        return {**super().get_config(), "ratio": self.ratio, "initial_gate": self.initial_gate}
+        names = ("ratio", "initial_gate", "gate_kernel", "slope")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -9,6 +9,7 @@ import pytest
 from keras_semimed.evaluation import report, summarize
 from keras_semimed.evaluation.cases import Cases
 from keras_semimed.evaluation.embeddings import Embeddings
+from keras_semimed.evaluation.gates import gate_scores
 from keras_semimed.evaluation.pseudo_masks import PseudoMasks
 from keras_semimed.files import write_json, write_table
 from recipes.report import main
@@ -104,6 +105,8 @@ def run(tmp_path):
     write_json(tmp_path / "pseudo_labels.json", watched)
     kept = {(epoch, name): masks for epoch in (1, 3) for name in ("none", "dual")}
     PseudoMasks(images, masks, kept).save(tmp_path / "pseudo_labels.npz")
+    scores = gate_scores([np.array([[0.001, 0.5], [0.003, 0.7]])], [np.full((2, 3, 3, 1), 0.9)])
+    write_json(tmp_path / "attention.json", {"images": 8, "history": [{"epoch": epoch, **scores} for epoch in (1, 2)]})
     return tmp_path
 
 
@@ -111,9 +114,9 @@ def test_the_page_needs_no_other_file_and_no_network(run):
     path = report(run)
     assert path == run / "report.html" and not list(run.glob(".partial*"))
     page = Page(path.read_text(encoding="utf-8"))
-    # Three curves, two of pseudo-labels and three of their truth; histogram, size, calibration, t-SNE; 3 x 4 panels;
-    # 3 x 3 maps; pseudo-masks of 2 epochs, 3 images and 2 selections, beside the image.
-    assert len(page.images) == 3 + 2 + 3 + 4 + 12 + 9 + 2 * 3 * 3
+    # Three curves, two of the gates, two of pseudo-labels and three of their truth; histogram, size, calibration and
+    # t-SNE; 3 x 4 panels; 3 x 3 maps; pseudo-masks of 2 epochs, 3 images and 2 selections, beside the image.
+    assert len(page.images) == 3 + 2 + 2 + 3 + 4 + 12 + 9 + 2 * 3 * 3
     assert all(image.startswith("data:image/") for image in page.images)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
@@ -137,6 +140,9 @@ def test_the_page_says_what_the_run_was_and_found(run):
         "image <11> Dice 0.92",
         "predicted malignant (70%), truly benign",
         "attention, 1/4: 0.00 to 0.00",
+        "P1: channels 0.001 to 0.700, spread between images 0.0505",
+        "Of the channels 50% are closed for every image. It hardly differs between places.",
+        "Range of the gates. Mean, smallest and largest on 8 unlabelled images after epoch 2.",
         "Accuracy of the pixels' pseudo-labels. Share of pixels that are right, on 32 unlabelled images",
         "First entropy of the pixels.",
         "After epoch 3 image no threshold dual threshold image",
@@ -164,13 +170,13 @@ def test_the_same_run_gives_the_same_page(run):
 
 
 def test_what_a_run_did_not_keep_is_not_shown(run):
-    for name in ("cases.npz", "embeddings.npz", "pseudo_labels.json", "pseudo_labels.npz"):
+    for name in ("cases.npz", "embeddings.npz", "pseudo_labels.json", "pseudo_labels.npz", "attention.json"):
         (run / name).unlink()
     write_table(run / "metrics.csv", [{"epoch": 1, "loss": 1.0}])
     rows = [{key: row[key] for key in ("name", "weights", "dice")} for row in image_rows()]
     write_table(run / "images.csv", rows)
     page = Page(report(run).read_text(encoding="utf-8"))
-    assert len(page.images) == 2 and not {"cases", "maps", "pseudo"} & set(page.ids)
+    assert len(page.images) == 2 and not {"cases", "maps", "gates", "pseudo"} & set(page.ids)
     assert all(link[1:] in page.ids for link in page.links)
 
 
@@ -192,6 +198,7 @@ def test_the_command_writes_it_again_and_refuses_what_is_no_finished_run(run, tm
         ("metrics.csv", "epoch,loss\n", "metrics.csv holds no epoch"),
         ("pseudo_labels.json", "[]", "is not what PseudoLabelMonitor wrote"),
         ("pseudo_labels.npz", "PK", "is not what PseudoLabelMonitor wrote"),
+        ("attention.json", '{"history": []}', "is not what AttentionMonitor wrote"),
         ("config.json", "{}", "config.json is not that of a run"),
     ):
         before = (run / name).read_bytes()

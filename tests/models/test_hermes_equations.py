@@ -11,7 +11,8 @@ from keras import ops
 
 from keras_semimed.models import Hermes, View
 from tests.gradients import gradient
-from tests.models.common import SIZE, arguments, outputs_given
+from tests.layers.test_attention import _by_hand as attended
+from tests.models.common import SIZE, arguments, image_set, outputs_given
 
 B, U = 2, 3
 
@@ -301,3 +302,54 @@ def test_a_teacher_that_only_predicts_leaves_the_labels_to_the_network():
     outputs = made_outputs(10)
     found = losses(model, outputs).pseudo["mask"]
     np.testing.assert_array_equal(ops.convert_to_numpy(found.labels), outputs["weak"]["mask_logits"].argmax(-1))
+
+
+def label_logits(model: Hermes, image: np.ndarray, steering: dict[str, np.ndarray]) -> np.ndarray:
+    """The classifier in double precision, from an image `(H, W, 3)` in 0..255 and the segmentation's features."""
+    classifier = model.network.network.classification
+    x = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    for level, stage in enumerate(classifier.stages, start=1):
+        kernel, bias, gamma, beta, mean, variance = (
+            ops.convert_to_numpy(weight).astype("float64") for weight in stage.weights
+        )
+        padded = np.pad(x, ((0, 1), (0, 1), (0, 0)))  # stride 2, "same"
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))[::2, ::2]
+        x = np.maximum(np.einsum("ijcab,abcd->ijd", windows, kernel) + bias, 0)
+        x = gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta
+        if level < 5:
+            x = attended(model.network.network.attentions[level - 1], x, steering[f"P{level}"])[0]
+    weight, bias = map(ops.convert_to_numpy, classifier.head.weights)
+    return x.mean(axis=(0, 1)) @ weight.astype("float64") + bias
+
+
+def test_equation_6_is_the_derivative_of_the_largest_logit_while_the_segmentation_features_stay():
+    model, random = Hermes(**arguments()), np.random.default_rng(5)
+    for variable in model.network.trainable_variables:
+        shape = tuple(variable.shape)
+        width = (2 / np.prod(shape[:-1])) ** 0.5 if len(shape) > 1 else 0.1
+        variable.assign(random.normal(variable.name == "gamma", width, shape))
+    images = image_set(1, 4).images
+    found = model.explain(images)["saliency"][0, :, :, 0]
+    features = model.network.encode(ops.convert_to_tensor(images), training=False)
+    steering = {name: ops.convert_to_numpy(features[name])[0].astype("float64") for name in ("P1", "P2", "P3", "P4")}
+    image = images[0].astype("float64")
+    winner = label_logits(model, image, steering).argmax()
+
+    def slope(place: tuple[int, ...]) -> float:
+        slopes = []
+        for channel in range(3):
+            ends = []
+            for sign in (1, -1):
+                moved = image.copy()
+                moved[(*place, channel)] += sign * 1e-4
+                ends.append(label_logits(model, moved, steering)[winner])
+            slopes.append(abs(ends[0] - ends[1]) / 2e-4)
+        return max(slopes)
+
+    peak = np.unravel_index(found.argmax(), found.shape)
+    assert found[peak] == pytest.approx(1) and found.min() >= 0
+    places = [(0, 0), (7, 21), (16, 16), (25, 3), *np.argwhere((found > 0.3) & (found < 0.9))[:3].tolist()]
+    assert len(places) == 7
+    np.testing.assert_allclose(
+        [found[tuple(place)] for place in places], [slope(tuple(place)) / slope(peak) for place in places], atol=2e-3
+    )
