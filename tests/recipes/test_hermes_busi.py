@@ -48,20 +48,18 @@ def one_go(made_images, tmp_path_factory) -> Path:
 def test_a_run_leaves_its_files(one_go):
     names = {path.name for path in one_go.iterdir()}
     files = {"config.json", "split.txt", "metrics.csv", "images.csv", "model.keras", "overlays"}
-    files |= {"cases.npz", "embeddings.npz", "pseudo_labels.json", "pseudo_labels.npz", "attention.json", "report.html"}
+    files |= {"cases.npz", "embeddings.npz", "pseudo_labels.json", "pseudo_labels.npz", "report.html"}
     assert names == files | {"thresholds.png", "tensorboard", "panels"}
     assert [path.name for path in (one_go / "panels").iterdir()] == ["epoch_0002.png"]
     watched = json.loads((one_go / "pseudo_labels.json").read_text())
     assert [row["epoch"] for row in watched["history"]] == [1, 2] and set(watched["first_epoch"]) == {"mask", "label"}
-    gates = json.loads((one_go / "attention.json").read_text())
-    assert gates["images"] == 8 and [row["epoch"] for row in gates["history"]] == [1, 2]
     masks = PseudoMasks.load(one_go / "pseudo_labels.npz").epochs()
     shown = ["none", "confidence", "uncertainty", "dual"]
     assert {epoch: list(kept) for epoch, kept in masks.items()} == dict.fromkeys((1, 2), shown)
     assert any((one_go / "tensorboard").rglob("events.out.tfevents.*"))
     page = (one_go / "report.html").read_text(encoding="utf-8")
     assert "not a medical device" in page and Split.load(one_go / "split.txt").hash in page
-    for part in ("result", "cases", "training", "gates", "pseudo", "data", "configuration"):
+    for part in ("result", "cases", "training", "pseudo", "data", "configuration"):
         assert f'<section id="{part}">' in page
     assert "image embeddings" in page
     config = json.loads((one_go / "config.json").read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_semimed.files import read_table
+from keras_semimed.files import read_sealed, read_table
 from recipes.command import read_settings
 from recipes.console import RecipeError
 from recipes.train import main
@@ -47,6 +47,14 @@ def test_epochs_and_steps_are_counted_over_all_stages(one_go):
     assert config["configuration"]["stages"] == "supervised:4,hermes:6@0.5"
     assert config["configuration"]["steps"] == 6 == config["model"]["total_steps"]
     assert config["configuration"]["learning_rate"] == 5e-4
+
+
+def test_gates_are_watched_in_the_stage_that_has_them(one_go):
+    gates = read_sealed(one_go / "attention.json")
+    assert [row["epoch"] for row in gates["history"]] == [3, 4, 5] and 0 < gates["images"] <= 8
+    assert 0.9 < gates["history"][0]["P1_spatial_mean"] < 1
+    assert '<section id="gates">' in (one_go / "report.html").read_text(encoding="utf-8")
+    assert "attention.json" in read_sealed(one_go / "config.json")["files"]
 
 
 @pytest.mark.parametrize("step", [3, 4, 5, 9])
