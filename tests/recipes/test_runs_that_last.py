@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from benchmarks.broken_runs import DAMAGES, damage
-from keras_semimed.evaluation import files, report
+from keras_semimed import files
+from keras_semimed.evaluation import report
 from recipes import experiment, lock
 from recipes.report import main as report_main
 from recipes.train import main
