@@ -33,8 +33,10 @@ def watched(model, epochs=1, first=0, **options):
 def test_it_notes_the_gates_that_the_model_explains():
     model, random = Supervised(**common.arguments(exchange="seg_to_cls")), np.random.default_rng(0)
     for attention in model.network.network.attentions:  # its gates are constant before training
-        for weight in (attention.kernel, attention.squeeze.kernel, attention.excite.kernel, attention.place.kernel):
+        for weight in (attention.excite.kernel, attention.place.kernel):
             weight.assign(random.normal(size=weight.shape))
+        for weight in (attention.kernel, attention.squeeze.kernel):  # features are positive: the ReLU lets them pass
+            weight.assign(np.abs(random.normal(size=weight.shape)))
     (row,) = watched(model).history
     maps = model.explain(IMAGES)
     assert row == about({"epoch": 1, **gate_scores(maps["channel_attention"], maps["spatial_attention"])})
