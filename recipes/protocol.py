@@ -274,7 +274,7 @@ def run_draw(
     """
     kept = output / table / str(draw)
     of = TABLES[table]
-    if all(packed_table(kept / arm / SCORES).exists() for arm in of.arms):
+    if not trial and all(packed_table(kept / arm / SCORES).exists() for arm in of.arms):
         return
     folders = work / table / str(draw)
     common = ["--split-file", str(split_path(table, draw, output)), "--seed", str(draw), *of.common.split(), *places]

@@ -109,6 +109,12 @@ def test_a_run_is_stopped_when_time_is_up(monkeypatch, tmp_path, capsys):
 def test_a_trial_runs_a_hundredth_and_keeps_nothing(monkeypatch, tmp_path):
     commands = []
     monkeypatch.setattr(protocol, "run_until", lambda command, end: commands.append(command) or 0)
+    for arm in protocol.TABLES["S"].arms:  # a draw that is done can be tried, too
+        write_arm(tmp_path / "done" / "S" / "200" / arm, scores({"a": 0.5}))
+    protocol.run_draw("S", 200, [], tmp_path / "work", tmp_path / "done", trial=True)
+    steps = [command[command.index("--steps") + 1] for command in commands]
+    assert len(steps) == 8
+    commands.clear()
     protocol.run_draw("S", 200, [], tmp_path / "work", tmp_path / "kept", trial=True)
     steps = [command[command.index("--steps") + 1] for command in commands]
     assert steps == ["6", *["4"] * len(protocol.TABLES["S"].arms)]
