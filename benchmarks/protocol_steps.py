@@ -22,7 +22,7 @@ from keras_semimed.data.cards import card
 from keras_semimed.files import write_json
 from recipes.command import read_settings
 from recipes.experiment import build
-from recipes.protocol import TABLES
+from recipes.protocol_plan import TABLES
 
 
 def main(argv: list[str] | None = None) -> None:

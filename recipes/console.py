@@ -52,7 +52,8 @@ def naming_flags(data: str, place: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        raise RecipeError(f"{data}: {error}".replace("manual_dir ", f"{place} ")) from error
+        text = str(error).replace("`manual_dir`", place).replace("manual_dir ", f"{place} ")
+        raise RecipeError(f"{data}: {text}") from error
 
 
 def run_main(main: Callable[[], None], when_interrupted: str = "run it again") -> int:

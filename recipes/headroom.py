@@ -11,6 +11,7 @@ from recipes.finished_runs import Groups, Run, pair_runs
 
 SCORES = {"dice": "Dice", "accuracy": "accuracy"}
 LAST = "last"
+TOO_SHORT = "the interval includes 0: too short to tell methods apart"
 
 
 def headroom(groups: Groups) -> list[str]:
@@ -30,7 +31,7 @@ def headroom(groups: Groups) -> list[str]:
             if _steps(runs) == _steps(base) and (gain := _difference(runs, base, name, other)):
                 text = f"headroom, {name} - {other}: {_shown(gain)}"
                 if not gain[1].low > 0:
-                    text += "; the interval includes 0: too short to tell methods apart"
+                    text += f"; {TOO_SHORT}"
                 found.append(text)
     for name, runs in supervised.items():
         for other, base in supervised.items():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from keras_semimed.data import cards, loading
 from keras_semimed.data.packed import is_packed, pack
-from recipes.console import RecipeError, run_main
+from recipes.console import RecipeError, naming_flags, run_main
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,10 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> None:
         if not is_packed(options.output):
             raise RecipeError(f"--output {options.output} must end with .npz")
-        try:
+        with naming_flags(options.data, "--manual-dir"):
             images = loading.load_image_set(options.data, options.image_size, options.manual_dir, options.data_dir)
-        except ValueError as error:
-            raise RecipeError(str(error)) from error
         pack(images, options.data, options.output)
         print(f"{options.output}: {len(images)} images, {options.output.stat().st_size / 2**20:.1f} MiB")
 

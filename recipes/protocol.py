@@ -18,167 +18,23 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from recipes.commits import source_commit
 from recipes.console import GO_ON, RecipeError, print_table, run_main
 from recipes.packed_tables import pack_table, packed_table
+from recipes.protocol_plan import FIRST, TABLES
 
 MEASUREMENTS = Path("docs/measurements")
 KEPT = ("config.json", "metrics.csv")
 SCORES = "images.csv"
-FIRST = "first"
+COSTS = "steps.json"
+"""What `benchmarks.protocol_steps` measured."""
 TRIAL = 100
 """What a trial divides all numbers of steps by."""
 UNFINISHED = 75
 """Exit code where time was up; EX_TEMPFAIL of sysexits.h."""
-
-
-class Table(NamedTuple):
-    """The runs of one table: flags by the name of each arm.
-
-    Attributes:
-        question: what it is to answer.
-        data: data set.
-        test: seed and share of the fixed test part.
-        labeled: labelled images of a draw.
-        draws: seeds of the labelled images.
-        common: flags of all runs.
-        first: flags of the training that the arms start from.
-        arms: flags of what follows, by name; the first is what the others are compared with.
-        primary: the score that decides.
-        decided: the weights that decide, `last` or `teacher`.
-    """
-
-    question: str
-    data: str
-    test: tuple[int, float]
-    labeled: int | float
-    draws: range
-    common: str
-    first: str
-    arms: Mapping[str, str]
-    primary: str = "dice"
-    decided: str = "last"
-
-
-SMALL = (
-    "--image-size 64 --network unet --encoder resnet18_p4 --decoder-filters 128,64,32,16,16 --optimizer-groups branch "
-    "--classifier-optimizer adam --epoch-steps 100 --recompute-statistics --test-on bus_bra "
-)
-LATER = "--steps 400 --learning-rate 5e-4 --teacher-momentum 0.99 "
-HERMES = (
-    f"--method hermes {LATER}--batch-size 4 --selection confidence --confidence 0.9 --unlabeled-mask-loss ce "
-    "--unlabeled-start 0 --unlabeled-ramp 80 --beta 0 --gamma 0 --no-teacher-labels "
-)
-SOFT = (
-    f"--method hermes {LATER}--batch-size 4 --selection none --unlabeled-mask-loss soft --student-view strong "
-    "--unlabeled-start 0 --unlabeled-ramp 80 --alpha 0 --beta 0 --gamma 0"
-)
-LOCO = f"--method loco {LATER}--batch-size 4 --threshold-momentum 0.98 "
-POLYPS = (
-    "--image-size 96 --network unet --encoder resnet18 --optimizer-groups branch --classifier-optimizer adam "
-    "--epoch-steps 100 --recompute-statistics "
-)
-
-TABLES = {
-    "S": Table(
-        "segmentation: do pseudo-labels pay once supervised training is saturated?",
-        "busi",
-        (0, 0.5),
-        72,
-        range(200, 210),
-        SMALL + "--tasks segmentation ",
-        "--method supervised --steps 600 --batch-size 8 --learning-rate 1e-3",
-        {
-            "supervised": f"--method supervised {LATER}--batch-size 8",
-            "supervised_strong": f"--method supervised {LATER}--batch-size 8 --strong",
-            "control": f"{HERMES}--alpha 0 --control",
-            "hermes": f"{HERMES}--alpha 0",
-            "hermes_contrast": f"{HERMES}--alpha 0.8",
-            "soft": SOFT,
-            "oracle": f"{HERMES}--alpha 0 --pseudo-labels-from truth",
-        },
-    ),
-    "J": Table(
-        "both tasks: does the exchange between them help?",
-        "busi",
-        (0, 0.5),
-        72,
-        range(200, 206),
-        SMALL + "--tasks both ",
-        "--method supervised --steps 600 --batch-size 8 --learning-rate 1e-3",
-        {
-            "supervised": f"--method supervised {LATER}--batch-size 8",
-            "supervised_exchange": f"--method supervised {LATER}--batch-size 8 --exchange both",
-            "hermes": f"{HERMES}--alpha 0 --exchange none",
-            "hermes_exchange": f"{HERMES}--alpha 0 --exchange both",
-        },
-        "auroc",
-    ),
-    "T": Table(
-        "three mask classes: do two thresholds, LoCo's filter and its contrast between classes help?",
-        "busi",
-        (0, 0.5),
-        72,
-        range(200, 206),
-        SMALL + "--tasks segmentation --mask-classes type ",
-        "--method supervised --steps 600 --batch-size 8 --learning-rate 1e-3",
-        {
-            "supervised": f"--method supervised {LATER}--batch-size 8",
-            "control": f"{HERMES}--alpha 0 --control",
-            "hermes_confidence": f"{HERMES}--alpha 0",
-            "hermes_dual": f"{HERMES}--alpha 0 --selection dual",
-            "loco_m2": f"{LOCO}--rung M2",
-            "loco_m3": f"{LOCO}--rung M3",
-            "loco_m5": f"{LOCO}--rung M5",
-            "loco_m7": f"{LOCO}--rung M7",
-        },
-    ),
-    "L": Table(
-        "polyps: does LoCo pay once supervised training is saturated?",
-        "kvasir_seg",
-        (0, 0.5),
-        0.1,
-        range(200, 206),
-        POLYPS,
-        "--method loco --rung M1 --steps 600 --batch-size 12 --learning-rate 1e-3",
-        {
-            "m1": "--method loco --rung M1 --steps 600 --batch-size 12 --learning-rate 5e-4 --teacher-momentum 0.99",
-            "control": f"{LOCO}--rung M7 --steps 600 --control",
-            "m2": f"{LOCO}--rung M2 --steps 600",
-            "m7": f"{LOCO}--rung M7 --steps 600",
-            "oracle": f"{LOCO}--rung M2 --steps 600 --pseudo-labels-from truth",
-        },
-        decided="teacher",
-    ),
-}
-
-
-def _on_a_gpu(of: Table) -> Table:
-    """The same at 224 pixels, with the whole encoder and the default decoder, 2,000 and 1,000 steps."""
-
-    def larger(flags: str) -> str:
-        for old, new in GPU.items():
-            flags = flags.replace(old, new)
-        return flags
-
-    return of._replace(
-        common=larger(of.common), first=larger(of.first), arms={arm: larger(flags) for arm, flags in of.arms.items()}
-    )
-
-
-GPU = {
-    "--image-size 64": "--image-size 224",
-    "--encoder resnet18_p4 --decoder-filters 128,64,32,16,16": "--encoder resnet18",
-    "--epoch-steps 100": "--epoch-steps 250",
-    "--steps 600": "--steps 2000",
-    "--steps 400": "--steps 1000",
-    "--unlabeled-ramp 80": "--unlabeled-ramp 200",
-}
-TABLES |= {f"{name}_224": _on_a_gpu(TABLES[name]) for name in ("S", "J")}
 
 
 def split_path(table: str, draw: int, output: Path = MEASUREMENTS) -> Path:
@@ -307,7 +163,7 @@ def print_tables(table: str, output: Path, everything: bool = False) -> None:
         RecipeError: If there is none.
     """
     from keras_semimed.files import read_sealed
-    from recipes.protocol_tables import headroom, overview, tables
+    from recipes.protocol_tables import lengths, overview, read_draws, tables
 
     of = TABLES[table]
     done = [
@@ -327,12 +183,15 @@ def print_tables(table: str, output: Path, everything: bool = False) -> None:
     if len(commits) > 1:
         print(f"warning: the draws are of {len(commits)} commits: {', '.join(sorted(map(str, commits)))}")
     folders = [output / table / str(draw) for draw in done]
-    arguments = (folders, list(of.arms), of.primary)
-    for title, header, rows in overview(*arguments, of.decided) + (tables(*arguments) if everything else []):
+    read = read_draws(folders, list(of.arms))
+    costs = output / table / COSTS
+    times = read_sealed(costs, sealed=False)["times"] if costs.exists() else None
+    printed = overview(read, of.primary, of.decided, times)
+    for title, header, rows in printed + (tables(read, of.primary) if everything else []):
         print(f"\n{title}\n")
         print_table(header, rows)
-    if text := headroom(*arguments, of.decided):
-        print(f"\n{text}")
+    for sentence in lengths(read, read_draws(folders, [FIRST])[FIRST], of.primary, of.decided):
+        print(f"\n{sentence}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

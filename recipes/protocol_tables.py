@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,47 @@ from keras_semimed.evaluation.images import Row, rows_of
 from keras_semimed.evaluation.intervals import few_behind
 from keras_semimed.evaluation.masks import surface_keys
 from keras_semimed.evaluation.summary import statistics
-from keras_semimed.files import read_sealed
+from recipes.headroom import TOO_SHORT
 from recipes.packed_tables import unpack_table
 
 SAMPLES = 2000
 TITLES = {"dice": "Dice", "pooled_dice_foreground": "pooled Dice", "accuracy": "accuracy", "auroc": "AUROC"}
 
 Printed = tuple[str, list[str], list[list[str]]]
+Runs = Mapping[str, Sequence[Mapping[str, list[Row]]]]
+"""Rows by arm, draw and weights."""
 
 
-def overview(draws: Sequence[Path], arms: Sequence[str], primary: str, decided: str) -> list[Printed]:
-    """What decides, in two tables: scores, and the primary score's differences; another hospital's beside.
+def read_draws(draws: Sequence[Path], arms: Sequence[str]) -> Runs:
+    """What the draws left.
 
     Args:
         draws: Folders of draws; all arms are in each.
-        arms: Names; the first one is what the others are compared with, beside `control` where there is one.
+        arms: Names.
+    """
+    return {arm: [_by_weights(draw / arm / "images.csv") for draw in draws] for arm in arms}
+
+
+def overview(read: Runs, primary: str, decided: str, times: Mapping[str, float] | None = None) -> list[Printed]:
+    """What decides, in two tables: scores, and the primary score's differences; another hospital's beside.
+
+    Args:
+        read: What `read_draws` returned; the first arm is what the others are compared with, beside `control` where
+            there is one.
         primary: The score that decides.
         decided: The weights that decide, `last` or `teacher`.
+        times: What a step of each arm costs, as a multiple of the first one's.
 
     Returns:
         Title, header and rows of each table.
     """
-    read = {arm: [_by_weights(draw / arm / "images.csv") for draw in draws] for arm in arms}
+    arms = list(read)
     kinds = [kind for kind in read[arms[0]][0] if kind == decided or kind.startswith(f"{decided} on ")]
     scores: list[list[str]] = [[arm] for arm in arms]
     changes: list[list[str]] = [[arm] for arm in arms[1:]]
     header, titles = ["arm"], ["arm"]
-    costs = draws[0].parent / "steps.json"
-    if costs.exists():
+    if times is not None:
         header.append("a step costs")
-        times = read_sealed(costs, sealed=False)["times"]
         for line in scores:
             line.append(f"{times[line[0]]:.2f}")
     for kind in sorted(kinds, key=len):
@@ -64,32 +75,40 @@ def overview(draws: Sequence[Path], arms: Sequence[str], primary: str, decided: 
     images = min(len(read[arms[0]][0][kind]) for kind in kinds)
     return [
         (f"{decided} weights, mean over draws ± standard deviation", header, scores),
-        (_over(images, len(draws)), titles, changes),
+        (_over(images, len(read[arms[0]])), titles, changes),
     ]
 
 
-def headroom(draws: Sequence[Path], arms: Sequence[str], primary: str, decided: str) -> str:
-    """A sentence about the oracle's gain; empty without an oracle."""
-    if "oracle" not in arms:
-        return ""
-    rows = {arm: [_by_weights(draw / arm / "images.csv")[decided] for draw in draws] for arm in (arms[0], "oracle")}
-    gain = crossed_difference(rows["oracle"], rows[arms[0]], primary)
-    short = "; the interval includes 0: too short to tell methods apart" if gain.low <= 0 else ""
-    return f"headroom, oracle - {arms[0]}: {_shown(gain)} {_title(primary)}{short}"
+def lengths(read: Runs, first: Sequence[Mapping[str, list[Row]]], primary: str, decided: str) -> list[str]:
+    """Sentences on whether the trainings are long enough: what the truth would gain, and what going on gained.
+
+    Args:
+        read: As in `overview`.
+        first: The training that the arms of each draw start from.
+        primary: The score that decides.
+        decided: The weights that decide; of `first` the last ones, where it has no others.
+    """
+    base, *_ = read
+    found = []
+    if "oracle" in read:
+        gain = _gain(read["oracle"], read[base], primary, decided)
+        short = f"; {TOO_SHORT}" if gain.low <= 0 else ""
+        found.append(f"headroom, oracle - {base}: {_shown(gain)} {_title(primary)}{short}")
+    gain = _gain(read[base], first, primary, decided if decided in first[0] else "last")
+    return [*found, f"saturation, {base} - what it started from: {_shown(gain)} {_title(primary)}"]
 
 
-def tables(draws: Sequence[Path], arms: Sequence[str], primary: str) -> list[Printed]:
+def tables(read: Runs, primary: str) -> list[Printed]:
     """A table of scores, and one of paired differences, for each kind of weights.
 
     Args:
-        draws: Folders of draws; all arms are in each.
-        arms: Names; the first one is what the others are compared with, beside `control` where there is one.
+        read: As in `overview`.
         primary: The score that decides, which comes first.
 
     Returns:
         Title, header and rows of each table.
     """
-    read = {arm: [_by_weights(draw / arm / "images.csv") for draw in draws] for arm in arms}
+    arms = list(read)
     found: list[Printed] = []
     kinds = list(dict.fromkeys(kind for runs in read.values() for run in runs for kind in run))
     for kind in kinds:
@@ -106,7 +125,7 @@ def tables(draws: Sequence[Path], arms: Sequence[str], primary: str) -> list[Pri
             [f"{arm} - {other}", *(_shown(crossed_difference(rows[arm], rows[other], key)) for key in keys)]
             for arm, other in pairs
         ]
-        found.append((_over(len(rows[having[0]][0]), len(draws)), header, differences))
+        found.append((_over(len(rows[having[0]][0]), len(read[arms[0]])), header, differences))
     return found
 
 
@@ -136,6 +155,12 @@ def crossed_difference(
     means = np.array([gains[chosen[index], index + 1].mean() for index in range(samples)])
     low, high = np.nanpercentile(means, [2.5, 97.5])
     return Difference(float(gains[:, 0].mean()), float(low), float(high))
+
+
+def _gain(
+    first: Sequence[Mapping[str, list[Row]]], second: Sequence[Mapping[str, list[Row]]], key: str, weights: str
+) -> Difference:
+    return crossed_difference([run[weights] for run in first], [run[weights] for run in second], key)
 
 
 def _over(images: int, draws: int) -> str:

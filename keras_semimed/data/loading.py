@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from keras_semimed.configuration import check_choice
 from keras_semimed.data import tfds
 from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches
 from keras_semimed.data.cache import Stack, memory_limit
@@ -64,8 +65,7 @@ def load_image_set(
     if image_size < 1:
         raise ValueError(f"`image_size` must be at least 1 pixel, found {image_size}")
     limit = memory_limit(cache)
-    if is_packed(manual_dir):
-        assert manual_dir is not None
+    if manual_dir is not None and is_packed(manual_dir):
         if keep_aspect:
             raise ValueError(f"`keep_aspect` must be False for {manual_dir}, whose images were stretched when packed")
         return of_classes(read_packed(manual_dir, name, image_size), classes)
@@ -127,8 +127,7 @@ def load(
     if not isinstance(split, Split):
         check_split(name, split, test, intersect)
     classes = (facts.study_classes or None) if classes is None else classes
-    if mask_classes not in ("lesion", "type"):
-        raise ValueError(f"`mask_classes` must be 'lesion' or 'type', found {mask_classes!r}")
+    check_choice("mask_classes", mask_classes, ("lesion", "type"))
     images = load_image_set(name, image_size, manual_dir, data_dir, classes, keep_aspect, cache)
     images = masks_by_class(images) if mask_classes == "type" else images
     parts = split

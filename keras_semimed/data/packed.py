@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,9 @@ from keras_semimed.files import read_arrays, whole_file
 SUFFIX = ".npz"
 
 
-def is_packed(place: str | os.PathLike[str] | None) -> bool:
+def is_packed(place: str | Path) -> bool:
     """Whether a place is a file that `pack` wrote, by its name."""
-    return place is not None and Path(place).suffix == SUFFIX
+    return Path(place).suffix == SUFFIX
 
 
 def pack(images: ImageSet, data: str, path: str | Path) -> None:
@@ -99,12 +99,4 @@ def of_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     place = np.array([classes.index(name) if name in classes else -1 for name in images.class_names], "int32")
     labels = place[images.labels]
     kept = images.select([name for name, label in zip(images.names, labels, strict=True) if label >= 0])
-    return ImageSet(
-        names=kept.names,
-        images=kept.images,
-        masks=kept.masks,
-        labels=labels[labels >= 0],
-        groups=kept.groups,
-        class_names=classes,
-        num_classes=kept.num_classes,
-    )
+    return dataclasses.replace(kept, labels=labels[labels >= 0], class_names=classes)

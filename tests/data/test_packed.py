@@ -73,3 +73,12 @@ def test_the_command_packs_and_refuses(monkeypatch, tmp_path, capsys):
     same(read_packed(tmp_path / "busi.npz", "busi", 16), made())
     assert command.main(["busi", "--output", str(tmp_path / "busi.zip")]) == 2
     assert "must end with .npz" in capsys.readouterr().err
+
+
+def test_the_shell_names_the_flag_of_a_file_that_does_not_fit(tmp_path, capsys):
+    pack(made(), "busi", tmp_path / "busi.npz")
+    words = ["udiat", "--manual-dir", str(tmp_path / "busi.npz"), "--image-size", "16"]
+    assert command.main([*words, "--output", str(tmp_path / "udiat.npz")]) == 2
+    error = capsys.readouterr().err
+    assert "--manual-dir must be a file of udiat, found" in error and "which holds busi" in error
+    assert not (tmp_path / "udiat.npz").exists()

@@ -127,7 +127,7 @@ def test_tables_are_made_from_what_is_kept_alone(tmp_path, capsys):
     names = [f"{index}" for index in range(30)]
     gains = {"supervised": 0.0, "control": 0.01, "hermes": 0.05}
     for draw in (200, 201, 202):
-        for arm in protocol.TABLES["S"].arms:
+        for arm in (protocol.FIRST, *protocol.TABLES["S"].arms):
             noise = random.normal(0, 0.01, 30)
             values = 0.5 + gains.get(arm, 0.0) + noise
             write_arm(tmp_path / "S" / str(draw) / arm, scores(dict(zip(names, values.tolist(), strict=True))))
@@ -135,6 +135,7 @@ def test_tables_are_made_from_what_is_kept_alone(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "3 of 10 draws" in printed and "hermes - control" not in printed
     assert "headroom, oracle - supervised: " in printed and "too short to tell methods apart" in printed
+    assert "saturation, supervised - what it started from: " in printed
     _, shown = (line.split("|") for line in printed.splitlines() if line.startswith("| hermes "))
     gains = [float(value) for value in shown[3].split()]
     assert len(gains) == 3 and np.mean(gains) == pytest.approx(float(shown[2].split()[0]), abs=0.1)
