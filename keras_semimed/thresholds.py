@@ -49,6 +49,19 @@ def confidence_threshold(
     return base + rise * math.log(2.0) * ops.exp(-0.5 * ops.square(1.0 - t))
 
 
+def unreliable_share(progress: float | keras.KerasTensor, start: float = 0.2) -> keras.KerasTensor:
+    """Share of the pixels that U2PL takes for unreliable: falls linearly from `start` to 0.
+
+    Args:
+        progress: iteration / total iterations; clipped to [0, 1].
+        start: alpha_0, the share at progress 0.
+
+    Returns:
+        Scalar float32.
+    """
+    return start * (1.0 - _clipped(progress))
+
+
 def release_uncertainty_threshold(progress: float | keras.KerasTensor) -> keras.KerasTensor:
     """Kappa as the authors' code has it: `(0.75 + 0.25 exp(-5 (1 - t)^2)) ln 2`.
 

@@ -5,16 +5,20 @@ from keras_semimed.losses.consistency import InterTaskConsistency
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
 from keras_semimed.losses.cross_pseudo_supervision import CrossPseudoSupervision
 from keras_semimed.losses.dice import DiceLoss
+from keras_semimed.losses.entropy_partition import EntropyPartition, entropy_partition, reliable_cross_entropy
 from keras_semimed.losses.image_contrast import ImageContrastiveLoss
 from keras_semimed.losses.low_contrast import LowContrastLoss, LowContrastMaps
 from keras_semimed.losses.pixel_contrast import Anchors, PixelContrastiveLoss
 from keras_semimed.losses.segmentation import SegmentationLoss
 from keras_semimed.losses.softmax_consistency import SoftmaxConsistency
+from keras_semimed.losses.unreliable_contrast import Drawn, UnreliableContrastLoss, draw_members
 
 __all__ = [
     "Anchors",
     "CrossPseudoSupervision",
     "DiceLoss",
+    "Drawn",
+    "EntropyPartition",
     "ImageContrastiveLoss",
     "InterTaskConsistency",
     "LowContrastLoss",
@@ -22,6 +26,10 @@ __all__ = [
     "PixelContrastiveLoss",
     "SegmentationLoss",
     "SoftmaxConsistency",
+    "UnreliableContrastLoss",
+    "draw_members",
+    "entropy_partition",
     "masked_cross_entropy",
+    "reliable_cross_entropy",
     "sample_anchors",
 ]

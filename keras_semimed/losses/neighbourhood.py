@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_semimed.losses.low_resolution import Upsampling, enlargement_matrix
+from keras_semimed.losses.selection import first_reaching
 
 NOT_COUNTED = -1.0  # label of a pixel that is ignored or filtered
 
@@ -98,29 +99,13 @@ def boundary_scores(
     slots = ops.arange(1, chunk + 1, dtype="float32")
 
     def body(done: Any, scores: Any) -> tuple[Any, Any]:
-        indices = _first_reaching(ranks, done + slots)  # the r-th pixel; behind the last one, the spare entry
+        indices = first_reaching(ranks, done + slots)  # the r-th pixel; behind the last one, the spare entry
         values = score(ops.minimum(indices, size - 1))
         return done + chunk, ops.scatter_update(scores, indices[:, None], values)
 
     empty = ops.concatenate([ops.zeros_like(ranks), ops.zeros((1,), "float32")])
     _, scores = ops.while_loop(lambda done, _: done < total, body, (ops.zeros((), "float32"), empty))
     return ops.stop_gradient(ops.reshape(scores[:-1], ops.shape(pixels)))
-
-
-def _first_reaching(ranks: Any, targets: Any) -> Any:
-    """Where the ascending `ranks` `(P,)` first reach each target, or P: int32, of the targets' shape.
-
-    A search by halves. `ops.searchsorted` compares all with all where TensorFlow compiles with XLA.
-    """
-    size = ops.shape(ranks)[0]
-    halvings = size.bit_length() if isinstance(size, int) else 31
-
-    def halve(index: Any, below: Any) -> Any:  # the number of ranks known to be below the target
-        further = below + ops.left_shift(1, halvings - 1 - index)
-        reached = ops.take(ranks, ops.minimum(further, size) - 1) >= targets
-        return ops.where(ops.logical_or(further > size, reached), below, further)
-
-    return ops.fori_loop(0, halvings, halve, ops.zeros_like(targets, dtype="int32"))
 
 
 def _pixel_scorer(features: Any, inverse_norms: Any, upsampling: Upsampling, neighbours: int) -> Callable[[Any], Any]:

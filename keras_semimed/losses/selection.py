@@ -53,3 +53,19 @@ def lowest(values: Any, members: Any, counts: Any) -> Any:
     bounds = (ops.full_like(counts, -1.75), ops.full_like(counts, 1.75))
     _, threshold = ops.fori_loop(0, _HALVINGS, halve, bounds)
     return ops.logical_and(values <= threshold[:, None], counts[:, None] > 0)
+
+
+def first_reaching(ranks: Any, targets: Any) -> Any:
+    """Where the ascending `ranks` `(P,)` first reach each target, or P: int32, of the targets' shape.
+
+    A search by halves. `ops.searchsorted` compares all with all where TensorFlow compiles with XLA.
+    """
+    size = ops.shape(ranks)[0]
+    halvings = size.bit_length() if isinstance(size, int) else 31
+
+    def halve(index: Any, below: Any) -> Any:  # the number of ranks known to be below the target
+        further = below + ops.left_shift(1, halvings - 1 - index)
+        reached = ops.take(ranks, ops.minimum(further, size) - 1) >= targets
+        return ops.where(ops.logical_or(further > size, reached), below, further)
+
+    return ops.fori_loop(0, halvings, halve, ops.zeros_like(targets, dtype="int32"))

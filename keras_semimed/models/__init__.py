@@ -9,6 +9,7 @@ from keras_semimed.models.mean_teacher import MeanTeacher
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.statistics import recompute_statistics
 from keras_semimed.models.supervised import Supervised
+from keras_semimed.models.u2pl import U2PL
 from keras_semimed.models.unimatch import UniMatch
 from keras_semimed.models.view import View
 
@@ -19,6 +20,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "fixmatch": FixMatch,
     "unimatch": UniMatch,
     "augseg": AugSeg,
+    "u2pl": U2PL,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -27,6 +29,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
 __all__ = [
     "CPS",
     "METHODS",
+    "U2PL",
     "AugSeg",
     "FixMatch",
     "Hermes",

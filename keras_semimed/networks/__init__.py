@@ -3,7 +3,7 @@
 from keras_semimed.networks.building import build_network
 from keras_semimed.networks.classifier import Classifier
 from keras_semimed.networks.contract import Extended, Head, Network
-from keras_semimed.networks.deeplab import DeepLabV3Plus, DeepLabV3PlusDecoder
+from keras_semimed.networks.deeplab import DeepLabV3Plus, DeepLabV3PlusDecoder, RepresentationHead
 from keras_semimed.networks.encoders import check_image_size, encoder, encoder_config, pyramid, stages
 from keras_semimed.networks.heads import ImageNormalization
 from keras_semimed.networks.joint import JointNetwork
@@ -20,6 +20,7 @@ __all__ = [
     "ImageNormalization",
     "JointNetwork",
     "Network",
+    "RepresentationHead",
     "UNet",
     "UNetDecoder",
     "build_network",

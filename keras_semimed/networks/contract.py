@@ -79,7 +79,7 @@ class Head(NamedTuple):
     """A layer on a named feature of a network, such as the projector of a contrastive loss; only training needs it.
 
     Attributes:
-        feature: `"P1"` to `"P5"`, `"decoded"` or `"pooled"`.
+        feature: `"P1"` to `"P5"`, `"decoded"`, `"pooled"`, or of a U-Net's decoder `"D4"` to `"D1"`.
         units: width of the output, of a `ProjectionHead`; or what makes another layer of the arguments `width` (of the
             feature), `dtype` and `name`.
         hidden: width of its hidden layer; None: that of the feature.

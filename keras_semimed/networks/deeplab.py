@@ -61,6 +61,45 @@ class ConvolutionBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_semimed")
+class RepresentationHead(keras.layers.Layer):
+    """Embeddings of pixels, of U2PL: two `ConvolutionBlock`s of 3x3 and a 1x1 convolution.
+
+    Input: `(N, h, w, C)`. Output: `(N, h, w, units)` float32, not normalised.
+
+    Args:
+        units: channels of all three.
+    """
+
+    def __init__(self, units: int = 256, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+        self.blocks = [ConvolutionBlock(units, 3, dtype=self.dtype_policy) for _ in range(2)]
+        self.output_layer = keras.layers.Conv2D(units, 1, data_format="channels_last", dtype="float32")
+
+    def build(self, input_shape: Shape) -> None:
+        """Creates the weights for the number of channels in `input_shape`."""
+        shape = tuple(input_shape)
+        for block in self.blocks:
+            block.build(shape)
+            shape = (*shape[:-1], self.units)
+        self.output_layer.build(shape)
+
+    def call(self, features: Any, training: bool | None = None) -> Any:
+        """Embeddings of features."""
+        for block in self.blocks:
+            features = block(features, training=training)
+        return self.output_layer(ops.cast(features, "float32"))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Returns `(N, h, w, units)`."""
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable(package="keras_semimed")
 class DeepLabV3PlusDecoder(keras.layers.Layer):
     """Atrous spatial pyramid pooling on P5, joined with P2, refined at a quarter of the image's size.
 

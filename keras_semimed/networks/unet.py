@@ -111,6 +111,12 @@ class UNetDecoder(keras.layers.Layer):
     def call(
         self, features: Mapping[str, Any], extra: Mapping[str, Any] | None = None, training: bool | None = None
     ) -> Any:
+        """What the last of `decode_levels` is: `(N, H, W, filters[-1])` in the compute dtype."""
+        return self.decode_levels(features, extra, training)[self.levels[-1]]
+
+    def decode_levels(
+        self, features: Mapping[str, Any], extra: Mapping[str, Any] | None = None, training: bool | None = None
+    ) -> dict[str, Any]:
         """Decodes.
 
         Args:
@@ -120,8 +126,9 @@ class UNetDecoder(keras.layers.Layer):
             training: whether batch normalisation uses the statistics of the batch.
 
         Returns:
-            `(N, H, W, filters[-1])` in the compute dtype.
+            What each block gives, by its level, deepest first, in the compute dtype.
         """
+        found = {}
         x = features[self.deepest]
         for level, block in zip(self.levels, self.blocks, strict=True):
             skip = features.get(level)
@@ -129,7 +136,8 @@ class UNetDecoder(keras.layers.Layer):
                 x = _double(x)
             joined = [x] + [maps[level] for maps in (features, extra or {}) if level in maps]
             x = block(ops.concatenate(joined, axis=-1) if len(joined) > 1 else x, training=training)
-        return x
+            found[level] = x
+        return found
 
     def compute_output_shape(
         self, features_shape: Mapping[str, Shape], extra_shape: Mapping[str, Shape] | None = None
@@ -203,8 +211,13 @@ class UNet(Network, keras.Model):
         return self.encoder(self.normalization(images), training=training)
 
     def represent(self, features: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
-        """`"decoded"` `(N, H, W, decoder_filters[-1])`; `features["extra"]` holds further maps by level."""
-        return {"decoded": self.decoder(features, extra=features.get("extra"), training=training)}
+        """`"decoded"` `(N, H, W, decoder_filters[-1])`, and the decoder's levels before it, `"D4"` to `"D1"`.
+
+        `features["extra"]` holds further maps by level.
+        """
+        levels = self.decoder.decode_levels(features, extra=features.get("extra"), training=training)
+        *before, last = levels
+        return {"decoded": levels[last], **{f"D{level[1:]}": levels[level] for level in before}}
 
     def classify(self, represented: Mapping[str, Any], size: tuple[Any, Any]) -> dict[str, Any]:
         """`"mask_logits"` `(N, H, W, num_classes)`; the decoder has the size of the images already."""
@@ -218,9 +231,10 @@ class UNet(Network, keras.Model):
 
     @property
     def widths(self) -> dict[str, int]:
-        """Channels of the levels and of `"decoded"`."""
+        """Channels of the levels, of `"decoded"` and of the decoder's levels before it, `"D4"` (1/16) to `"D1"`."""
         levels = {level: tensor.shape[-1] for level, tensor in self.encoder.output.items()}
-        return {**levels, "decoded": self.decoder_filters[-1]}
+        *before, last = zip(self.decoder.levels, self.decoder_filters, strict=True)
+        return {**levels, "decoded": last[1], **{f"D{level[1:]}": width for level, width in before}}
 
     @property
     def encoders(self) -> list[keras.layers.Layer]:

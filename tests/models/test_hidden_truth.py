@@ -15,7 +15,7 @@ from tests.models.methods import EVERYTHING_KEPT, U, batch, eager_step, numpy, s
 LEARNING = [name for name in METHODS if name != "supervised"]
 # Views that show every pixel as it is, so that the colour of a pixel can stand for its class.
 PLAIN = {"jitter_probability": 0.0, "blur_probability": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "vertical_flip": True}
-MIXING = ("fixmatch", "unimatch", "augseg", "cps_cutmix", "loco")
+MIXING = ("fixmatch", "unimatch", "augseg", "u2pl", "cps_cutmix", "loco")
 
 
 def with_truth(seed: int) -> tuple[dict, dict]:

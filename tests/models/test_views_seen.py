@@ -38,6 +38,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     "fixmatch_labels": {"network": [("labeled", "weak", "strong")]},
     "unimatch": {"network": [("labeled", "weak", "mixed_1", "mixed_2")]},
     "augseg": {"network": [("labeled", "augmented")], "teacher": [("weak",)]},
+    "u2pl": {"network": [("labeled", "mixed")], "teacher": [("labeled", "weak")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -86,6 +87,11 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_feature": {"network": {"weak"}},
     },
     "augseg": {"mask_supervised": _SUPERVISED, "mask_unlabeled": {"network": {"augmented"}}},
+    "u2pl": {
+        "mask_supervised": _SUPERVISED,
+        "mask_unlabeled": {"network": {"mixed"}},
+        "mask_contrast": {"network": {"labeled", "mixed"}},
+    },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
         "label_supervised": _SUPERVISED,

@@ -1,0 +1,164 @@
+"""U2PL: pixels that are too unsure for a pseudo-label are negatives of what they are unlikely to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_semimed.configuration import check_at_most_one, check_not_negative, check_whole
+from keras_semimed.layers.cutmix import CutMix, mix_boxes, neighbour
+from keras_semimed.layers.memory_bank import MemoryBank
+from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
+from keras_semimed.layers.views import IGNORE, WIDE_VIEWS
+from keras_semimed.losses import UnreliableContrastLoss, draw_members, entropy_partition, reliable_cross_entropy
+from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
+from keras_semimed.models.view import View
+from keras_semimed.networks.contract import Head
+from keras_semimed.networks.deeplab import RepresentationHead
+from keras_semimed.thresholds import unreliable_share
+
+WIDTH, PUSHED = 256, 512
+
+
+@keras.saving.register_keras_serializable(package="keras_semimed")
+class U2PL(SemiSupervisedModel):
+    """A mean teacher whose unsure pixels are negatives, in a pixel contrast with a memory for each class.
+
+    Wang et al., "Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labels", CVPR 2022. The teacher labels
+    the weak view; the pixels of lowest entropy, whose share grows to all, are learnt from the strong view with CutMix.
+    Of two classes, an unsure pixel is a negative of the one that is just below 1/2, so that the idea thins out.
+    `loss = supervised + unlabeled + lambda_contrast contrast`, behind the warm-up; `predict` uses the teacher.
+
+    Args:
+        unreliable_share: share of the unlabelled pixels that is unreliable at the start; it falls to 0.
+        warmup_share: share of the run that is supervised alone.
+        lambda_contrast: weight of the contrast.
+        confidence: lowest probability of an anchor.
+        temperature: of the contrast.
+        ranks: `(low, high)`, see `UnreliableContrastLoss`; None: by the number of classes.
+        samples: anchors of a class, and negatives of an anchor, that a step draws.
+        bank_size: embeddings that a class remembers.
+        teacher_momentum: of the teacher's moving average.
+
+    Raises:
+        ValueError: for an argument out of its range; the message names it.
+    """
+
+    supports = ("segmentation",)
+    default_mask_loss = "ce"
+    default_views = WIDE_VIEWS
+    teachers = 1
+
+    def __init__(
+        self,
+        unreliable_share: float = 0.2,
+        warmup_share: float = 1 / 80,
+        lambda_contrast: float = 0.1,
+        confidence: float = 0.3,
+        temperature: float = 0.5,
+        ranks: Sequence[int] | None = None,
+        samples: Sequence[int] = (256, 50),
+        bank_size: int = 4096,
+        teacher_momentum: float = 0.99,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(teacher_momentum=teacher_momentum, **kwargs)
+        self.unreliable_share = unreliable_share
+        self.warmup_share = warmup_share
+        self.lambda_contrast = lambda_contrast
+        self.confidence = confidence
+        self.temperature = temperature
+        self.ranks = None if ranks is None else tuple(ranks)
+        self.samples = tuple(samples)
+        self.bank_size = bank_size
+        check_at_most_one(self, "unreliable_share", "warmup_share", "confidence")
+        check_not_negative(self, "lambda_contrast")
+        for number in self.samples if len(self.samples) == 2 else (0,):
+            check_whole("samples", number, 1)
+        check_whole("bank_size", bank_size, 1)
+        self.contrast_loss = UnreliableContrastLoss(self.num_classes, confidence, temperature, self.ranks)
+        self.bank = MemoryBank(self.num_classes, bank_size, WIDTH, min(PUSHED, bank_size), name="bank")
+        self.cutmix = CutMix(0.5, (0.5, 0.5), (0.5, 2.0), seed=self.seed + 2, per_batch=True)
+        self.build_networks()
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """Embeddings, at a quarter of the image's size."""
+        feature = "decoded" if self.given.network == "deeplab" else "D2"
+        return {"representation": Head(feature, lambda width, **named: RepresentationHead(WIDTH, **named))}
+
+    @property
+    def loss_weights(self) -> dict[str, Any]:
+        """1 and `lambda_contrast`, but nothing without labels during the warm-up."""
+        warm = ops.cast(self.step >= math.floor(self.warmup_share * self.total_steps), "float32")
+        return {"mask_supervised": 1.0, "mask_unlabeled": warm, "mask_contrast": self.lambda_contrast * warm}
+
+    def terms(self, labeled: View, unlabeled: View) -> Losses:
+        """The supervised term, that of the reliable pixels, and the contrast."""
+        boxes = self.cutmix.boxes(unlabeled.count, self.image_size, self.image_size)
+        strong = self.strong(unlabeled)
+        known, taught = self.teach(labeled, unlabeled, heads=("representation",))
+        pseudo = self.pseudo("mask", unlabeled, taught["mask_logits"])
+        pseudo = pseudo.mixed(pseudo.rolled(), boxes)
+        labels = ops.where(pseudo.inside > 0, pseudo.labels, IGNORE)
+        parts = entropy_partition(pseudo.probabilities, labels != IGNORE, self._share)
+        on_labeled, on_mixed = self.run(labeled, strong.mixed(strong.rolled(), boxes))
+
+        embeddings, stored = on_labeled["representation"], taught["representation"]
+        stride = self.image_size // embeddings.shape[1]
+        boxes, *maps = (
+            values[:, stride // 2 :: stride, stride // 2 :: stride]
+            for values in (
+                boxes,
+                ops.concatenate([ops.softmax(ops.cast(known["mask_logits"], "float32")), pseudo.probabilities]),
+                ops.concatenate([labeled.masks, labels]),
+                ops.concatenate([ops.zeros_like(labeled.inside), parts.reliable]),
+            )
+        )
+        stored = ops.concatenate([known["representation"], mix_boxes(stored, neighbour(stored), boxes)])
+        of_labeled = ops.concatenate([ops.ones((labeled.count,)), ops.zeros((unlabeled.count,))])
+        anchors, negatives = self.contrast_loss.masks(*maps, of_labeled)
+        self._remember(stored, negatives)
+        classes, (count, against) = self.num_classes, self.samples
+        contrast = self.contrast_loss(
+            ops.concatenate([embeddings, on_mixed["representation"]]),
+            anchors,
+            self.contrast_loss.prototypes(stored, anchors),
+            *self.bank.negatives(),
+            self.uniform((classes, count)),
+            self.uniform((classes, count, against)),
+        )
+        terms = {
+            **self.supervised(labeled, on_labeled),
+            "mask_unlabeled": reliable_cross_entropy(labels, on_mixed["mask_logits"], parts.reliable),
+            "mask_contrast": contrast,
+        }
+        return Losses(terms, {"mask": pseudo._replace(kept=parts.reliable)}, {"entropy_threshold": parts.threshold})
+
+    def _remember(self, embeddings: Any, negatives: Any) -> None:
+        """Pushes negatives of each class, no pixel twice, drawn from all of them where there are too many."""
+        members = ops.transpose(ops.reshape(negatives, (-1, self.num_classes)))
+        room = self.bank.per_update
+        taken = ops.minimum(ops.sum(members, axis=1, keepdims=True), room)  # (K, 1)
+        place = ops.arange(room, dtype="float32")[None, :]
+        # One of each of `taken` equal parts of the members.
+        number = (place + self.uniform((self.num_classes, room))) / ops.maximum(taken, 1.0)
+        places, _ = draw_members(members, number)
+        rows = ops.take(ops.reshape(ops.cast(embeddings, "float32"), (-1, WIDTH)), ops.reshape(places, (-1,)), axis=0)
+        classes = ops.repeat(ops.arange(self.num_classes, dtype="int32"), room)
+        self.bank.update(rows, classes, ops.reshape(place < taken, (-1,)))
+
+    @property
+    def _share(self) -> Any:
+        return unreliable_share(self.progress, self.unreliable_share)
+
+    def select(self, head: str, logits: Any, inside: Any, other: Any = None, training: bool = False) -> PseudoLabels:
+        """Hard labels; kept are the pixels of low entropy, by a quantile of all that are given."""
+        del head, other, training
+        probabilities = ops.softmax(ops.cast(ops.stop_gradient(logits), "float32"))
+        parts = entropy_partition(probabilities, inside, self._share)
+        return hard_labels(logits, inside)._replace(kept=parts.reliable, probabilities=probabilities)
