@@ -94,8 +94,11 @@ VARIANTS = {
     ),
 }
 
-CONTROL = {"hermes": ("unlabeled_weight", "alpha", "beta", "gamma")}
-"""Arguments that weigh the unlabelled terms, of methods that do not call them `lambda_…`."""
+CONTROL: dict[str, dict[str, float]] = {
+    "hermes": dict.fromkeys(("unlabeled_weight", "alpha", "beta", "gamma"), 0.0),
+    "u2pl": {"warmup_share": 1.0},
+}
+"""What takes the unlabelled terms away, of methods that weigh them by more than arguments called `lambda_…`."""
 LABELED_WEIGHTS = ("lambda_seg", "lambda_cls")
 """Arguments called `lambda_…` that weigh labelled terms as well."""
 

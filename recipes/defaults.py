@@ -84,16 +84,16 @@ def _layers(
 
 
 def control_of(method: str, arguments: Mapping[str, Any]) -> dict[str, float]:
-    """The arguments that weigh what is learnt without labels, at 0; the run checks that nothing else weighs it.
+    """What takes away all that is learnt without labels: weights at 0; the run checks that nothing else weighs it.
 
     Raises:
         RecipeError: If the method has none.
     """
     weights = [name for name in arguments if name.startswith("lambda_") and name not in bundles.LABELED_WEIGHTS]
-    weights = list(bundles.CONTROL.get(method, weights))
-    if not weights:
+    found = bundles.CONTROL.get(method, dict.fromkeys(weights, 0.0))
+    if not found:
         raise RecipeError(f"--control: {method} has no argument lambda_… that weighs what is learnt without labels")
-    return dict.fromkeys(weights, 0.0)
+    return dict(found)
 
 
 def from_preset(method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,9 +103,9 @@ class U2PL(SemiSupervisedModel):
         strong = self.strong(unlabeled)
         known, taught = self.teach(labeled, unlabeled, heads=("representation",))
         pseudo = self.pseudo("mask", unlabeled, taught["mask_logits"])
-        pseudo = pseudo.mixed(pseudo.rolled(), boxes)
-        labels = ops.where(pseudo.inside > 0, pseudo.labels, IGNORE)
-        parts = entropy_partition(pseudo.probabilities, labels != IGNORE, self._share)
+        mixed = pseudo.mixed(pseudo.rolled(), boxes)
+        labels = ops.where(mixed.inside > 0, mixed.labels, IGNORE)
+        parts = entropy_partition(mixed.probabilities, labels != IGNORE, self._share)
         on_labeled, on_mixed = self.run(labeled, strong.mixed(strong.rolled(), boxes))
 
         embeddings, stored = on_labeled["representation"], taught["representation"]
@@ -114,7 +114,7 @@ class U2PL(SemiSupervisedModel):
             values[:, stride // 2 :: stride, stride // 2 :: stride]
             for values in (
                 boxes,
-                ops.concatenate([ops.softmax(ops.cast(known["mask_logits"], "float32")), pseudo.probabilities]),
+                ops.concatenate([ops.softmax(ops.cast(known["mask_logits"], "float32")), mixed.probabilities]),
                 ops.concatenate([labeled.masks, labels]),
                 ops.concatenate([ops.zeros_like(labeled.inside), parts.reliable]),
             )
@@ -137,7 +137,7 @@ class U2PL(SemiSupervisedModel):
             "mask_unlabeled": reliable_cross_entropy(labels, on_mixed["mask_logits"], parts.reliable),
             "mask_contrast": contrast,
         }
-        return Losses(terms, {"mask": pseudo._replace(kept=parts.reliable)}, {"entropy_threshold": parts.threshold})
+        return Losses(terms, {"mask": pseudo}, {"entropy_threshold": parts.threshold})
 
     def _remember(self, embeddings: Any, negatives: Any) -> None:
         """Pushes negatives of each class, no pixel twice, drawn from all of them where there are too many."""

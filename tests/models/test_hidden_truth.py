@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_semimed.layers.pseudo_labels import PseudoLabels
+from keras_semimed.losses import reliable_cross_entropy
 from keras_semimed.models import METHODS
 from tests.models.common import SIZE
 from tests.models.methods import EVERYTHING_KEPT, U, batch, eager_step, numpy, shaken, state_of, variant
@@ -131,6 +132,10 @@ def test_the_truth_is_warped_and_mixed_as_its_image_is(name):
         learnt.extend(((first, numpy(labels_2), numpy(inside)), (second, numpy(labels_1), numpy(inside))))
         return first[0, 0, 0, 0] * 0
 
+    def watch_reliable(labels, logits, reliable):
+        learnt.append((logits, numpy(labels), numpy(labels != 255)))
+        return reliable_cross_entropy(labels, logits, reliable)
+
     encoded: list[np.ndarray] = []
     intensity = getattr(model, "intensity", model.views)  # AugSeg's colours
     with (
@@ -140,6 +145,7 @@ def test_the_truth_is_warped_and_mixed_as_its_image_is(name):
         mock.patch.object(model, "decode", watch_decode),
         mock.patch.object(PseudoLabels, "cross_entropy", watch_labels),
         mock.patch.object(model, "cross_supervision", watch_cross, create=True),
+        mock.patch("keras_semimed.models.u2pl.reliable_cross_entropy", watch_reliable),
     ):
         labeled, unlabeled = model.training_views(*shown_truth(1))
         model.terms(labeled, unlabeled)
