@@ -48,6 +48,24 @@ def draw_members(members: Any, uniform: Any) -> Drawn:
     return Drawn(ops.where(counts > 0, places, 0), ops.cast(counts[:, 0] > 0, "float32"))
 
 
+def spread_members(members: Any, uniform: Any) -> Drawn:
+    """Draws members of groups, none of them twice: one of each of M equal parts of a group, or all of a smaller one.
+
+    Args:
+        members: which places belong to each group. Shape: `(G, P)`, booleans, or 0 and 1.
+        uniform: in [0, 1), what chooses in a part. Shape: `(G, M)`.
+
+    Returns:
+        `Drawn`, without gradient; `found` is of each place, `(G, M)`.
+    """
+    room = uniform.shape[1]
+    counts = ops.sum(ops.cast(members, "float32"), axis=1, keepdims=True)
+    taken = ops.minimum(counts, float(room))
+    place = ops.arange(room, dtype="float32")[None, :]
+    places, _ = draw_members(members, (place + uniform) / ops.maximum(taken, 1.0))
+    return Drawn(places, ops.cast(place < taken, "float32"))
+
+
 @keras.saving.register_keras_serializable(package="keras_semimed")
 class UnreliableContrastLoss(keras.losses.Loss):
     """Pulls sure pixels of a class to their mean, away from pixels that are unlikely to be of it.

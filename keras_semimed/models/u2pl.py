@@ -14,7 +14,8 @@ from keras_semimed.layers.cutmix import CutMix, mix_boxes, neighbour
 from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
 from keras_semimed.layers.views import IGNORE, WIDE_VIEWS
-from keras_semimed.losses import UnreliableContrastLoss, draw_members, entropy_partition, reliable_cross_entropy
+from keras_semimed.losses import UnreliableContrastLoss, entropy_partition, reliable_cross_entropy
+from keras_semimed.losses.unreliable_contrast import spread_members
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.view import View
 from keras_semimed.networks.contract import Head
@@ -67,14 +68,11 @@ class U2PL(SemiSupervisedModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(teacher_momentum=teacher_momentum, **kwargs)
-        self.unreliable_share = unreliable_share
-        self.warmup_share = warmup_share
+        self.unreliable_share, self.warmup_share = unreliable_share, warmup_share
         self.lambda_contrast = lambda_contrast
-        self.confidence = confidence
-        self.temperature = temperature
+        self.confidence, self.temperature = confidence, temperature
         self.ranks = None if ranks is None else tuple(ranks)
-        self.samples = tuple(samples)
-        self.bank_size = bank_size
+        self.samples, self.bank_size = tuple(samples), bank_size
         check_at_most_one(self, "unreliable_share", "warmup_share", "confidence")
         check_not_negative(self, "lambda_contrast")
         for number in self.samples if len(self.samples) == 2 else (0,):
@@ -110,47 +108,38 @@ class U2PL(SemiSupervisedModel):
 
         embeddings, stored = on_labeled["representation"], taught["representation"]
         stride = self.image_size // embeddings.shape[1]
-        boxes, *maps = (
-            values[:, stride // 2 :: stride, stride // 2 :: stride]
-            for values in (
-                boxes,
-                ops.concatenate([ops.softmax(ops.cast(known["mask_logits"], "float32")), mixed.probabilities]),
-                ops.concatenate([labeled.masks, labels]),
-                ops.concatenate([ops.zeros_like(labeled.inside), parts.reliable]),
-            )
+        centre = slice(stride // 2, None, stride)  # of what an embedding stands for
+        maps = (
+            ops.concatenate([ops.softmax(ops.cast(known["mask_logits"], "float32")), mixed.probabilities]),
+            ops.concatenate([labeled.masks, labels]),
+            ops.concatenate([ops.zeros_like(labeled.inside), parts.reliable]),
         )
-        stored = ops.concatenate([known["representation"], mix_boxes(stored, neighbour(stored), boxes)])
+        stored = mix_boxes(stored, neighbour(stored), boxes[:, centre, centre])
+        stored = ops.concatenate([known["representation"], stored])
         of_labeled = ops.concatenate([ops.ones((labeled.count,)), ops.zeros((unlabeled.count,))])
-        anchors, negatives = self.contrast_loss.masks(*maps, of_labeled)
+        anchors, negatives = self.contrast_loss.masks(*(each[:, centre, centre] for each in maps), of_labeled)
         self._remember(stored, negatives)
-        classes, (count, against) = self.num_classes, self.samples
-        contrast = self.contrast_loss(
-            ops.concatenate([embeddings, on_mixed["representation"]]),
-            anchors,
-            self.contrast_loss.prototypes(stored, anchors),
-            *self.bank.negatives(),
-            self.uniform((classes, count)),
-            self.uniform((classes, count, against)),
-        )
         terms = {
             **self.supervised(labeled, on_labeled),
             "mask_unlabeled": reliable_cross_entropy(labels, on_mixed["mask_logits"], parts.reliable),
-            "mask_contrast": contrast,
+            "mask_contrast": self.contrast_loss(
+                ops.concatenate([embeddings, on_mixed["representation"]]),
+                anchors,
+                self.contrast_loss.prototypes(stored, anchors),
+                *self.bank.negatives(),
+                self.uniform((self.num_classes, self.samples[0])),
+                self.uniform((self.num_classes, *self.samples)),
+            ),
         }
         return Losses(terms, {"mask": pseudo}, {"entropy_threshold": parts.threshold})
 
     def _remember(self, embeddings: Any, negatives: Any) -> None:
         """Pushes negatives of each class, no pixel twice, drawn from all of them where there are too many."""
+        shape = (self.num_classes, self.bank.per_update)
         members = ops.transpose(ops.reshape(negatives, (-1, self.num_classes)))
-        room = self.bank.per_update
-        taken = ops.minimum(ops.sum(members, axis=1, keepdims=True), room)  # (K, 1)
-        place = ops.arange(room, dtype="float32")[None, :]
-        # One of each of `taken` equal parts of the members.
-        number = (place + self.uniform((self.num_classes, room))) / ops.maximum(taken, 1.0)
-        places, _ = draw_members(members, number)
-        rows = ops.take(ops.reshape(ops.cast(embeddings, "float32"), (-1, WIDTH)), ops.reshape(places, (-1,)), axis=0)
-        classes = ops.repeat(ops.arange(self.num_classes, dtype="int32"), room)
-        self.bank.update(rows, classes, ops.reshape(place < taken, (-1,)))
+        places, found = (ops.reshape(each, (-1,)) for each in spread_members(members, self.uniform(shape)))
+        rows = ops.take(ops.reshape(ops.cast(embeddings, "float32"), (-1, WIDTH)), places, axis=0)
+        self.bank.update(rows, ops.repeat(ops.arange(shape[0], dtype="int32"), shape[1]), found)
 
     @property
     def _share(self) -> Any:
