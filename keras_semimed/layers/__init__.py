@@ -1,9 +1,12 @@
 """Layers that the methods are built from: one idea a file."""
 
 from keras_semimed.layers.adaptive_cutmix import AdaptiveBoxes, AdaptiveCutMix, image_confidence
+from keras_semimed.layers.alternating_turns import AlternatingTurns
 from keras_semimed.layers.attention import InterTaskAttention
+from keras_semimed.layers.combat import Combat, combat_conflicts
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
+from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
 from keras_semimed.layers.memory_bank import MemoryBank
@@ -19,6 +22,8 @@ from keras_semimed.layers.views import WeakStrongViews
 __all__ = [
     "AdaptiveBoxes",
     "AdaptiveCutMix",
+    "AlternatingTurns",
+    "Combat",
     "ConfidenceDynamicFilter",
     "CutMix",
     "FeatureDropout",
@@ -33,8 +38,11 @@ __all__ = [
     "RunningMean",
     "SaliencyMap",
     "WeakStrongViews",
+    "WeightedEnsemble",
     "add_clipped_noise",
     "clipped_boxes",
+    "combat_conflicts",
+    "entropy_weighted_ensemble",
     "hard_labels",
     "image_confidence",
     "intensity",

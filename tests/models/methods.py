@@ -25,6 +25,7 @@ EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
     "unimatch": {"threshold": 0.0},
     "augseg": {"threshold": 0.0},
     "u2pl": {"unreliable_share": 0.0, "warmup_share": 0.0},
+    "admt": {"threshold": 0.0},
     "hermes": {"selection": "none"},
     "loco": {"dynamic_filter": False, "fixed_threshold": 0.0},
 }
@@ -34,6 +35,7 @@ NOTHING_KEPT: dict[str, dict[str, Any]] = {
     "fixmatch": {"threshold": 1.1},
     "unimatch": {"threshold": 1.1},
     "augseg": {"threshold": 1.1},
+    "admt": {"threshold": 1.1},
     "hermes": {"confidence": 1.0, "uncertainty": 0.0},
     "loco": {"dynamic_filter": False, "fixed_threshold": 1.0},
 }
@@ -44,6 +46,7 @@ SOME_KEPT: dict[str, dict[str, Any]] = {
     "unimatch": {"threshold": 0.8},
     "augseg": {"threshold": 0.8},
     "u2pl": {"unreliable_share": 0.5, "warmup_share": 0.0},
+    "admt": {"threshold": 0.8},
     "hermes": {"confidence": 0.8, "uncertainty": 0.45},
     "loco": {"threshold_start": 0.8, "threshold_momentum": 0.9},
 }

@@ -22,9 +22,10 @@ EPOCHS, STEPS = 3, 2
 # With everything that has to last from step to step: teachers, banks, thresholds.
 LASTING = {
     "supervised": {"teacher_momentum": 0.9},
+    "admt": {"max_period": 2},
     "hermes": {"teacher_momentum": 0.9, "confidence": 0.5, "uncertainty": 0.7},
 }
-STATE = {"hermes": {"bank"}, "loco": {"filter"}}
+STATE = {"admt": {"turns"}, "hermes": {"bank"}, "loco": {"filter"}}
 
 
 class Trained(NamedTuple):

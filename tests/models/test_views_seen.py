@@ -39,6 +39,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     "unimatch": {"network": [("labeled", "weak", "mixed_1", "mixed_2")]},
     "augseg": {"network": [("labeled", "augmented")], "teacher": [("weak",)]},
     "u2pl": {"network": [("labeled", "mixed")], "teacher": [("labeled", "weak")]},
+    "admt": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)], "teacher_2": [("weak",)]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -95,6 +96,7 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_unlabeled": {"network": {"mixed"}},
         "mask_contrast": {"network": {"labeled", "mixed"}},
     },
+    "admt": {"mask_supervised": _SUPERVISED, "mask_unlabeled": {"network": {"strong"}}},
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
         "label_supervised": _SUPERVISED,
