@@ -109,15 +109,16 @@ class U2PL(SemiSupervisedModel):
         embeddings, stored = on_labeled["representation"], taught["representation"]
         stride = self.image_size // embeddings.shape[1]
         centre = slice(stride // 2, None, stride)  # of what an embedding stands for
-        maps = (
+        of_pixels = (
             ops.concatenate([ops.softmax(ops.cast(known["mask_logits"], "float32")), mixed.probabilities]),
             ops.concatenate([labeled.masks, labels]),
             ops.concatenate([ops.zeros_like(labeled.inside), parts.reliable]),
         )
+        probabilities, targets, reliable = (each[:, centre, centre] for each in of_pixels)
         stored = mix_boxes(stored, neighbour(stored), boxes[:, centre, centre])
         stored = ops.concatenate([known["representation"], stored])
         of_labeled = ops.concatenate([ops.ones((labeled.count,)), ops.zeros((unlabeled.count,))])
-        anchors, negatives = self.contrast_loss.masks(*(each[:, centre, centre] for each in maps), of_labeled)
+        anchors, negatives = self.contrast_loss.masks(probabilities, targets, reliable, of_labeled)
         self._remember(stored, negatives)
         terms = {
             **self.supervised(labeled, on_labeled),

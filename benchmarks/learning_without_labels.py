@@ -1,0 +1,234 @@
+"""Whether a method learns from unlabelled images: phantoms, from a network that labelled images alone teach no more.
+
+For each seed a supervised training to saturation; from its weights, with as many steps and images each, the method, its
+control (the same step with no weight on what needs no labels) and, for one seed, the method with the true targets in
+the place of its pseudo-labels. A method has to be no worse than its control, and to gain by the truth.
+
+Of each unlabelled term: its range over the epochs, and its share of the gradient at full weight, in the encoder and in
+all weights: the norm of the term's gradient, times its weight, by the sum of all terms' norms, a mean over batches.
+
+    KERAS_BACKEND=torch python -m benchmarks.learning_without_labels
+    KERAS_BACKEND=torch python -m benchmarks.learning_without_labels --methods u2pl corrmatch
+    python -m benchmarks.learning_without_labels --table
+
+The same command goes on where it was stopped, run by run. Nothing is chosen by these runs, and nothing they say is about
+patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_semimed.data import SemiSupervisedBatches, load
+from keras_semimed.evaluation import evaluate_images
+from keras_semimed.evaluation.compare import paired_scores
+from keras_semimed.evaluation.images import read_rows
+from keras_semimed.files import read_sealed, write_sealed, write_table
+from keras_semimed.models import METHODS, SemiSupervisedModel, Supervised
+from recipes.console import print_table
+from recipes.defaults import control_of
+
+ARMS = ("method", "control", "truth")
+SIZE, BATCH, EPOCHS = 64, 4, 10
+SHARED: dict[str, Any] = {
+    "tasks": "segmentation",
+    "network": "unet",
+    "encoder": "resnet_tiny",
+    "decoder_filters": (64, 48, 32, 16, 16),
+    "image_size": SIZE,
+    "preset": "small",
+}
+# Averages must be short beside 300 steps.
+MOMENTUM = 0.98
+
+
+def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    learning = [name for name in METHODS if name != "supervised"]
+    parser.add_argument("--methods", nargs="+", choices=learning, default=learning, help="(all)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="(0 1 2); the truth for the first one")
+    parser.add_argument("--labeled", type=int, default=24, help="labelled phantoms (24)")
+    parser.add_argument("--first", type=int, default=600, help="supervised steps before (600)")
+    parser.add_argument("--steps", type=int, default=300, help="steps of each arm (300)")
+    parser.add_argument("--data-dir", type=Path, help="where TFDS keeps prepared data")
+    parser.add_argument("--output", type=Path, default=Path("runs/learning_without_labels"), help="folder of the runs")
+    parser.add_argument("--table", action="store_true", help="train nothing, print what there is")
+    return parser.parse_args(argv)
+
+
+class Bench:
+    """The phantoms of a seed, and the networks that start on them."""
+
+    def __init__(self, seed: int, options: argparse.Namespace) -> None:
+        self.seed, self.options = seed, options
+        given = {"labeled": options.labeled, "seed": seed, "image_size": SIZE, "data_dir": options.data_dir}
+        training, self.held_out, _ = load("phantom_ultrasound", **given)
+        self.labeled, self.unlabeled = training.labeled, training.unlabeled
+
+    def arguments(self, method: str, steps: int) -> dict[str, Any]:
+        """Of a method's model."""
+        given = {**SHARED, "total_steps": steps, "seed": self.seed}
+        return given | ({"teacher_momentum": MOMENTUM} if METHODS[method].teachers else {})
+
+    def start(self) -> SemiSupervisedModel:
+        """The supervised network, trained where it is not there yet."""
+        place = self.options.output / f"start_{self.seed}.weights.h5"
+        model = Supervised(**self.arguments("supervised", self.options.first))
+        if place.exists():
+            model.load_weights(place)
+            return model
+        self._fit(model, SemiSupervisedBatches(self.labeled, self.labeled, 2 * BATCH, 1, 60, self.seed), 1.0)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        model.save_weights(place)
+        self._score(model, self.options.output / "first" / str(self.seed), {})
+        return model
+
+    def run(self, method: str, arm: str) -> None:
+        """One training, from the start to its files."""
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(self.seed)
+        start, options = self.start(), self.options
+        given = self.arguments(method, options.steps)
+        if arm == "control":
+            given |= control_of(method, METHODS[method](**given).get_config())
+        if arm == "truth":
+            given["pseudo_labels"] = "truth"
+        model = METHODS[method](**given)
+        model.start_from(start)
+        every = options.steps // EPOCHS
+        batches = SemiSupervisedBatches(
+            self.labeled, self.unlabeled, BATCH, BATCH, every, self.seed, unlabeled_targets=arm == "truth"
+        )
+        began = time.perf_counter()
+        history = self._fit(model, batches, 0.5)
+        seconds = time.perf_counter() - began
+        details: dict[str, Any] = {"history": history, "seconds": seconds}
+        if arm == "method":
+            details |= gradient_shares(model, [batches[index] for index in range(3)])
+        self._score(model, options.output / method / arm / str(self.seed), details)
+
+    @staticmethod
+    def _fit(model: SemiSupervisedModel, batches: SemiSupervisedBatches, factor: float) -> dict[str, list[float]]:
+        rate = factor * model.preset_optimizers["small"]["branch"]["learning_rate"]
+        model.compile(model.default_optimizer(learning_rate=rate))
+        epochs = model.total_steps // len(batches)
+        return model.fit(batches, epochs=epochs, verbose=0, shuffle=False).history
+
+    def _score(self, model: SemiSupervisedModel, folder: Path, details: dict[str, Any]) -> None:
+        rows = evaluate_images(model, self.held_out, surface_tolerance=None)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_sealed(folder / "details.json", details)
+        write_table(folder / "images.csv", rows)  # last: what has it is done
+        dice = 100 * np.nanmean([row["dice"] for row in rows])
+        print(f"{folder}: Dice {dice:.1f} of {len(rows)} images, {details.get('seconds', 0):.0f} s", flush=True)
+
+
+def gradient_shares(model: SemiSupervisedModel, batches: Sequence[tuple]) -> dict[str, dict[str, float]]:
+    """Each term's share of the gradient at the last step, in the encoders and in all weights.
+
+    Args:
+        model: trained; its state moves.
+        batches: inputs and targets.
+    """
+    if keras.backend.backend() != "torch":
+        raise SystemExit("gradients are measured on PyTorch alone; set KERAS_BACKEND=torch.")
+    encoders = {
+        id(variable)
+        for network in model.networks
+        for layer in network.parts["segmentation_encoder"]
+        for variable in layer.trainable_variables
+    }
+    norms: dict[str, list[tuple[float, float]]] = {name: [] for name in model.loss_weights}
+    for inputs, targets in batches:
+        model.step.assign(model.total_steps - 1)
+        terms, weights = model.terms(*model.training_views(inputs, targets)).terms, model.loss_weights
+        for name, term in terms.items():
+            squares = [0.0, 0.0]
+            model.zero_grad()
+            value = weights[name] * term
+            if getattr(value, "requires_grad", False):
+                value.backward(retain_graph=True)
+            for variable in model.trainable_variables:
+                slope = variable.value.grad
+                if slope is not None:
+                    square = float(ops.sum(ops.square(ops.cast(slope, "float32"))))
+                    squares[1] += square
+                    squares[0] += square if id(variable) in encoders else 0.0
+            norms[name].append((squares[0] ** 0.5, squares[1] ** 0.5))
+    means = {name: np.mean(values, axis=0) for name, values in norms.items()}
+    totals = np.sum(list(means.values()), axis=0)
+    found = {name: mean / np.maximum(totals, 1e-30) for name, mean in means.items()}
+    return {
+        "encoder_share": {name: float(share[0]) for name, share in found.items()},
+        "share": {name: float(share[1]) for name, share in found.items()},
+    }
+
+
+def line_of(method: str, options: argparse.Namespace) -> list[str]:
+    """A row of the table: terms, shares, differences."""
+    place = options.output / method
+    rows = {
+        arm: {
+            int(each.parent.name): read_rows(each)
+            for each in (place / arm).glob("*/images.csv")
+            if int(each.parent.name) in options.seeds
+        }
+        for arm in ARMS
+    }
+
+    def gain(first: str, second: str) -> str:
+        seeds = sorted(rows[first].keys() & rows[second].keys())
+        if not seeds:
+            return "-"
+        found = paired_scores([(rows[first][seed], rows[second][seed]) for seed in seeds])["dice"]
+        return f"{100 * found[0]:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+    details = [read_sealed(place / "method" / str(seed) / "details.json") for seed in rows["method"]]
+    if not details:
+        return []
+    cells = []
+    for name in details[0]["share"]:
+        if not name.endswith("supervised"):
+            values = [value for each in details for value in each["history"][name]]
+            shares = [
+                f"{100 * np.mean([each[key][name] for each in details]):.2g}" for key in ("encoder_share", "share")
+            ]
+            cells.append(f"{name} {min(values):.3g} to {max(values):.3g}, {shares[0]} / {shares[1]} %")
+    dice = np.mean([np.nanmean([row["dice"] for row in each]) for each in rows["method"].values()])
+    seconds = np.mean([each["seconds"] for each in details]) / options.steps
+    return [
+        method,
+        "; ".join(cells),
+        f"{100 * dice:.1f}",
+        gain("method", "control"),
+        gain("truth", "method"),
+        f"{1000 * seconds:.0f}",
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains what is not there, seed by seed, then prints the table."""
+    options = parsed(argv)
+    if not options.table:
+        for seed in options.seeds:
+            bench = Bench(seed, options)
+            for method in options.methods:
+                for arm in ARMS if seed == options.seeds[0] else ARMS[:2]:
+                    if not (options.output / method / arm / str(seed) / "images.csv").exists():
+                        bench.run(method, arm)
+    lines = [line for method in options.methods if (line := line_of(method, options))]
+    heads = ["method", "terms: range, share of the gradient", "Dice", "- control", "truth -", "ms a step"]
+    print_table(heads, lines)
+
+
+if __name__ == "__main__":
+    main()
