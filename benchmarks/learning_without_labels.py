@@ -11,7 +11,7 @@ all weights: the norm of the term's gradient, times its weight, by the sum of al
     KERAS_BACKEND=torch python -m benchmarks.learning_without_labels --methods u2pl corrmatch
     python -m benchmarks.learning_without_labels --table
 
-The same command goes on where it was stopped, run by run. Nothing is chosen by these runs, and nothing they say is about
+The same command goes on where it was stopped, run by run. Nothing is chosen by these runs, and they say nothing about
 patients.
 """
 
