@@ -1,8 +1,10 @@
 """Layers that the methods are built from: one idea a file."""
 
 from keras_semimed.layers.adaptive_cutmix import AdaptiveBoxes, AdaptiveCutMix, image_confidence
+from keras_semimed.layers.adaptive_threshold import AdaptiveThreshold
 from keras_semimed.layers.attention import InterTaskAttention
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
+from keras_semimed.layers.correlation_map import CorrelationMap, propagate_logits
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
@@ -12,6 +14,7 @@ from keras_semimed.layers.noise import add_clipped_noise
 from keras_semimed.layers.projection import ProjectionHead
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
 from keras_semimed.layers.random_intensity import IntensityDraw, RandomIntensity
+from keras_semimed.layers.region_propagation import correlation_region, propagate_regions
 from keras_semimed.layers.running_mean import RunningMean
 from keras_semimed.layers.saliency import SaliencyMap
 from keras_semimed.layers.views import WeakStrongViews
@@ -19,7 +22,9 @@ from keras_semimed.layers.views import WeakStrongViews
 __all__ = [
     "AdaptiveBoxes",
     "AdaptiveCutMix",
+    "AdaptiveThreshold",
     "ConfidenceDynamicFilter",
+    "CorrelationMap",
     "CutMix",
     "FeatureDropout",
     "INTENSITIES",
@@ -35,9 +40,12 @@ __all__ = [
     "WeakStrongViews",
     "add_clipped_noise",
     "clipped_boxes",
+    "correlation_region",
     "hard_labels",
     "image_confidence",
     "intensity",
     "intensity_strength",
     "neighbour",
+    "propagate_logits",
+    "propagate_regions",
 ]

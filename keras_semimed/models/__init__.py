@@ -1,6 +1,7 @@
 """Methods: Keras models that train on labelled and unlabelled images with plain `fit`."""
 
 from keras_semimed.models.augseg import AugSeg
+from keras_semimed.models.corrmatch import CorrMatch
 from keras_semimed.models.cps import CPS
 from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
@@ -21,6 +22,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "unimatch": UniMatch,
     "augseg": AugSeg,
     "u2pl": U2PL,
+    "corrmatch": CorrMatch,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -31,6 +33,7 @@ __all__ = [
     "METHODS",
     "U2PL",
     "AugSeg",
+    "CorrMatch",
     "FixMatch",
     "Hermes",
     "LoCo",
