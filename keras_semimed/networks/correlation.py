@@ -21,7 +21,7 @@ def check_places(image_size: int, stride: int) -> None:
     """Raises a ValueError where features of such a stride have more than `MOST_PLACES` places a side."""
     if image_size > MOST_PLACES * stride:
         raise ValueError(
-            f"`image_size` must be at most {MOST_PLACES * stride}, {MOST_PLACES} places a side at stride {stride}, found "
+            f"`image_size` must be at most {MOST_PLACES * stride}, {MOST_PLACES} places of {stride} pixels, found "
             f"{image_size}: each place is compared with each other. Take smaller images, or a larger `output_stride`."
         )
 
