@@ -2,9 +2,11 @@
 
 from keras_semimed.layers.adaptive_cutmix import AdaptiveBoxes, AdaptiveCutMix, image_confidence
 from keras_semimed.layers.alternating_turns import AlternatingTurns
+from keras_semimed.layers.adaptive_threshold import AdaptiveThreshold
 from keras_semimed.layers.attention import InterTaskAttention
 from keras_semimed.layers.combat import Combat, combat_conflicts
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
+from keras_semimed.layers.correlation_map import CorrelationMap, propagate_logits
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
 from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
 from keras_semimed.layers.feature_dropout import FeatureDropout
@@ -15,6 +17,7 @@ from keras_semimed.layers.noise import add_clipped_noise
 from keras_semimed.layers.projection import ProjectionHead
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
 from keras_semimed.layers.random_intensity import IntensityDraw, RandomIntensity
+from keras_semimed.layers.region_propagation import correlation_region, propagate_regions
 from keras_semimed.layers.running_mean import RunningMean
 from keras_semimed.layers.saliency import SaliencyMap
 from keras_semimed.layers.views import WeakStrongViews
@@ -24,7 +27,9 @@ __all__ = [
     "AdaptiveCutMix",
     "AlternatingTurns",
     "Combat",
+    "AdaptiveThreshold",
     "ConfidenceDynamicFilter",
+    "CorrelationMap",
     "CutMix",
     "FeatureDropout",
     "INTENSITIES",
@@ -43,9 +48,12 @@ __all__ = [
     "clipped_boxes",
     "combat_conflicts",
     "entropy_weighted_ensemble",
+    "correlation_region",
     "hard_labels",
     "image_confidence",
     "intensity",
     "intensity_strength",
     "neighbour",
+    "propagate_logits",
+    "propagate_regions",
 ]

@@ -2,6 +2,7 @@
 
 from keras_semimed.models.admt import ADMT
 from keras_semimed.models.augseg import AugSeg
+from keras_semimed.models.corrmatch import CorrMatch
 from keras_semimed.models.cps import CPS
 from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
@@ -23,6 +24,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "augseg": AugSeg,
     "u2pl": U2PL,
     "admt": ADMT,
+    "corrmatch": CorrMatch,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -34,6 +36,7 @@ __all__ = [
     "METHODS",
     "U2PL",
     "AugSeg",
+    "CorrMatch",
     "FixMatch",
     "Hermes",
     "LoCo",

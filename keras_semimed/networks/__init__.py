@@ -3,6 +3,7 @@
 from keras_semimed.networks.building import build_network
 from keras_semimed.networks.classifier import Classifier
 from keras_semimed.networks.contract import Extended, Head, Network
+from keras_semimed.networks.correlation import CorrelationHead
 from keras_semimed.networks.deeplab import DeepLabV3Plus, DeepLabV3PlusDecoder, RepresentationHead
 from keras_semimed.networks.encoders import check_image_size, encoder, encoder_config, pyramid, stages
 from keras_semimed.networks.heads import ImageNormalization
@@ -13,6 +14,7 @@ from keras_semimed.networks.weights import load_torchvision_weights
 
 __all__ = [
     "Classifier",
+    "CorrelationHead",
     "DeepLabV3Plus",
     "DeepLabV3PlusDecoder",
     "Extended",

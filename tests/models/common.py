@@ -16,12 +16,13 @@ SIZE = 32
 UNET_WIDTHS = (8, 8, 8, 4, 4)
 
 
-def tiny_encoder(width: int = 4) -> keras.Model:
-    """Five strided convolutions with named feature levels."""
+def tiny_encoder(width: int = 4, stride: int = 32) -> keras.Model:
+    """Five convolutions with named feature levels, strided up to the stride of the last one."""
     image = keras.Input((None, None, 3))
     x, levels = image, {}
     for level in range(1, 6):
-        x = keras.layers.Conv2D(width * level, 3, strides=2, padding="same", activation="relu")(x)
+        strides = 2 if 2**level <= stride else 1
+        x = keras.layers.Conv2D(width * level, 3, strides=strides, padding="same", activation="relu")(x)
         x = keras.layers.BatchNormalization(momentum=0.5)(x)
         levels[f"P{level}"] = x
     return keras.Model(image, levels)

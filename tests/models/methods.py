@@ -16,7 +16,7 @@ from keras_semimed.layers.adaptive_cutmix import AdaptiveCutMix
 from keras_semimed.layers.cutmix import CutMix
 from keras_semimed.models import METHODS, Losses, SemiSupervisedModel
 from keras_semimed.networks.contract import Extended
-from tests.models.common import batches, made
+from tests.models.common import batches, made, tiny_encoder
 
 B, U = 3, 2  # of `batches`
 
@@ -26,6 +26,7 @@ EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
     "augseg": {"threshold": 0.0},
     "u2pl": {"unreliable_share": 0.0, "warmup_share": 0.0},
     "admt": {"threshold": 0.0},
+    "corrmatch": {"threshold_start": 0.0, "threshold_momentum": 1.0},
     "hermes": {"selection": "none"},
     "loco": {"dynamic_filter": False, "fixed_threshold": 0.0},
 }
@@ -36,6 +37,7 @@ NOTHING_KEPT: dict[str, dict[str, Any]] = {
     "unimatch": {"threshold": 1.1},
     "augseg": {"threshold": 1.1},
     "admt": {"threshold": 1.1},
+    "corrmatch": {"threshold_start": 1.0, "threshold_momentum": 1.0},
     "hermes": {"confidence": 1.0, "uncertainty": 0.0},
     "loco": {"dynamic_filter": False, "fixed_threshold": 1.0},
 }
@@ -47,6 +49,7 @@ SOME_KEPT: dict[str, dict[str, Any]] = {
     "augseg": {"threshold": 0.8},
     "u2pl": {"unreliable_share": 0.5, "warmup_share": 0.0},
     "admt": {"threshold": 0.8},
+    "corrmatch": {"threshold_start": 0.8, "threshold_momentum": 0.9},
     "hermes": {"confidence": 0.8, "uncertainty": 0.45},
     "loco": {"threshold_start": 0.8, "threshold_momentum": 0.9},
 }
@@ -77,8 +80,10 @@ def variant(name: str, extra: dict[str, dict[str, Any]] | None = None, **changes
         changes: further arguments.
     """
     method, own = VARIANTS[name]
-    boxes = {"cutmix_probability": 1.0} if method in ("fixmatch", "unimatch", "loco") else {}
-    return made(METHODS[method], **{**boxes, **own, **(extra or {}).get(method, {}), **changes})
+    boxes = {"cutmix_probability": 1.0} if method in ("fixmatch", "unimatch", "corrmatch", "loco") else {}
+    # One place alone, which is what a stride of 32 leaves of such images, is like itself whatever is learnt.
+    places = {"encoder": tiny_encoder(stride=8)} if method == "corrmatch" else {}
+    return made(METHODS[method], **{**boxes, **places, **own, **(extra or {}).get(method, {}), **changes})
 
 
 def batch(step: int = 0, **changes: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -26,6 +26,7 @@ LASTING = {
     "hermes": {"teacher_momentum": 0.9, "confidence": 0.5, "uncertainty": 0.7},
 }
 STATE = {"admt": {"turns"}, "hermes": {"bank"}, "loco": {"filter"}}
+STATE = {"corrmatch": {"filter"}, "hermes": {"bank"}, "loco": {"filter"}}
 
 
 class Trained(NamedTuple):

@@ -10,13 +10,14 @@ import pytest
 from keras_semimed.layers.pseudo_labels import PseudoLabels
 from keras_semimed.losses import reliable_cross_entropy
 from keras_semimed.models import METHODS
+from keras_semimed.models import METHODS, corrmatch
 from tests.models.common import SIZE
 from tests.models.methods import EVERYTHING_KEPT, U, batch, eager_step, numpy, shaken, state_of, variant
 
 LEARNING = [name for name in METHODS if name != "supervised"]
 # Views that show every pixel as it is, so that the colour of a pixel can stand for its class.
 PLAIN = {"jitter_probability": 0.0, "blur_probability": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "vertical_flip": True}
-MIXING = ("fixmatch", "unimatch", "augseg", "u2pl", "cps_cutmix", "loco")
+MIXING = ("fixmatch", "unimatch", "augseg", "u2pl", "corrmatch", "cps_cutmix", "loco")
 
 
 def with_truth(seed: int) -> tuple[dict, dict]:
@@ -118,7 +119,7 @@ def test_the_truth_is_warped_and_mixed_as_its_image_is(name):
 
     def watch_decode(*features, **arguments):
         found = decode(*features, **arguments)
-        # UniMatch decodes the weak view's features once more, with channels dropped.
+        # UniMatch and CorrMatch decode the weak view's features once more, with channels dropped.
         seen = [*encoded, *encoded[1:2]]
         answers.extend((each["mask_logits"], images) for each, images in zip(found, seen, strict=True))
         return found
@@ -135,8 +136,13 @@ def test_the_truth_is_warped_and_mixed_as_its_image_is(name):
     def watch_reliable(labels, logits, reliable):
         learnt.append((logits, numpy(labels), numpy(labels != 255)))
         return reliable_cross_entropy(labels, logits, reliable)
+    def watch_spread(outputs):
+        found = spread(outputs)
+        answers.append((found, next(seen for given, seen in answers if given is outputs["mask_logits"])))
+        return found
 
     encoded: list[np.ndarray] = []
+    spread = corrmatch.spread_logits
     intensity = getattr(model, "intensity", model.views)  # AugSeg's colours
     with (
         mock.patch.object(intensity, "call", lambda images, *_, **__: images),
@@ -146,6 +152,7 @@ def test_the_truth_is_warped_and_mixed_as_its_image_is(name):
         mock.patch.object(PseudoLabels, "cross_entropy", watch_labels),
         mock.patch.object(model, "cross_supervision", watch_cross, create=True),
         mock.patch("keras_semimed.models.u2pl.reliable_cross_entropy", watch_reliable),
+        mock.patch.object(corrmatch, "spread_logits", watch_spread),
     ):
         labeled, unlabeled = model.training_views(*shown_truth(1))
         model.terms(labeled, unlabeled)

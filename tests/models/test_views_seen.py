@@ -40,6 +40,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     "augseg": {"network": [("labeled", "augmented")], "teacher": [("weak",)]},
     "u2pl": {"network": [("labeled", "mixed")], "teacher": [("labeled", "weak")]},
     "admt": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)], "teacher_2": [("weak",)]},
+    "corrmatch": {"network": [("labeled", "weak", "mixed")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -51,6 +52,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
 # The views that an output of the students is computed for, where it is not for all that they see.
 ASKED: dict[str, dict[str, tuple[str, ...]]] = {
     "fixmatch": {"mask_logits": ("labeled", "weak", "mixed"), "label_logits": ("labeled", "weak", "strong")},
+    "corrmatch": {"correlation": ("labeled", "weak", "mixed")},
     "loco": {"mask_logits": ("labeled", "mixed"), "projection": ("labeled", "weak")},
     "loco_labeled": {"mask_logits": ("labeled", "mixed_with_labeled"), "projection": ("labeled", "weak")},
 }
@@ -97,6 +99,14 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_contrast": {"network": {"labeled", "mixed"}},
     },
     "admt": {"mask_supervised": _SUPERVISED, "mask_unlabeled": {"network": {"strong"}}},
+    "corrmatch": {
+        "mask_supervised": _SUPERVISED,
+        "mask_correlation_supervised": _SUPERVISED,
+        "mask_hard": {"network": {"mixed"}},
+        "mask_soft": {"network": {"mixed"}},
+        "mask_feature": {"network": {"weak"}},
+        "mask_correlation": {"network": {"weak", "mixed"}},
+    },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
         "label_supervised": _SUPERVISED,
