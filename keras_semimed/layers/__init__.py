@@ -1,8 +1,8 @@
 """Layers that the methods are built from: one idea a file."""
 
 from keras_semimed.layers.adaptive_cutmix import AdaptiveBoxes, AdaptiveCutMix, image_confidence
-from keras_semimed.layers.alternating_turns import AlternatingTurns
 from keras_semimed.layers.adaptive_threshold import AdaptiveThreshold
+from keras_semimed.layers.alternating_turns import AlternatingTurns
 from keras_semimed.layers.attention import InterTaskAttention
 from keras_semimed.layers.combat import Combat, combat_conflicts
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter

@@ -23,8 +23,8 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "unimatch": UniMatch,
     "augseg": AugSeg,
     "u2pl": U2PL,
-    "admt": ADMT,
     "corrmatch": CorrMatch,
+    "admt": ADMT,
     "hermes": Hermes,
     "loco": LoCo,
 }

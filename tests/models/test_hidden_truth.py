@@ -9,7 +9,6 @@ import pytest
 
 from keras_semimed.layers.pseudo_labels import PseudoLabels
 from keras_semimed.losses import reliable_cross_entropy
-from keras_semimed.models import METHODS
 from keras_semimed.models import METHODS, corrmatch
 from tests.models.common import SIZE
 from tests.models.methods import EVERYTHING_KEPT, U, batch, eager_step, numpy, shaken, state_of, variant
@@ -136,6 +135,7 @@ def test_the_truth_is_warped_and_mixed_as_its_image_is(name):
     def watch_reliable(labels, logits, reliable):
         learnt.append((logits, numpy(labels), numpy(labels != 255)))
         return reliable_cross_entropy(labels, logits, reliable)
+
     def watch_spread(outputs):
         found = spread(outputs)
         answers.append((found, next(seen for given, seen in answers if given is outputs["mask_logits"])))
