@@ -3,7 +3,9 @@
 from keras_semimed.layers.adaptive_cutmix import AdaptiveBoxes, AdaptiveCutMix, image_confidence
 from keras_semimed.layers.attention import InterTaskAttention
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
+from keras_semimed.layers.consistency_threshold import ConsistencyThreshold, mean_confidence
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
+from keras_semimed.layers.decoupling import Decoupled, decouple
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
 from keras_semimed.layers.memory_bank import MemoryBank
@@ -20,7 +22,9 @@ __all__ = [
     "AdaptiveBoxes",
     "AdaptiveCutMix",
     "ConfidenceDynamicFilter",
+    "ConsistencyThreshold",
     "CutMix",
+    "Decoupled",
     "FeatureDropout",
     "INTENSITIES",
     "IntensityDraw",
@@ -35,9 +39,11 @@ __all__ = [
     "WeakStrongViews",
     "add_clipped_noise",
     "clipped_boxes",
+    "decouple",
     "hard_labels",
     "image_confidence",
     "intensity",
     "intensity_strength",
+    "mean_confidence",
     "neighbour",
 ]
