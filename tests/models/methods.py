@@ -25,6 +25,7 @@ EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
     "unimatch": {"threshold": 0.0},
     "augseg": {"threshold": 0.0},
     "u2pl": {"unreliable_share": 0.0, "warmup_share": 0.0},
+    "dcnet": {"saturation": 0.0},
     "hermes": {"selection": "none"},
     "loco": {"dynamic_filter": False, "fixed_threshold": 0.0},
 }
@@ -44,6 +45,7 @@ SOME_KEPT: dict[str, dict[str, Any]] = {
     "unimatch": {"threshold": 0.8},
     "augseg": {"threshold": 0.8},
     "u2pl": {"unreliable_share": 0.5, "warmup_share": 0.0},
+    "dcnet": {"threshold_limits": (0.6, 0.6), "saturation": 1.1},
     "hermes": {"confidence": 0.8, "uncertainty": 0.45},
     "loco": {"threshold_start": 0.8, "threshold_momentum": 0.9},
 }
