@@ -57,7 +57,7 @@ class DCNet(SemiSupervisedModel):
         lambda_directional: float = 1e3,
         lambda_cross: float = 0.3,
         ramp_maximum: float = 0.1,
-        threshold_limits: Sequence[float] = (0.25, 0.95),
+        threshold_limits: tuple[float, float] = (0.25, 0.95),
         saturation: float = 0.95,
         **kwargs: Any,
     ) -> None:
