@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_semimed.export import NEEDS, export, inference_model
-from keras_semimed.models import FixMatch, Hermes, LoCo
+from keras_semimed.models import DCNet, FixMatch, Hermes, LoCo
 from keras_semimed.networks import Classifier, DeepLabV3Plus, JointNetwork, UNet
 from keras_semimed.saved import load_model
 
@@ -85,6 +85,17 @@ def test_loco(images, tmp_path):
     loaded = load_model(tmp_path / "loco.keras")
     assert_equal_outputs(model, loaded, images)
     assert not any("project" in variable.path for variable in loaded.variables)
+
+
+@pytest.mark.parametrize("teacher_momentum", [None, 0.9])
+def test_of_two_decoders_the_one_that_predicts(images, tmp_path, teacher_momentum):
+    model = DCNet(**TINY, decoder_filters=(8, 8, 8, 8, 8), teacher_momentum=teacher_momentum)
+    export(model, tmp_path / "dcnet.keras")
+    loaded = load_model(tmp_path / "dcnet.keras")
+    assert_equal_outputs(model, loaded, images)
+    assert isinstance(loaded.layers[1], UNet)
+    assert loaded.count_params() == model.predictor.network.segmentation.count_params()
+    assert not any("second" in variable.path or "upsampling" in variable.path for variable in loaded.variables)
 
 
 def test_what_cannot_be_written_is_refused_whole(hermes, tmp_path, monkeypatch):

@@ -9,6 +9,9 @@ from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
 from keras_semimed.layers.correlation_map import CorrelationMap, propagate_logits
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
 from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
+from keras_semimed.layers.consistency_threshold import ConsistencyThreshold, mean_confidence
+from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
+from keras_semimed.layers.decoupling import Decoupled, decouple
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
 from keras_semimed.layers.memory_bank import MemoryBank
@@ -30,7 +33,9 @@ __all__ = [
     "AdaptiveThreshold",
     "ConfidenceDynamicFilter",
     "CorrelationMap",
+    "ConsistencyThreshold",
     "CutMix",
+    "Decoupled",
     "FeatureDropout",
     "INTENSITIES",
     "IntensityDraw",
@@ -49,10 +54,12 @@ __all__ = [
     "combat_conflicts",
     "entropy_weighted_ensemble",
     "correlation_region",
+    "decouple",
     "hard_labels",
     "image_confidence",
     "intensity",
     "intensity_strength",
+    "mean_confidence",
     "neighbour",
     "propagate_logits",
     "propagate_regions",

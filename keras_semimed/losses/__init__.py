@@ -1,10 +1,12 @@
 """Losses: each is callable on plain tensors, works in float32 and stays finite on degenerate batches."""
 
 from keras_semimed.losses.anchors import sample_anchors
+from keras_semimed.losses.attention_transfer import AttentionTransfer
 from keras_semimed.losses.consistency import InterTaskConsistency
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
 from keras_semimed.losses.cross_pseudo_supervision import CrossPseudoSupervision
 from keras_semimed.losses.dice import DiceLoss
+from keras_semimed.losses.directional_consistency import DirectionalConsistency
 from keras_semimed.losses.entropy_partition import EntropyPartition, entropy_partition, reliable_cross_entropy
 from keras_semimed.losses.image_contrast import ImageContrastiveLoss
 from keras_semimed.losses.low_contrast import LowContrastLoss, LowContrastMaps
@@ -15,8 +17,10 @@ from keras_semimed.losses.unreliable_contrast import Drawn, UnreliableContrastLo
 
 __all__ = [
     "Anchors",
+    "AttentionTransfer",
     "CrossPseudoSupervision",
     "DiceLoss",
+    "DirectionalConsistency",
     "Drawn",
     "EntropyPartition",
     "ImageContrastiveLoss",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -47,3 +49,18 @@ def safe_divide(numerator: keras.KerasTensor, denominator: keras.KerasTensor) ->
 def weighted_mean(values: keras.KerasTensor, weights: keras.KerasTensor) -> keras.KerasTensor:
     """Mean of `values` by non-negative `weights` of the same shape; 0 where all weights are 0."""
     return safe_divide(ops.sum(values * weights), ops.sum(weights))
+
+
+def check_class_maps(**maps: Any) -> None:
+    """Raises a ValueError unless all of these are maps of classes `(N, H, W, K)` of one shape.
+
+    Args:
+        maps: tensors by the names of the arguments; sizes that are not known yet pass.
+    """
+    (first, expected), *others = ((name, tuple(values.shape)) for name, values in maps.items())
+    if len(expected) != 4:
+        raise ValueError(f"`{first}` must be (N, H, W, K), found {expected}.")
+    for name, shape in others:
+        pairs = zip(shape, expected, strict=False)
+        if len(shape) != 4 or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            raise ValueError(f"`{name}` must be of the shape of `{first}` {expected}, found {shape}.")

@@ -4,6 +4,7 @@ from keras_semimed.models.admt import ADMT
 from keras_semimed.models.augseg import AugSeg
 from keras_semimed.models.corrmatch import CorrMatch
 from keras_semimed.models.cps import CPS
+from keras_semimed.models.dcnet import DCNet
 from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
 from keras_semimed.models.loco import LoCo
@@ -25,6 +26,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "u2pl": U2PL,
     "corrmatch": CorrMatch,
     "admt": ADMT,
+    "dcnet": DCNet,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -37,6 +39,7 @@ __all__ = [
     "U2PL",
     "AugSeg",
     "CorrMatch",
+    "DCNet",
     "FixMatch",
     "Hermes",
     "LoCo",

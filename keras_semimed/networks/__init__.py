@@ -9,6 +9,7 @@ from keras_semimed.networks.encoders import check_image_size, encoder, encoder_c
 from keras_semimed.networks.heads import ImageNormalization
 from keras_semimed.networks.joint import JointNetwork
 from keras_semimed.networks.segmentation import segmentation_network
+from keras_semimed.networks.two_decoders import TwoDecoders
 from keras_semimed.networks.unet import UNet, UNetDecoder
 from keras_semimed.networks.weights import load_torchvision_weights
 
@@ -23,6 +24,7 @@ __all__ = [
     "JointNetwork",
     "Network",
     "RepresentationHead",
+    "TwoDecoders",
     "UNet",
     "UNetDecoder",
     "build_network",

@@ -27,7 +27,7 @@ class Network:
     takes_pictures = True
     """Whether its images must be `(N, H, W, 1 or 3)` in 0..255, which is looked at wherever images come in."""
     logits: Mapping[str, str] = {}
-    """The representation that each of the outputs `mask_logits` and `label_logits` is made from."""
+    """The representation that each of the outputs `mask_logits` and `label_logits` is made from, where there is one."""
 
     def encode(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         """Features of images `(N, H, W, 1 or 3)` in 0..255, `"P1"` `(N, H/2, W/2, C1)` to `"P5"`."""
@@ -188,7 +188,7 @@ class Extended(keras.layers.Layer):
         """
         outputs = self.network.represent(features, training=training, **arguments)
         for name, source in self.network.logits.items():
-            chosen = pick_rows(outputs[source], rows, name)
+            chosen = pick_rows(outputs[source], rows, name) if source in outputs else None
             if chosen is not None:
                 outputs |= self.network.classify({source: chosen}, size)
         for name, layer in self.head_layers.items():

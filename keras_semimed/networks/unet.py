@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.configuration import check_choice
 from keras_semimed.networks.contract import Network
 from keras_semimed.networks.encoders import check_image_size, encoder_config, pyramid
 from keras_semimed.networks.heads import ImageNormalization
@@ -66,24 +67,41 @@ class DecoderBlock(keras.layers.Layer):
 class UNetDecoder(keras.layers.Layer):
     """Brings encoder features back to the size of the image.
 
-    Block `i` doubles the resolution bilinearly, concatenates the encoder's features of that level where there are any,
+    Block `i` doubles the resolution, concatenates the encoder's features of that level where there are any,
     and applies a `DecoderBlock`. With five filters it goes from P5 over P4, P3, P2, P1 to P0, the size of the image,
     where no encoder features are.
 
     Input: `{"P1": (N, H/2, W/2, C1), ..., "P5": (N, H/32, W/32, C5)}`; a level other than the deepest may be absent.
-    Where two levels have the same size (a dilated encoder), nothing is enlarged between them.
+    Where two levels have the same size (a dilated encoder), nothing is enlarged between them; transposed convolutions
+    need levels that halve.
     Output: `(N, H, W, filters[-1])`.
 
     Args:
         filters: channels of each block, deepest first; their number is the number of the deepest level.
+        upsampling: `"bilinear"`, or `"transpose"`, a learnt transposed convolution (kernel and stride 2) to the
+            channels of the block.
+
+    Raises:
+        ValueError: an unknown upsampling.
     """
 
-    def __init__(self, filters: Sequence[int] = (256, 128, 64, 32, 16), **kwargs: Any) -> None:
+    def __init__(
+        self, filters: Sequence[int] = (256, 128, 64, 32, 16), upsampling: str = "bilinear", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        check_choice("upsampling", upsampling, ("bilinear", "transpose"))
         self.filters = tuple(filters)
+        self.upsampling = upsampling
         self.deepest = f"P{len(self.filters)}"
         self.levels = tuple(f"P{level}" for level in reversed(range(len(self.filters))))
         self.blocks = [DecoderBlock(width, dtype=self.dtype_policy) for width in self.filters]
+        self.transposed = [
+            keras.layers.Conv2DTranspose(
+                width, 2, strides=2, data_format="channels_last", dtype=self.dtype_policy, name=f"upsampling_{level}"
+            )
+            for level, width in zip(self.levels, self.filters, strict=True)
+            if upsampling == "transpose"
+        ]
 
     def build(
         self, features_shape: Mapping[str, Sequence[Any]], extra_shape: Mapping[str, Sequence[Any]] | None = None
@@ -103,7 +121,10 @@ class UNetDecoder(keras.layers.Layer):
         if not set(extra_shape) <= set(self.levels):
             raise ValueError(f"`extra` must name levels among {self.levels}, found {sorted(extra_shape)}.")
         channels = features_shape[self.deepest][-1]
-        for level, block in zip(self.levels, self.blocks, strict=True):
+        for index, (level, block) in enumerate(zip(self.levels, self.blocks, strict=True)):
+            if self.transposed:
+                self.transposed[index].build((None, None, None, channels))
+                channels = block.filters
             joined = [shapes[level][-1] for shapes in (features_shape, extra_shape) if level in shapes]
             block.build((None, None, None, channels + sum(joined)))
             channels = block.filters
@@ -127,13 +148,21 @@ class UNetDecoder(keras.layers.Layer):
 
         Returns:
             What each block gives, by its level, deepest first, in the compute dtype.
+
+        Raises:
+            ValueError: two levels have the same size, and the upsampling is by transposed convolutions.
         """
         found = {}
         x = features[self.deepest]
-        for level, block in zip(self.levels, self.blocks, strict=True):
+        for index, (level, block) in enumerate(zip(self.levels, self.blocks, strict=True)):
             skip = features.get(level)
             if skip is None or x.shape[1] is None or skip.shape[1] != x.shape[1]:
-                x = _double(x)
+                x = self.transposed[index](x) if self.transposed else _double(x)
+            elif self.transposed:
+                raise ValueError(
+                    f"`features` must halve in size from level to level for transposed convolutions, found {level} as "
+                    "small as the level below; take an encoder that is not dilated."
+                )
             joined = [x] + [maps[level] for maps in (features, extra or {}) if level in maps]
             x = block(ops.concatenate(joined, axis=-1) if len(joined) > 1 else x, training=training)
             found[level] = x
@@ -150,7 +179,7 @@ class UNetDecoder(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "filters": self.filters}
+        return {**super().get_config(), "filters": self.filters, "upsampling": self.upsampling}
 
 
 @keras.saving.register_keras_serializable(package="keras_semimed")
@@ -215,9 +244,7 @@ class UNet(Network, keras.Model):
 
         `features["extra"]` holds further maps by level.
         """
-        levels = self.decoder.decode_levels(features, extra=features.get("extra"), training=training)
-        *before, last = levels
-        return {"decoded": levels[last], **{f"D{level[1:]}": levels[level] for level in before}}
+        return decoded_levels(self.decoder.decode_levels(features, extra=features.get("extra"), training=training))
 
     def classify(self, represented: Mapping[str, Any], size: tuple[Any, Any]) -> dict[str, Any]:
         """`"mask_logits"` `(N, H, W, num_classes)`; the decoder has the size of the images already."""
@@ -259,6 +286,20 @@ class UNet(Network, keras.Model):
     def compute_output_spec(self, images: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         """Returns the symbolic output `(N, H, W, num_classes)`, float32."""
         return keras.KerasTensor((*images.shape[:-1], self.num_classes), dtype="float32")
+
+
+def decoded_levels(levels: Mapping[str, Any], suffix: str = "") -> dict[str, Any]:
+    """The outputs of a decoder's blocks, deepest first, under the names of a representation.
+
+    Args:
+        levels: what `UNetDecoder.decode_levels` returned.
+        suffix: behind each name.
+
+    Returns:
+        `"decoded"`, the last of them, and the others as `"D4"` (1/16) to `"D1"`.
+    """
+    *before, last = levels
+    return {f"decoded{suffix}": levels[last], **{f"D{level[1:]}{suffix}": levels[level] for level in before}}
 
 
 def _double(x: Any) -> Any:

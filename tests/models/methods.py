@@ -27,6 +27,7 @@ EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
     "u2pl": {"unreliable_share": 0.0, "warmup_share": 0.0},
     "admt": {"threshold": 0.0},
     "corrmatch": {"threshold_start": 0.0, "threshold_momentum": 1.0},
+    "dcnet": {"saturation": 0.0},
     "hermes": {"selection": "none"},
     "loco": {"dynamic_filter": False, "fixed_threshold": 0.0},
 }
@@ -50,6 +51,7 @@ SOME_KEPT: dict[str, dict[str, Any]] = {
     "u2pl": {"unreliable_share": 0.5, "warmup_share": 0.0},
     "admt": {"threshold": 0.8},
     "corrmatch": {"threshold_start": 0.8, "threshold_momentum": 0.9},
+    "dcnet": {"threshold_limits": (0.6, 0.6), "saturation": 1.1},
     "hermes": {"confidence": 0.8, "uncertainty": 0.45},
     "loco": {"threshold_start": 0.8, "threshold_momentum": 0.9},
 }

@@ -26,6 +26,7 @@ LASTING = {
     "hermes": {"teacher_momentum": 0.9, "confidence": 0.5, "uncertainty": 0.7},
 }
 STATE = {"corrmatch": {"filter"}, "admt": {"turns"}, "hermes": {"bank"}, "loco": {"filter"}}
+STATE = {"hermes": {"bank"}, "loco": {"filter"}, "dcnet": {"filter"}}
 
 
 class Trained(NamedTuple):
@@ -119,9 +120,11 @@ def test_the_exported_network_and_a_loaded_model_give_what_predict_gives(trained
         np.testing.assert_allclose(probabilities, numpy(exported[head]), atol=1e-5)
         np.testing.assert_allclose(probabilities, numpy(inferred[head]), atol=1e-5)
         np.testing.assert_array_equal(numpy(inferred[head]), numpy(loaded[head]))
-    # Heads, teachers and banks stay behind.
-    students = sum(int(np.prod(v.shape)) for v in trained.model.network.network.variables)
-    assert inference_model(trained.model).count_params() == students
+    # Heads, teachers, banks and second decoders stay behind.
+    parts = trained.model.network.network.parts.items()
+    left = {id(v) for name, layers in parts if name.startswith("second_") for layer in layers for v in layer.variables}
+    students = [v for v in trained.model.network.network.variables if id(v) not in left]
+    assert inference_model(trained.model).count_params() == sum(int(np.prod(v.shape)) for v in students)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -183,7 +186,7 @@ def test_a_teacher_and_a_bank_stay_frozen_whatever_is_set_above_them():
 
 
 # What stays although no unlabelled pixel counts: terms that need no pseudo-label.
-WITHOUT_LABELS = {"hermes": {"label_contrast", "consistency"}}
+WITHOUT_LABELS = {"hermes": {"label_contrast", "consistency"}, "dcnet": {"feature"}}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -286,6 +289,10 @@ def test_tasks_that_a_method_cannot_do_are_refused_before_anything_is_built(name
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_on_either_network(name):
     for network in ("unet", "deeplab"):
+        if network not in METHODS[name].able_networks:
+            with pytest.raises(ValueError, match=f"`network` must be one of .*found '{network}'"):
+                made(METHODS[name], network=network)
+            continue
         # A saliency map needs a U-Net.
         model = made(METHODS[name], network=network, **({"exchange": "seg_to_cls"} if name == "hermes" else {}))
         before = state_of_students(model)

@@ -84,8 +84,9 @@ def test_loco_s_encoder_is_under_its_own_optimizer(network, contrast):
         assert rates == {"sgd_encoder": pytest.approx(1e-3), "sgd_head": pytest.approx(1e-2)}
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("network", ["unet", "deeplab"])
+@pytest.mark.parametrize(
+    ("network", "name"), [(network, name) for name, method in METHODS.items() for network in method.able_networks]
+)
 def test_sgd_has_the_papers_momentum_and_weight_decay(name, network):
     """Weight decay 1e-4 in the gradient is 1e-3 decoupled, because momentum multiplies it by ten."""
     changes = {"exchange": "seg_to_cls"} if name == "hermes" else {}

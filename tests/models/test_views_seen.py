@@ -41,6 +41,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     "u2pl": {"network": [("labeled", "mixed")], "teacher": [("labeled", "weak")]},
     "admt": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)], "teacher_2": [("weak",)]},
     "corrmatch": {"network": [("labeled", "weak", "mixed")]},
+    "dcnet": {"network": [("labeled", "weak")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -106,6 +107,11 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_soft": {"network": {"mixed"}},
         "mask_feature": {"network": {"weak"}},
         "mask_correlation": {"network": {"weak", "mixed"}},
+    "dcnet": {
+        "mask_supervised": _SUPERVISED,
+        "mask_cross": {"network": {"labeled", "weak"}},
+        "mask_directional": {"network": {"labeled", "weak"}},
+        "feature": {"network": {"labeled", "weak"}},
     },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
