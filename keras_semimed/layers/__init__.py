@@ -6,12 +6,11 @@ from keras_semimed.layers.alternating_turns import AlternatingTurns
 from keras_semimed.layers.attention import InterTaskAttention
 from keras_semimed.layers.combat import Combat, combat_conflicts
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
+from keras_semimed.layers.consistency_threshold import ConsistencyThreshold, mean_confidence
 from keras_semimed.layers.correlation_map import CorrelationMap, propagate_logits
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
-from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
-from keras_semimed.layers.consistency_threshold import ConsistencyThreshold, mean_confidence
-from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
 from keras_semimed.layers.decoupling import Decoupled, decouple
+from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
 from keras_semimed.layers.memory_bank import MemoryBank

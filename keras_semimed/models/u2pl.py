@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -61,8 +60,8 @@ class U2PL(SemiSupervisedModel):
         lambda_contrast: float = 0.1,
         confidence: float = 0.3,
         temperature: float = 0.5,
-        ranks: Sequence[int] | None = None,
-        samples: Sequence[int] = (256, 50),
+        ranks: tuple[int, int] | None = None,
+        samples: tuple[int, int] = (256, 50),
         bank_size: int = 4096,
         teacher_momentum: float = 0.99,
         **kwargs: Any,

@@ -107,6 +107,7 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_soft": {"network": {"mixed"}},
         "mask_feature": {"network": {"weak"}},
         "mask_correlation": {"network": {"weak", "mixed"}},
+    },
     "dcnet": {
         "mask_supervised": _SUPERVISED,
         "mask_cross": {"network": {"labeled", "weak"}},
