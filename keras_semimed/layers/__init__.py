@@ -4,6 +4,7 @@ from keras_semimed.layers.adaptive_cutmix import AdaptiveBoxes, AdaptiveCutMix, 
 from keras_semimed.layers.attention import InterTaskAttention
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
+from keras_semimed.layers.displacement import BidirectionalDisplacement, Moves
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
 from keras_semimed.layers.memory_bank import MemoryBank
@@ -19,6 +20,7 @@ from keras_semimed.layers.views import WeakStrongViews
 __all__ = [
     "AdaptiveBoxes",
     "AdaptiveCutMix",
+    "BidirectionalDisplacement",
     "ConfidenceDynamicFilter",
     "CutMix",
     "FeatureDropout",
@@ -27,6 +29,7 @@ __all__ = [
     "InterTaskAttention",
     "MLPHead",
     "MemoryBank",
+    "Moves",
     "ProjectionHead",
     "PseudoLabels",
     "RandomIntensity",

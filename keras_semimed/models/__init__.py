@@ -1,5 +1,6 @@
 """Methods: Keras models that train on labelled and unlabelled images with plain `fit`."""
 
+from keras_semimed.models.abd import ABD
 from keras_semimed.models.augseg import AugSeg
 from keras_semimed.models.cps import CPS
 from keras_semimed.models.fixmatch import FixMatch
@@ -21,12 +22,14 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "unimatch": UniMatch,
     "augseg": AugSeg,
     "u2pl": U2PL,
+    "abd": ABD,
     "hermes": Hermes,
     "loco": LoCo,
 }
 """Every method by the name of its file, which is what commands call it."""
 
 __all__ = [
+    "ABD",
     "CPS",
     "METHODS",
     "U2PL",
