@@ -113,7 +113,7 @@ class BidirectionalDisplacement(keras.Layer):
         Raises:
             ValueError: another rank, two shapes, or a side that the grid does not divide.
         """
-        self._check("logits", logits_weak, logits_strong, ranks=(4,))
+        self._check("logits_", logits_weak, logits_strong, ranks=(4,))
         weak, strong = self._confidence(logits_weak), self._confidence(logits_strong)
         lowest = [_index(ops.argmin(confidence, axis=-1)) for confidence in (weak, strong)]
         if self.kind == "reliable":
@@ -144,20 +144,20 @@ class BidirectionalDisplacement(keras.Layer):
             ValueError: another rank, two shapes, or a side that the grid does not divide.
         """
         weak, strong = (ops.stop_gradient(ops.convert_to_tensor(values)) for values in (weak, strong))
-        self._check("values", weak, strong, ranks=(3, 4))
+        self._check("", weak, strong, ranks=(3, 4))
         shape = ops.shape(weak)
         weak, strong = self._lines(weak), self._lines(strong)
         weak = self._pasted(weak, moves.weak_target, self._patch(strong, moves.strong_source), moves.drawn)
         strong = self._pasted(strong, moves.strong_target, self._patch(weak, moves.weak_source), moves.drawn)
         return ops.reshape(weak, shape), ops.reshape(strong, shape)
 
-    def _check(self, name: str, weak: Any, strong: Any, ranks: tuple[int, ...]) -> None:
+    def _check(self, prefix: str, weak: Any, strong: Any, ranks: tuple[int, ...]) -> None:
         shape, other = tuple(weak.shape), tuple(strong.shape)
         if len(shape) not in ranks:
             wanted = " or ".join("(N, S, S, K)" if rank == 4 else "(N, S, S)" for rank in ranks)
-            raise ValueError(f"the {name} of the views must be {wanted}, found {shape}.")
+            raise ValueError(f"`{prefix}weak` must be {wanted}, found {shape}.")
         if shape[1:] != other[1:]:
-            raise ValueError(f"the {name} of both views must have one shape, found {shape} and {other}.")
+            raise ValueError(f"`{prefix}strong` must have the shape of `{prefix}weak`, {shape}, found {other}.")
         if shape[1] % self.grid or shape[2] % self.grid:
             raise ValueError(f"`grid` must divide the sides, {shape[1]} and {shape[2]} pixels, found {self.grid!r}.")
 

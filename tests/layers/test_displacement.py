@@ -292,8 +292,8 @@ def test_wrong_arguments_are_named(wrong, message):
     ("first", "second", "message"),
     [
         ((2, 10, 10, 3), (2, 10, 10, 3), "`grid` must divide the sides, 10 and 10 pixels, found 4"),
-        ((2, 8, 8), (2, 8, 8), r"must be \(N, S, S, K\), found \(2, 8, 8\)"),
-        ((2, 8, 8, 3), (2, 8, 8, 2), r"must have one shape, found \(2, 8, 8, 3\) and \(2, 8, 8, 2\)"),
+        ((2, 8, 8), (2, 8, 8), r"`logits_weak` must be \(N, S, S, K\), found \(2, 8, 8\)"),
+        ((2, 8, 8, 3), (2, 8, 8, 2), r"strong` must have the shape of `.*weak`, \(2, 8, 8, 3\), found \(2, 8, 8, 2\)"),
     ],
 )
 def test_wrong_shapes_are_named(first, second, message):
@@ -302,6 +302,6 @@ def test_wrong_shapes_are_named(first, second, message):
         layer.moves(np.zeros(first, "float32"), np.zeros(second, "float32"))
     moves = layer.moves(*np.zeros((2, 2, 8, 8, 2), "float32"))
     if len(first) == 3:
-        first, second, message = first[:2], second[:2], r"must be \(N, S, S\) or \(N, S, S, K\), found \(2, 8\)"
+        first, second, message = first[:2], second[:2], r"`weak` must be \(N, S, S\) or \(N, S, S, K\), found \(2, 8\)"
     with pytest.raises(ValueError, match=message):
         layer.displace(np.zeros(first, "float32"), np.zeros(second, "float32"), moves)
