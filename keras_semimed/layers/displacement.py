@@ -145,10 +145,12 @@ class BidirectionalDisplacement(keras.Layer):
         """
         weak, strong = (ops.stop_gradient(ops.convert_to_tensor(values)) for values in (weak, strong))
         self._check("", weak, strong, ranks=(3, 4))
+        weak_target, strong_source, strong_target, weak_source = (ops.cast(places, "int32") for places in moves[:4])
+        drawn = ops.cast(moves.drawn, "float32")
         shape = ops.shape(weak)
         weak, strong = self._lines(weak), self._lines(strong)
-        weak = self._pasted(weak, moves.weak_target, self._patch(strong, moves.strong_source), moves.drawn)
-        strong = self._pasted(strong, moves.strong_target, self._patch(weak, moves.weak_source), moves.drawn)
+        weak = self._pasted(weak, weak_target, self._patch(strong, strong_source), drawn)
+        strong = self._pasted(strong, strong_target, self._patch(weak, weak_source), drawn)
         return ops.reshape(weak, shape), ops.reshape(strong, shape)
 
     def _check(self, prefix: str, weak: Any, strong: Any, ranks: tuple[int, ...]) -> None:

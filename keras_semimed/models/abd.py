@@ -137,4 +137,4 @@ class ABD(SemiSupervisedModel):
         logits = [each["mask_logits"] for each in outputs]
         pseudo = [self.pseudo("mask", view, each) for each in logits]
         labels = [ops.where(each.kept > 0, each.labels, IGNORE) for each in pseudo]
-        return pseudo[1], self.cross_supervision(*logits, pseudo[0].inside, *labels)
+        return pseudo[1], self.cross_supervision(logits[0], logits[1], pseudo[0].inside, labels[0], labels[1])
