@@ -192,6 +192,14 @@ def test_compiled_as_by_hand():
         np.testing.assert_array_equal(ops.convert_to_numpy(values), expected)
 
 
+def test_moves_may_be_numpy_arrays():
+    weak, strong = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4))
+    places = np.array([[0, 3, 2, 0], [1, 1, 1, 2], [3, 0, 3, 1]])
+    found = BidirectionalDisplacement(grid=2).displace(weak, strong, Moves(*places.T, np.array([1, 0, 1])))
+    for values, expected in zip(found, displaced_by_hand(weak, strong, places, [1, 0, 1], 2), strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(values), expected)
+
+
 def test_nothing_carries_a_gradient():
     weak, strong = logits_of(2, 2, 4, 2)
     layer = BidirectionalDisplacement(grid=2)
