@@ -11,6 +11,7 @@ from keras_semimed.layers.correlation_map import CorrelationMap, propagate_logit
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
 from keras_semimed.layers.decoupling import Decoupled, decouple
 from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
+from keras_semimed.layers.displacement import BidirectionalDisplacement, Moves
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
 from keras_semimed.layers.memory_bank import MemoryBank
@@ -30,6 +31,7 @@ __all__ = [
     "AlternatingTurns",
     "Combat",
     "AdaptiveThreshold",
+    "BidirectionalDisplacement",
     "ConfidenceDynamicFilter",
     "CorrelationMap",
     "ConsistencyThreshold",
@@ -41,6 +43,7 @@ __all__ = [
     "InterTaskAttention",
     "MLPHead",
     "MemoryBank",
+    "Moves",
     "ProjectionHead",
     "PseudoLabels",
     "RandomIntensity",

@@ -1,6 +1,7 @@
 """Methods: Keras models that train on labelled and unlabelled images with plain `fit`."""
 
 from keras_semimed.models.admt import ADMT
+from keras_semimed.models.abd import ABD
 from keras_semimed.models.augseg import AugSeg
 from keras_semimed.models.corrmatch import CorrMatch
 from keras_semimed.models.cps import CPS
@@ -27,6 +28,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "corrmatch": CorrMatch,
     "admt": ADMT,
     "dcnet": DCNet,
+    "abd": ABD,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -34,6 +36,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
 
 __all__ = [
     "ADMT",
+    "ABD",
     "CPS",
     "METHODS",
     "U2PL",

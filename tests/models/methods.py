@@ -14,6 +14,7 @@ from keras import ops
 
 from keras_semimed.layers.adaptive_cutmix import AdaptiveCutMix
 from keras_semimed.layers.cutmix import CutMix
+from keras_semimed.layers.displacement import BidirectionalDisplacement
 from keras_semimed.models import METHODS, Losses, SemiSupervisedModel
 from keras_semimed.networks.contract import Extended
 from tests.models.common import batches, made, tiny_encoder
@@ -175,6 +176,7 @@ class Watched:
         self.draws: list[dict[str, np.ndarray]] = []
         self.noise: list[np.ndarray] = []
         self.intense: list[np.ndarray] = []
+        self.moved: list[tuple[np.ndarray, np.ndarray]] = []
 
     @property
     def images(self) -> dict[str, np.ndarray]:
@@ -195,6 +197,7 @@ class Watched:
             **_numbered("mixed", [_pasted(own, np.roll(own, 1, axis=0), boxes) for own, boxes in mixed]),
             **_numbered("mixed_with_labeled", [_pasted(own, partners, boxes) for own, boxes in mixed]),
             **_numbered("augmented", [self._augmented(labeled, *pair) for pair in augmented]),
+            **_numbered("displaced", [np.concatenate(pair) for pair in self.moved]),
         }
 
     def _augmented(self, labeled: np.ndarray, intense: np.ndarray, draw: dict[str, np.ndarray]) -> np.ndarray:
@@ -277,6 +280,10 @@ def watched(model: SemiSupervisedModel) -> Iterator[Watched]:
     def note_draw(draw):
         found.draws.append({name: numpy(value) for name, value in draw._asdict().items()})
 
+    def note_moved(pair):
+        if len(pair[0].shape) == 4:  # images, not masks
+            found.moved.append(tuple(map(numpy, pair)))
+
     with contextlib.ExitStack() as stack:
 
         def patch(owner, name, replacement):
@@ -295,4 +302,7 @@ def watched(model: SemiSupervisedModel) -> Iterator[Watched]:
             patch(cutmix, "draw", after(cutmix.draw, note_draw))
             intensity = model.intensity
             patch(intensity, "call", after(intensity.call, lambda images: found.intense.append(numpy(images))))
+        for layer in model.layers:
+            if isinstance(layer, BidirectionalDisplacement):
+                patch(layer, "displace", after(layer.displace, note_moved))
         yield found

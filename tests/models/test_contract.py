@@ -308,7 +308,7 @@ def test_the_tests_know_every_method():
     assert {method for method, _ in VARIANTS.values()} == set(METHODS)
 
 
-OTHER_VALUES = {"confidence": 0.7, "uncertainty": 0.3, "mixing_beta": [3, 3], "injection_beta": [6, 3]}
+OTHER_VALUES = {"confidence": 0.7, "uncertainty": 0.3, "mixing_beta": [3, 3], "injection_beta": [6, 3], "grid": 8}
 MUST_STAY = {"bank_size", "neighbours", "exchange", "student_view"}  # what others, or the size of the network, must fit
 
 

@@ -20,6 +20,7 @@ MIXING = ("fixmatch", "unimatch", "augseg", "u2pl", "corrmatch", "cps_cutmix", "
 # The consistency between the tasks (Hermes, Eq. 14) and between decoders, and features that imitate others.
 WITHOUT_LABELS = {"consistency", "mask_directional", "feature"}
 MIXING = ("fixmatch", "unimatch", "augseg", "u2pl", "cps_cutmix", "loco")
+MIXING = ("fixmatch", "unimatch", "augseg", "u2pl", "abd", "cps_cutmix", "loco")
 
 
 def with_truth(seed: int) -> tuple[dict, dict]:
@@ -66,6 +67,10 @@ def test_with_the_switch_the_loss_moves_with_the_truth(name):
     assert terms[0] == terms[2]
     moved = {term for term in terms[0] if terms[0][term] != terms[1][term]}
     assert moved == {term for term in terms[0] if not term.endswith("supervised")} - WITHOUT_LABELS
+    # The consistency between the tasks (Hermes, Eq. 14) needs no labels, ABD's inverse term those of labelled images.
+    assert moved == {
+        term for term in terms[0] if not term.endswith(("supervised", "inverse")) and term != "consistency"
+    }
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -164,7 +169,7 @@ def test_the_truth_is_warped_and_mixed_as_its_image_is(name):
         (images,) = (seen[..., 0] for given, seen in answers if given is logits)
         shown = np.where(inside > 0, np.where(labels == 1, 140.0, 40.0), 0.0)
         np.testing.assert_allclose(images, shown, atol=1e-2, err_msg="an image is learnt with labels of another")
-        if not np.allclose(shown, weak, atol=1e-2):
+        if shown.shape != weak.shape or not np.allclose(shown, weak, atol=1e-2):
             mixed.add(shown.tobytes())
     assert len(mixed) == (2 if name == "unimatch" else 1), "each strong stream has boxes of its own"
 

@@ -42,6 +42,12 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     "admt": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)], "teacher_2": [("weak",)]},
     "corrmatch": {"network": [("labeled", "weak", "mixed")]},
     "dcnet": {"network": [("labeled", "weak")]},
+    # The strong views: first that of the unlabelled images. The displaced ones: first the labelled images, and of both
+    # halves first the weak views.
+    "abd": {
+        "network": [("labeled", "weak"), ("displaced_1", "displaced_2")],
+        "network_2": [("strong_2", "strong_1"), ("displaced_1", "displaced_2")],
+    },
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -113,6 +119,11 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_cross": {"network": {"labeled", "weak"}},
         "mask_directional": {"network": {"labeled", "weak"}},
         "feature": {"network": {"labeled", "weak"}},
+    "abd": {
+        "mask_supervised": {"network": {"labeled"}, "network_2": {"strong_2"}},
+        "mask_inverse": {"network": {"displaced_1"}, "network_2": {"displaced_1"}},
+        "mask_cross": {"network": {"weak"}, "network_2": {"strong_1"}},
+        "mask_reliable": {"network": {"displaced_2"}, "network_2": {"displaced_2"}},
     },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
