@@ -10,8 +10,8 @@ from keras_semimed.layers.consistency_threshold import ConsistencyThreshold, mea
 from keras_semimed.layers.correlation_map import CorrelationMap, propagate_logits
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
 from keras_semimed.layers.decoupling import Decoupled, decouple
-from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
 from keras_semimed.layers.displacement import BidirectionalDisplacement, Moves
+from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
 from keras_semimed.layers.memory_bank import MemoryBank

@@ -1,7 +1,7 @@
 """Methods: Keras models that train on labelled and unlabelled images with plain `fit`."""
 
-from keras_semimed.models.admt import ADMT
 from keras_semimed.models.abd import ABD
+from keras_semimed.models.admt import ADMT
 from keras_semimed.models.augseg import AugSeg
 from keras_semimed.models.corrmatch import CorrMatch
 from keras_semimed.models.cps import CPS
@@ -26,9 +26,9 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "augseg": AugSeg,
     "u2pl": U2PL,
     "corrmatch": CorrMatch,
+    "abd": ABD,
     "admt": ADMT,
     "dcnet": DCNet,
-    "abd": ABD,
     "hermes": Hermes,
     "loco": LoCo,
 }

@@ -119,6 +119,7 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_cross": {"network": {"labeled", "weak"}},
         "mask_directional": {"network": {"labeled", "weak"}},
         "feature": {"network": {"labeled", "weak"}},
+    },
     "abd": {
         "mask_supervised": {"network": {"labeled"}, "network_2": {"strong_2"}},
         "mask_inverse": {"network": {"displaced_1"}, "network_2": {"displaced_1"}},
