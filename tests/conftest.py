@@ -16,13 +16,15 @@ if os.environ.get("KERAS_SEMIMED_BLOCK_TENSORFLOW") == "1":
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
 
 TESTS = Path(__file__).resolve().parent
-# What never runs on a backend: files and splits, scores and pages made from arrays, command lines, the source itself.
+# What never runs on a backend, or rests on Python alone: files and splits, scores and pages made from arrays, command
+# lines, the source itself, and which view goes where in a method.
 BACKEND_FREE = (
     *("data", "datasets", "evaluation", "test_files.py", "test_parameters.py", "test_structure.py"),
     *(
         f"recipes/test_{name}.py"
         for name in ("command", "commits", "compare", "console", "leakage", "protocol", "sweep", "words")
     ),
+    *(f"models/test_{name}.py" for name in ("hidden_truth", "presets", "views_seen")),
     # Trainings of which the files are what is tested.
     *(f"recipes/test_{name}.py" for name in ("protocol_data", "runs_that_last", "stages")),
 )

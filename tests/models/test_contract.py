@@ -16,7 +16,16 @@ from keras_semimed.models import METHODS, SemiSupervisedModel, View
 from keras_semimed.parameters import parameters
 from recipes.defaults import control_of
 from tests.models.common import arguments, assert_finite, batches, image_set, made
-from tests.models.methods import NOTHING_KEPT, VARIANTS, batch, eager_step, numpy, restore, state_of, variant
+from tests.models.methods import (
+    NOTHING_KEPT,
+    VARIANTS,
+    batch,
+    eager_step,
+    numpy,
+    restore,
+    state_of,
+    variant,
+)
 
 EPOCHS, STEPS = 3, 2
 # With everything that has to last from step to step: teachers, banks, thresholds.
@@ -143,6 +152,7 @@ def test_the_same_seed_makes_the_same_model(name):
     assert seeds and len(set(seeds)) == len(seeds), "two streams that a step draws from are the same"
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_configuration_makes_the_same_model_again(name):
     model = variant(name, seed=4, views={"scale": (0.9, 1.1)})
@@ -242,6 +252,7 @@ def test_the_loss_is_the_weighted_sum_of_the_logged_terms(name):
     assert loss == pytest.approx(expected, rel=1e-5) and loss > 0
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", METHODS)
 def test_every_argument_is_documented_and_is_an_attribute_or_given(name):
     model = made(METHODS[name])
@@ -250,6 +261,7 @@ def test_every_argument_is_documented_and_is_an_attribute_or_given(name):
         assert parameter.name in model.get_config() or parameter.name == "weights"
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", METHODS)
 def test_a_wrong_value_is_named(name):
     encoder = arguments()["encoder"]
@@ -265,12 +277,14 @@ def test_a_wrong_value_is_named(name):
         assert repr(wrong) in str(error.value) or str(float(wrong)) in str(error.value), parameter.name
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", METHODS)
 def test_an_argument_that_there_is_not_is_named(name):
     with pytest.raises((TypeError, ValueError), match="lambda_nonsense"):
         made(METHODS[name], lambda_nonsense=1.0)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", METHODS)
 def test_tasks_that_a_method_cannot_do_are_refused_before_anything_is_built(name):
     method = METHODS[name]
@@ -312,6 +326,7 @@ OTHER_VALUES = {"confidence": 0.7, "uncertainty": 0.3, "mixing_beta": [3, 3], "i
 MUST_STAY = {"bank_size", "neighbours", "exchange", "student_view"}  # what others, or the size of the network, must fit
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", METHODS)
 def test_every_argument_of_a_methods_own_comes_back_from_the_configuration(name):
     method, start, changes = METHODS[name], variant(name).get_config(), {}
@@ -338,6 +353,7 @@ def test_every_argument_of_a_methods_own_comes_back_from_the_configuration(name)
         assert {argument: config[argument] for argument in changes} == changes
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", METHODS)
 def test_own_statistics_need_a_teacher_that_labels(name):
     method = METHODS[name]
@@ -401,6 +417,7 @@ def test_a_model_that_has_nothing_in_common_is_no_start():
         masks.start_from(classes)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", METHODS)
 def test_plain_images_to_be_labelled_are_looked_at(name):
     model = variant(name)
