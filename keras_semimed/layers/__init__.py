@@ -2,6 +2,7 @@
 
 from keras_semimed.layers.adaptive_cutmix import AdaptiveBoxes, AdaptiveCutMix, image_confidence
 from keras_semimed.layers.attention import InterTaskAttention
+from keras_semimed.layers.class_selector import ClassSelector
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
 from keras_semimed.layers.feature_dropout import FeatureDropout
@@ -10,15 +11,18 @@ from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.mlp_head import MLPHead
 from keras_semimed.layers.noise import add_clipped_noise
 from keras_semimed.layers.projection import ProjectionHead
+from keras_semimed.layers.prototypes import PrototypeMemory
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
 from keras_semimed.layers.random_intensity import IntensityDraw, RandomIntensity
 from keras_semimed.layers.running_mean import RunningMean
 from keras_semimed.layers.saliency import SaliencyMap
+from keras_semimed.layers.separation_heads import SeparationHeads
 from keras_semimed.layers.views import WeakStrongViews
 
 __all__ = [
     "AdaptiveBoxes",
     "AdaptiveCutMix",
+    "ClassSelector",
     "ConfidenceDynamicFilter",
     "CutMix",
     "FeatureDropout",
@@ -28,10 +32,12 @@ __all__ = [
     "MLPHead",
     "MemoryBank",
     "ProjectionHead",
+    "PrototypeMemory",
     "PseudoLabels",
     "RandomIntensity",
     "RunningMean",
     "SaliencyMap",
+    "SeparationHeads",
     "WeakStrongViews",
     "add_clipped_noise",
     "clipped_boxes",

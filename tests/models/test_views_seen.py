@@ -39,6 +39,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     "unimatch": {"network": [("labeled", "weak", "mixed_1", "mixed_2")]},
     "augseg": {"network": [("labeled", "augmented")], "teacher": [("weak",)]},
     "u2pl": {"network": [("labeled", "mixed")], "teacher": [("labeled", "weak")]},
+    "ssnet": {"network": [("labeled", "weak"), ("explored",), ("perturbed",)]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -91,6 +92,11 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_supervised": _SUPERVISED,
         "mask_unlabeled": {"network": {"mixed"}},
         "mask_contrast": {"network": {"labeled", "mixed"}},
+    },
+    "ssnet": {
+        "mask_supervised": _SUPERVISED,
+        "mask_smoothness": {"network": {"perturbed"}},
+        "mask_separation": {"network": {"labeled", "weak"}},
     },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
