@@ -47,7 +47,7 @@ class SeparationHeads(keras.Layer):
 
     def project(self, features: Any) -> Any:
         """What may become a prototype: the projector in inference mode, a constant, `(N, ..., units)`."""
-        return ops.stop_gradient(self.projector(ops.stop_gradient(features), training=False))
+        return ops.stop_gradient(self.projector(features, training=False))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns `(N, ..., units)`."""

@@ -106,7 +106,7 @@ class AdversarialSmoothness(keras.losses.Loss):
         xi, epsilon = (
             default * size if given is None else given for given, default in ((self.xi, XI), (self.epsilon, EPSILON))
         )
-        direction = unit_per_image(ops.stop_gradient(noise))
+        direction = ops.stop_gradient(unit_per_image(noise))
         for _ in range(self.iterations):
             slope = input_gradient(lambda d: _SCALE * self(predict(images + xi * d), clean, inside), direction) / _SCALE
             # Half precision may overflow.

@@ -105,10 +105,11 @@ class SSNet(SemiSupervisedModel):
         """The supervised term, smoothness and separation."""
         on_labeled, on_unlabeled = self.run(labeled, unlabeled, heads=self.network.without_heads())
         pseudo = self.pseudo("mask", unlabeled, on_unlabeled["mask_logits"])
-        self.remember(on_labeled["decoded"], on_labeled["mask_logits"], labeled.masks)
+        masks = ops.where(labeled.inside > 0, labeled.masks, IGNORE)
         labels = ops.where(pseudo.kept > 0, pseudo.labels, IGNORE)
+        self.remember(on_labeled["decoded"], on_labeled["mask_logits"], masks)
         separations = {
-            "separation_labeled": self.separation(on_labeled["decoded"], labeled.masks),
+            "separation_labeled": self.separation(on_labeled["decoded"], masks),
             "separation_unlabeled": self.separation(on_unlabeled["decoded"], labels),
         }
         clean = ops.concatenate([_probabilities(on_labeled), _probabilities(on_unlabeled)])
