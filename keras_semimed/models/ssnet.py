@@ -10,6 +10,7 @@ from keras import ops
 from keras_semimed.configuration import check_choice, check_not_negative, check_whole
 from keras_semimed.layers.class_selector import ClassSelector
 from keras_semimed.layers.prototypes import PrototypeMemory
+from keras_semimed.layers.resampling import at_cells
 from keras_semimed.layers.separation_heads import SeparationHeads
 from keras_semimed.layers.views import IGNORE
 from keras_semimed.losses import AdversarialSmoothness, ClassSeparation
@@ -84,7 +85,7 @@ class SSNet(SemiSupervisedModel):
     @property
     def separation_heads(self) -> SeparationHeads:
         """Those of the network."""
-        return self.network.head_layers["separation"]  # type: ignore[return-value]
+        return self.network.head_layers["separation"]
 
     @property
     def selector(self) -> ClassSelector:
@@ -95,11 +96,7 @@ class SSNet(SemiSupervisedModel):
     def loss_weights(self) -> dict[str, Any]:
         """w, which rises over the whole run, and w times `lambda_separation`."""
         weight = self.lambda_consistency * consistency_ramp(self.progress)
-        return {
-            "mask_supervised": 1.0,
-            "mask_smoothness": weight,
-            "mask_separation": weight * self.lambda_separation,
-        }
+        return {"mask_supervised": 1.0, "mask_smoothness": weight, "mask_separation": weight * self.lambda_separation}
 
     def terms(self, labeled: View, unlabeled: View) -> Losses:
         """The supervised term, smoothness and separation."""
@@ -124,13 +121,13 @@ class SSNet(SemiSupervisedModel):
         """Prototypes from labelled pixels `(N, S, S)` that are foreground and predicted right."""
         right = ops.cast(ops.argmax(logits, axis=-1), "int32") == masks
         projections = ops.reshape(self.separation_heads.project(features), (-1, WIDTH))
-        members = self._members(_at_cells(ops.where(right, masks, IGNORE), features))
+        members = self._members(at_cells(ops.where(right, masks, IGNORE), *features.shape[1:3]))
         self.memory.update(projections, self.selector(projections, members, training=True), members)
 
     def separation(self, features: Any, labels: Any) -> Any:
         """L_sep of features `(N, h, w, D)` whose pixels have the labels `(N, S, S)`, 255 where none."""
         embeddings = ops.reshape(self.separation_heads(features, training=True), (-1, WIDTH))
-        labels = _at_cells(labels, features)
+        labels = ops.reshape(at_cells(labels, *features.shape[1:3]), (-1,))
         scores = self.selector(embeddings, self._members(labels), training=True)
         return self.separation_loss(embeddings, labels, *self.memory.means(), scores)
 
@@ -146,18 +143,8 @@ class SSNet(SemiSupervisedModel):
         return _probabilities(outputs)
 
     def _members(self, labels: Any) -> Any:
-        """`(K, M)`."""
-        return ops.transpose(one_hot_and_valid(labels, self.num_classes)[0])
+        return ops.transpose(one_hot_and_valid(ops.reshape(labels, (-1,)), self.num_classes)[0])  # (K, M)
 
 
 def _probabilities(outputs: dict[str, Any]) -> Any:
     return ops.softmax(ops.cast(outputs["mask_logits"], "float32"), axis=-1)
-
-
-def _at_cells(labels: Any, features: Any) -> Any:
-    """Labels `(N, S, S)` at the centres of the cells of features `(N, h, w, D)`: `(N h w,)`."""
-    for axis in (1, 2):
-        size, cells = labels.shape[axis], features.shape[axis]
-        if cells != size:
-            labels = ops.take(labels, [(2 * cell + 1) * size // (2 * cells) for cell in range(cells)], axis=axis)
-    return ops.reshape(labels, (-1,))

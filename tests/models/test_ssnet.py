@@ -58,13 +58,16 @@ class Example:
         members = labels == np.arange(3)[:, None]
         return prototypes_by_hand(before or [np.zeros((0, 4))] * 3, rows, self.scores(rows, labels), members, 4)
 
-    def separation(self, shown, labels, prototypes):
+    def separation(self, shown, labels, prototypes, gain=1.0):
+        """Of shown images times a gain, which the scores do not see."""
         rows, labels = shown.reshape(-1, 3), labels.ravel()
-        embeddings = projected(self.heads.predictor, projected(self.heads.projector, rows))
+        scored, embeddings = (
+            projected(self.heads.predictor, projected(self.heads.projector, each)) for each in (rows, rows * gain)
+        )
         units = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in prototypes]
         means = np.stack([each.mean(0) if len(each) else np.zeros(4) for each in units])
         counts = [len(each) for each in prototypes]
-        return separation_by_hand(embeddings, labels, means, counts, self.scores(embeddings, labels))
+        return separation_by_hand(embeddings, labels, means, counts, self.scores(scored, labels))
 
     def perturbation(self):
         clean = softmax(self.all_shown())
@@ -128,7 +131,7 @@ def test_slopes(monkeypatch):
 
     def separation(gain):
         return sum(
-            example.separation(shown * gain, labels, prototypes)
+            example.separation(shown, labels, prototypes, gain)
             for shown, labels in zip(example.shown.values(), (example.targets["mask"], example.labels), strict=True)
         )
 
@@ -252,14 +255,6 @@ def test_labels_are_the_network_s(monkeypatch):
     found = example.model.label(unlabeled)["mask"]
     np.testing.assert_array_equal(array(found.labels), example.shown["unlabeled"].argmax(-1))
     np.testing.assert_array_equal(array(found.kept), example.inside[1])
-
-
-@pytest.mark.parametrize(("size", "cells"), [(8, 2), (9, 3), (10, 3), (6, 6)])
-def test_labels_are_those_at_the_centres_of_cells(size, cells):
-    labels = np.arange(2 * size * size).reshape(2, size, size)
-    found = array(ssnet._at_cells(ops.convert_to_tensor(labels), np.zeros((2, cells, cells, 1))))
-    centres = [int((cell + 0.5) * size / cells) for cell in range(cells)]
-    np.testing.assert_array_equal(found.reshape(2, cells, cells), labels[:, centres][:, :, centres])
 
 
 @pytest.mark.parametrize("network", ["unet", "deeplab"])
