@@ -74,7 +74,9 @@ def test_the_selector_learns_the_embeddings_do_not():
         mapping = [(layer.heads[0].hidden[0].kernel, kernel)]
         mapping += [(v, v.value) for v in layer.variables if v is not layer.heads[0].hidden[0].kernel]
         with keras.StatelessScope(state_mapping=mapping):
-            return ops.sum(layer(x, MEMBERS, training=True)[1] * ops.convert_to_tensor(MEMBERS[1] * np.arange(14)))
+            return ops.sum(
+                layer(x, MEMBERS, training=True)[1] * ops.convert_to_tensor(MEMBERS[1] * np.arange(14, dtype="float32"))
+            )
 
     kernel = numpy(layer.heads[0].hidden[0].kernel)
     assert not gradient(lambda x: total(x, ops.convert_to_tensor(kernel)), EMBEDDINGS).any()
