@@ -5,6 +5,7 @@ from keras_semimed.layers.adaptive_threshold import AdaptiveThreshold
 from keras_semimed.layers.alternating_turns import AlternatingTurns
 from keras_semimed.layers.attention import InterTaskAttention
 from keras_semimed.layers.combat import Combat, combat_conflicts
+from keras_semimed.layers.class_selector import ClassSelector
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
 from keras_semimed.layers.consistency_threshold import ConsistencyThreshold, mean_confidence
 from keras_semimed.layers.correlation_map import CorrelationMap, propagate_logits
@@ -18,11 +19,13 @@ from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.mlp_head import MLPHead
 from keras_semimed.layers.noise import add_clipped_noise
 from keras_semimed.layers.projection import ProjectionHead
+from keras_semimed.layers.prototypes import PrototypeMemory
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
 from keras_semimed.layers.random_intensity import IntensityDraw, RandomIntensity
 from keras_semimed.layers.region_propagation import correlation_region, propagate_regions
 from keras_semimed.layers.running_mean import RunningMean
 from keras_semimed.layers.saliency import SaliencyMap
+from keras_semimed.layers.separation_heads import SeparationHeads
 from keras_semimed.layers.views import WeakStrongViews
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "Combat",
     "AdaptiveThreshold",
     "BidirectionalDisplacement",
+    "ClassSelector",
     "ConfidenceDynamicFilter",
     "CorrelationMap",
     "ConsistencyThreshold",
@@ -45,10 +49,12 @@ __all__ = [
     "MemoryBank",
     "Moves",
     "ProjectionHead",
+    "PrototypeMemory",
     "PseudoLabels",
     "RandomIntensity",
     "RunningMean",
     "SaliencyMap",
+    "SeparationHeads",
     "WeakStrongViews",
     "WeightedEnsemble",
     "add_clipped_noise",

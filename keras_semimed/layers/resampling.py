@@ -77,3 +77,12 @@ def apply_matrices(images: Any, rows: Any, columns: Any) -> Any:
     """
     images = ops.einsum("nsh,nhwc->nswc", rows, images)
     return ops.einsum("ntw,nswc->nstc", columns, images)
+
+
+def at_cells(values: Any, height: int, width: int) -> Any:
+    """What stands at the centres of the cells of a coarser grid: `(N, H, W)` to `(N, height, width)`, any dtype."""
+    for axis, cells in ((1, height), (2, width)):
+        size = values.shape[axis]
+        if cells != size:
+            values = ops.take(values, [(2 * cell + 1) * size // (2 * cells) for cell in range(cells)], axis=axis)
+    return values

@@ -1,5 +1,6 @@
 """Losses: each is callable on plain tensors, works in float32 and stays finite on degenerate batches."""
 
+from keras_semimed.losses.adversarial import AdversarialSmoothness, unit_per_image
 from keras_semimed.losses.anchors import sample_anchors
 from keras_semimed.losses.attention_transfer import AttentionTransfer
 from keras_semimed.losses.consistency import InterTaskConsistency
@@ -12,12 +13,15 @@ from keras_semimed.losses.image_contrast import ImageContrastiveLoss
 from keras_semimed.losses.low_contrast import LowContrastLoss, LowContrastMaps
 from keras_semimed.losses.pixel_contrast import Anchors, PixelContrastiveLoss
 from keras_semimed.losses.segmentation import SegmentationLoss
+from keras_semimed.losses.separation import ClassSeparation
 from keras_semimed.losses.softmax_consistency import SoftmaxConsistency
 from keras_semimed.losses.unreliable_contrast import Drawn, UnreliableContrastLoss, draw_members
 
 __all__ = [
+    "AdversarialSmoothness",
     "Anchors",
     "AttentionTransfer",
+    "ClassSeparation",
     "CrossPseudoSupervision",
     "DiceLoss",
     "DirectionalConsistency",
@@ -36,4 +40,5 @@ __all__ = [
     "masked_cross_entropy",
     "reliable_cross_entropy",
     "sample_anchors",
+    "unit_per_image",
 ]

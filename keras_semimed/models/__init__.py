@@ -11,6 +11,7 @@ from keras_semimed.models.hermes import Hermes
 from keras_semimed.models.loco import LoCo
 from keras_semimed.models.mean_teacher import MeanTeacher
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
+from keras_semimed.models.ssnet import SSNet
 from keras_semimed.models.statistics import recompute_statistics
 from keras_semimed.models.supervised import Supervised
 from keras_semimed.models.u2pl import U2PL
@@ -29,6 +30,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "abd": ABD,
     "admt": ADMT,
     "dcnet": DCNet,
+    "ssnet": SSNet,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -48,6 +50,7 @@ __all__ = [
     "LoCo",
     "Losses",
     "MeanTeacher",
+    "SSNet",
     "SemiSupervisedModel",
     "Supervised",
     "UniMatch",

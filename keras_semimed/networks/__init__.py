@@ -6,6 +6,7 @@ from keras_semimed.networks.contract import Extended, Head, Network
 from keras_semimed.networks.correlation import CorrelationHead
 from keras_semimed.networks.deeplab import DeepLabV3Plus, DeepLabV3PlusDecoder, RepresentationHead
 from keras_semimed.networks.encoders import check_image_size, encoder, encoder_config, pyramid, stages
+from keras_semimed.networks.frozen_statistics import frozen_statistics
 from keras_semimed.networks.heads import ImageNormalization
 from keras_semimed.networks.joint import JointNetwork
 from keras_semimed.networks.segmentation import segmentation_network
@@ -31,6 +32,7 @@ __all__ = [
     "check_image_size",
     "encoder",
     "encoder_config",
+    "frozen_statistics",
     "load_torchvision_weights",
     "pyramid",
     "segmentation_network",

@@ -7,7 +7,14 @@ import pytest
 from keras import ops
 from scipy import ndimage
 
-from keras_semimed.layers.resampling import apply_matrices, bilinear_matrix, gaussian_matrix, inside, nearest_matrix
+from keras_semimed.layers.resampling import (
+    apply_matrices,
+    at_cells,
+    bilinear_matrix,
+    gaussian_matrix,
+    inside,
+    nearest_matrix,
+)
 
 
 def _places(centre: float, step: float, count: int) -> np.ndarray:
@@ -73,3 +80,13 @@ def test_gaussian_matrix_is_the_gaussian_filter_with_weights_normalised_at_the_b
 def test_gaussian_of_width_zero_is_the_identity():
     matrix = ops.convert_to_numpy(gaussian_matrix(ops.zeros((2,)), 5))
     np.testing.assert_array_equal(matrix, np.tile(np.eye(5), (2, 1, 1)))
+
+
+@pytest.mark.parametrize(("size", "cells"), [(8, 2), (9, 3), (10, 3), (33, 9), (6, 6)])
+def test_what_stands_at_the_centres_of_cells(size, cells):
+    values = np.arange(2 * size * size, dtype="int32").reshape(2, size, size)
+    found = ops.convert_to_numpy(at_cells(ops.convert_to_tensor(values), cells, size))
+    centres = [int((cell + 0.5) * size / cells) for cell in range(cells)]
+    np.testing.assert_array_equal(found, values[:, centres])
+    found = ops.convert_to_numpy(at_cells(ops.convert_to_tensor(values), cells, cells))
+    np.testing.assert_array_equal(found, values[:, centres][:, :, centres])

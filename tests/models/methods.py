@@ -15,6 +15,7 @@ from keras import ops
 from keras_semimed.layers.adaptive_cutmix import AdaptiveCutMix
 from keras_semimed.layers.cutmix import CutMix
 from keras_semimed.layers.displacement import BidirectionalDisplacement
+from keras_semimed.losses import unit_per_image
 from keras_semimed.models import METHODS, Losses, SemiSupervisedModel
 from keras_semimed.networks.contract import Extended
 from tests.models.common import batches, made, tiny_encoder
@@ -177,6 +178,8 @@ class Watched:
         self.noise: list[np.ndarray] = []
         self.intense: list[np.ndarray] = []
         self.moved: list[tuple[np.ndarray, np.ndarray]] = []
+        self.steps: list[np.ndarray] = []
+        self.added: list[np.ndarray] = []
 
     @property
     def images(self) -> dict[str, np.ndarray]:
@@ -198,6 +201,8 @@ class Watched:
             **_numbered("mixed_with_labeled", [_pasted(own, partners, boxes) for own, boxes in mixed]),
             **_numbered("augmented", [self._augmented(labeled, *pair) for pair in augmented]),
             **_numbered("displaced", [np.concatenate(pair) for pair in self.moved]),
+            **_numbered("explored", [np.concatenate([labeled, weak]) + step for step in self.steps]),
+            **_numbered("perturbed", [np.concatenate([labeled, weak]) + added for added in self.added]),
         }
 
     def _augmented(self, labeled: np.ndarray, intense: np.ndarray, draw: dict[str, np.ndarray]) -> np.ndarray:
@@ -257,7 +262,7 @@ def watched(model: SemiSupervisedModel) -> Iterator[Watched]:
     encode, decode = Extended.encode, Extended.decode
 
     def watch_encode(self, images, training=None, **arguments):
-        found.passes.append(Pass(self.name, bool(training), numpy(images), {}))
+        found.passes.append(Pass(self.name, bool(training), numpy(ops.stop_gradient(images)), {}))
         return encode(self, images, training=training, **arguments)
 
     def watch_decode(self, features, size, training=None, rows=None, **arguments):
@@ -305,4 +310,15 @@ def watched(model: SemiSupervisedModel) -> Iterator[Watched]:
         for layer in model.layers:
             if isinstance(layer, BidirectionalDisplacement):
                 patch(layer, "displace", after(layer.displace, note_moved))
+        smoothness = getattr(model, "smoothness_loss", None)
+        if smoothness is not None:
+            perturbation = smoothness.perturbation
+
+            def watch_perturbation(predict, images, clean, noise, inside):
+                length = 10 / 256 * 255 * np.sqrt(np.prod(images.shape[1:]))
+                found.steps.append(length * numpy(unit_per_image(noise)))
+                return perturbation(predict, images, clean, noise, inside)
+
+            added = after(watch_perturbation, lambda values: found.added.append(numpy(values)))
+            patch(smoothness, "perturbation", added)
         yield found

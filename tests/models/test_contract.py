@@ -35,6 +35,7 @@ LASTING = {
     "hermes": {"teacher_momentum": 0.9, "confidence": 0.5, "uncertainty": 0.7},
 }
 STATE = {"corrmatch": {"filter"}, "admt": {"turns"}, "dcnet": {"filter"}, "hermes": {"bank"}, "loco": {"filter"}}
+STATE = {"hermes": {"bank"}, "loco": {"filter"}, "ssnet": {"memory"}}
 
 
 class Trained(NamedTuple):

@@ -66,6 +66,9 @@ def test_with_the_switch_the_loss_moves_with_the_truth(name):
     assert terms[0] == terms[2]
     moved = {term for term in terms[0] if terms[0][term] != terms[1][term]}
     assert moved == {term for term in terms[0] if not term.endswith("supervised")} - WITHOUT_LABELS
+    # The consistency between the tasks (Hermes, Eq. 14) and SS-Net's smoothness need no labels.
+    without = {"consistency", "mask_smoothness"}
+    assert moved == {term for term in terms[0] if not term.endswith("supervised")} - without
 
 
 @pytest.mark.parametrize("name", LEARNING)

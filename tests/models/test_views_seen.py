@@ -48,6 +48,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
         "network": [("labeled", "weak"), ("displaced_1", "displaced_2")],
         "network_2": [("strong_2", "strong_1"), ("displaced_1", "displaced_2")],
     },
+    "ssnet": {"network": [("labeled", "weak"), ("explored",), ("perturbed",)]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -125,6 +126,10 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_inverse": {"network": {"displaced_1"}, "network_2": {"displaced_1"}},
         "mask_cross": {"network": {"weak"}, "network_2": {"strong_1"}},
         "mask_reliable": {"network": {"displaced_2"}, "network_2": {"displaced_2"}},
+    "ssnet": {
+        "mask_supervised": _SUPERVISED,
+        "mask_smoothness": {"network": {"perturbed"}},
+        "mask_separation": {"network": {"labeled", "weak"}},
     },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
