@@ -4,8 +4,8 @@ from keras_semimed.layers.adaptive_cutmix import AdaptiveBoxes, AdaptiveCutMix, 
 from keras_semimed.layers.adaptive_threshold import AdaptiveThreshold
 from keras_semimed.layers.alternating_turns import AlternatingTurns
 from keras_semimed.layers.attention import InterTaskAttention
-from keras_semimed.layers.combat import Combat, combat_conflicts
 from keras_semimed.layers.class_selector import ClassSelector
+from keras_semimed.layers.combat import Combat, combat_conflicts
 from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
 from keras_semimed.layers.consistency_threshold import ConsistencyThreshold, mean_confidence
 from keras_semimed.layers.correlation_map import CorrelationMap, propagate_logits

@@ -27,10 +27,10 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "augseg": AugSeg,
     "u2pl": U2PL,
     "corrmatch": CorrMatch,
+    "ssnet": SSNet,
     "abd": ABD,
     "admt": ADMT,
     "dcnet": DCNet,
-    "ssnet": SSNet,
     "hermes": Hermes,
     "loco": LoCo,
 }

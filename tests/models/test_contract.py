@@ -34,8 +34,14 @@ LASTING = {
     "admt": {"max_period": 2},
     "hermes": {"teacher_momentum": 0.9, "confidence": 0.5, "uncertainty": 0.7},
 }
-STATE = {"corrmatch": {"filter"}, "admt": {"turns"}, "dcnet": {"filter"}, "hermes": {"bank"}, "loco": {"filter"}}
-STATE = {"hermes": {"bank"}, "loco": {"filter"}, "ssnet": {"memory"}}
+STATE = {
+    "corrmatch": {"filter"},
+    "ssnet": {"memory"},
+    "admt": {"turns"},
+    "dcnet": {"filter"},
+    "hermes": {"bank"},
+    "loco": {"filter"},
+}
 
 
 class Trained(NamedTuple):

@@ -126,6 +126,7 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_inverse": {"network": {"displaced_1"}, "network_2": {"displaced_1"}},
         "mask_cross": {"network": {"weak"}, "network_2": {"strong_1"}},
         "mask_reliable": {"network": {"displaced_2"}, "network_2": {"displaced_2"}},
+    },
     "ssnet": {
         "mask_supervised": _SUPERVISED,
         "mask_smoothness": {"network": {"perturbed"}},

@@ -206,7 +206,7 @@ def test_a_word_that_does_not_fit_ends_with_code_2(words, messages, capsys):
         ("busi", "--method is missing: one of supervised"),
         ("--method loco", "DATA is missing: one of busi"),
         ("phantom --method loco", "did you mean phantom"),
-        ("busi --method supervised --confidence 0.4", "--confidence is no flag of supervised, but of hermes"),
+        ("busi --method supervised --confidence 0.4", "--confidence is no flag of supervised, but of u2pl, hermes"),
     ],
 )
 def test_train_wants_data_and_a_method_and_the_method_s_own_flags(words, message, capsys):
