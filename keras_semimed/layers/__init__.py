@@ -6,6 +6,8 @@ from keras_semimed.layers.confidence_filter import ConfidenceDynamicFilter
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
+from keras_semimed.layers.latent_diffusion import LatentDiffusion
+from keras_semimed.layers.margin_labels import margin_labels, paint
 from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.mlp_head import MLPHead
 from keras_semimed.layers.noise import add_clipped_noise
@@ -14,6 +16,7 @@ from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
 from keras_semimed.layers.random_intensity import IntensityDraw, RandomIntensity
 from keras_semimed.layers.running_mean import RunningMean
 from keras_semimed.layers.saliency import SaliencyMap
+from keras_semimed.layers.sinusoidal_code import sinusoidal_code
 from keras_semimed.layers.views import WeakStrongViews
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "INTENSITIES",
     "IntensityDraw",
     "InterTaskAttention",
+    "LatentDiffusion",
     "MLPHead",
     "MemoryBank",
     "ProjectionHead",
@@ -39,5 +43,8 @@ __all__ = [
     "image_confidence",
     "intensity",
     "intensity_strength",
+    "margin_labels",
     "neighbour",
+    "paint",
+    "sinusoidal_code",
 ]

@@ -1,6 +1,7 @@
 """Losses: each is callable on plain tensors, works in float32 and stays finite on degenerate batches."""
 
 from keras_semimed.losses.anchors import sample_anchors
+from keras_semimed.losses.complementary import ComplementaryLoss, guidance_time, spatial_concentration
 from keras_semimed.losses.consistency import InterTaskConsistency
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
 from keras_semimed.losses.cross_pseudo_supervision import CrossPseudoSupervision
@@ -15,6 +16,7 @@ from keras_semimed.losses.unreliable_contrast import Drawn, UnreliableContrastLo
 
 __all__ = [
     "Anchors",
+    "ComplementaryLoss",
     "CrossPseudoSupervision",
     "DiceLoss",
     "Drawn",
@@ -29,7 +31,9 @@ __all__ = [
     "UnreliableContrastLoss",
     "draw_members",
     "entropy_partition",
+    "guidance_time",
     "masked_cross_entropy",
     "reliable_cross_entropy",
     "sample_anchors",
+    "spatial_concentration",
 ]

@@ -2,6 +2,7 @@
 
 from keras_semimed.models.augseg import AugSeg
 from keras_semimed.models.cps import CPS
+from keras_semimed.models.diffrect import DiffRect
 from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
 from keras_semimed.models.loco import LoCo
@@ -21,6 +22,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "unimatch": UniMatch,
     "augseg": AugSeg,
     "u2pl": U2PL,
+    "diffrect": DiffRect,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -31,6 +33,7 @@ __all__ = [
     "METHODS",
     "U2PL",
     "AugSeg",
+    "DiffRect",
     "FixMatch",
     "Hermes",
     "LoCo",

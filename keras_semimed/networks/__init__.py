@@ -7,6 +7,8 @@ from keras_semimed.networks.deeplab import DeepLabV3Plus, DeepLabV3PlusDecoder, 
 from keras_semimed.networks.encoders import check_image_size, encoder, encoder_config, pyramid, stages
 from keras_semimed.networks.heads import ImageNormalization
 from keras_semimed.networks.joint import JointNetwork
+from keras_semimed.networks.rectifier import LabelRectifier
+from keras_semimed.networks.rectifier_block import RectifierBlock
 from keras_semimed.networks.segmentation import segmentation_network
 from keras_semimed.networks.unet import UNet, UNetDecoder
 from keras_semimed.networks.weights import load_torchvision_weights
@@ -19,7 +21,9 @@ __all__ = [
     "Head",
     "ImageNormalization",
     "JointNetwork",
+    "LabelRectifier",
     "Network",
+    "RectifierBlock",
     "RepresentationHead",
     "UNet",
     "UNetDecoder",
