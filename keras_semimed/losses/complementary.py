@@ -84,7 +84,7 @@ class ComplementaryLoss(keras.losses.Loss):
             Scalar float32; 0 where nothing counts.
         """
         other = ops.cast(other, "float32")
-        labels = ops.cast(ops.argmin(ops.stop_gradient(probabilities), axis=-1), "int32")
+        labels = ops.cast(ops.argmin(probabilities, axis=-1), "int32")
         if inside is not None:
             labels = ops.where(ops.cast(inside, "float32") > 0, labels, _IGNORE)
         return spatial_concentration(other, inside) * masked_cross_entropy(labels, 1.0 - other)

@@ -71,19 +71,13 @@ class DiffRect(SemiSupervisedModel):
         check_at_most_one(self, "margin")
         check_diffusion(diffusion_steps, sampled_steps, schedule, "diffusion_steps")
         check_not_negative(self, "ramp_maximum", "lambda_unlabeled", "lambda_rectified")
-        if rectification_start is not None:
-            check_whole("rectification_start", rectification_start, 0)
+        check_whole("rectification_start", 0 if rectification_start is None else rectification_start, 0)
         self.segmentation_loss = SegmentationLoss(include_background=True)
         self.complementary_loss = ComplementaryLoss()
-        self.rectifier = self.make_rectifier()
+        diffusion = LatentDiffusion(diffusion_steps, sampled_steps, schedule, seed=self.seed + 2)
+        options = {"diffusion": diffusion, "seed": self.seed + 2, "dtype": self.dtype_policy}
+        self.rectifier = LabelRectifier(self.num_classes, name="rectifier", **options)
         self.build_networks()
-
-    def make_rectifier(self) -> LabelRectifier:
-        """The second network, of which prediction and export know nothing."""
-        diffusion = LatentDiffusion(self.diffusion_steps, self.sampled_steps, self.schedule, seed=self.seed + 2)
-        return LabelRectifier(
-            self.num_classes, diffusion=diffusion, seed=self.seed + 2, dtype=self.dtype_policy, name="rectifier"
-        )
 
     @property
     def selects(self) -> bool:
@@ -116,69 +110,61 @@ class DiffRect(SemiSupervisedModel):
         views = (labeled, unlabeled, self.strong(labeled), self.strong(unlabeled))
         logits = [on["mask_logits"] for on in self.run(*views)]
         weak, strong, count = View.joined(*views[:2]), View.joined(*views[2:]), labeled.count
-        p_weak, p_strong = (_probabilities(ops.concatenate(pair)) for pair in (logits[:2], logits[2:]))
-        coarse, distorted = (
-            ops.where(weak.inside > 0, margin_labels(p, self.margin), IGNORE) for p in (p_weak, p_strong)
-        )
-        pseudo = self.pseudo("mask", unlabeled, logits[1])
-        targets = _targets(pseudo)
+        p_weak, p_strong = (ops.softmax(ops.concatenate(pair)) for pair in (logits[:2], logits[2:]))
+        coarse, distorted = (_known(margin_labels(p, self.margin), weak.inside) for p in (p_weak, p_strong))
+        pseudo, targets = self._targets(unlabeled, logits[1])
         truth = ops.concatenate([labeled.masks, targets])
         counted = ops.cast(truth != IGNORE, "float32")
 
         time_weak = guidance_time(coarse[:count], labeled.masks, self.num_classes)
-        on_weak = self._rectify(coarse, time_weak, weak, truth)
-        rectified = _targets(self.pseudo("mask", unlabeled, on_weak["mask_logits"][count:]))
+        r_weak, latent_weak = self._rectify(coarse, time_weak, weak, truth)
+        _, rectified = self._targets(unlabeled, r_weak[count:])
         time_strong = guidance_time(distorted[count:], rectified, self.num_classes)
-        on_strong = self._rectify(distorted, time_strong, strong, ops.concatenate([coarse[:count], targets]))
+        guide = ops.concatenate([coarse[:count], targets])
+        r_strong, latent_strong = self._rectify(distorted, time_strong, strong, guide)
         with backend.no_gradients():
-            sampled = self._rectify(coarse, time_weak, weak)["mask_logits"][count:]
+            sampled, _ = self._rectify(coarse, time_weak, weak)
+        _, sampled_labels = self._targets(unlabeled, sampled[count:])
 
-        r_weak, r_strong = (_probabilities(on["mask_logits"]) for on in (on_weak, on_strong))
-        rectifier = self._loss(labeled.masks, on_weak["mask_logits"][:count]) + on_weak["latent_loss"]
-        distant = self._loss(rectified, on_strong["mask_logits"][count:]) + on_strong["latent_loss"]
+        from_weak = self._loss(labeled.masks, r_weak[:count]) + latent_weak
+        from_strong = self._loss(rectified, r_strong[count:]) + latent_strong
+        from_strong = from_strong + self._complementary(ops.softmax(r_weak), ops.softmax(r_strong), counted)
         terms = {
-            "mask_supervised": self.mask_criterion(labeled.masks, logits[0]),
-            "mask_unlabeled": self._loss(targets, logits[3]) + self._agreement(p_weak, p_strong, counted),
-            "rectifier": rectifier + self._ramp * (distant + self._agreement(r_weak, r_strong, counted)),
-            "mask_rectified": self._loss(_targets(self.pseudo("mask", unlabeled, sampled)), logits[1]),
+            **self.supervised(labeled, {"mask_logits": logits[0]}),
+            "mask_unlabeled": self._loss(targets, logits[3]) + self._complementary(p_weak, p_strong, counted),
+            "rectifier": from_weak + self._ramp * from_strong,
+            "mask_rectified": self._loss(sampled_labels, logits[1]),
         }
+        figures = {"time_weak": time_weak, "time_strong": time_strong}
+        figures |= {"latent_weak": latent_weak, "latent_strong": latent_strong}
+        figures["concentration"] = spatial_concentration(p_strong, counted)
         unsure = weak.inside * (1.0 - ops.cast(passes_margin(p_weak, self.margin), "float32"))
-        figures = {
-            "time_weak": time_weak,
-            "time_strong": time_strong,
-            "concentration": spatial_concentration(p_strong, counted),
-            "latent_weak": on_weak["latent_loss"],
-            "latent_strong": on_strong["latent_loss"],
-            "mask_unsure": Share(ops.sum(unsure), ops.sum(weak.inside)),
-        }
+        figures["mask_unsure"] = Share(ops.sum(unsure), ops.sum(weak.inside))
         return Losses(terms, {"mask": pseudo}, figures)
 
     def select(self, head: str, logits: Any, inside: Any, other: Any = None, training: bool = False) -> PseudoLabels:
         """Labels by the margin; those that fail it are background, and all count."""
         del head, other, training
-        probabilities = ops.stop_gradient(_probabilities(logits))
-        inside = ops.cast(inside, "float32")
-        labels = margin_labels(probabilities, self.margin)
-        return PseudoLabels(labels, ops.max(probabilities, axis=-1), inside, inside, probabilities)
+        p = ops.softmax(ops.cast(ops.stop_gradient(logits), "float32"))
+        return PseudoLabels(margin_labels(p, self.margin), ops.max(p, axis=-1), inside, inside, p)
 
-    def _rectify(self, labels: Any, time: Any, view: View, guide: Any = None) -> dict[str, Any]:
-        """The rectifier's answer for labels of a view, which may be given better ones."""
+    def _targets(self, unlabeled: View, logits: Any) -> tuple[PseudoLabels, Any]:
+        pseudo = self.pseudo("mask", unlabeled, logits)
+        return pseudo, _known(pseudo.labels, pseudo.kept)
+
+    def _rectify(self, labels: Any, time: Any, view: View, guide: Any = None) -> tuple[Any, Any]:
         colours, guide = (None if each is None else paint(each, self.num_classes) for each in (labels, guide))
-        return self.rectifier(colours, time, view.images, guide, training=True)
+        found = self.rectifier(colours, time, view.images, guide, training=True)
+        return found["mask_logits"], found["latent_loss"]
 
     def _loss(self, labels: Any, logits: Any) -> Any:
         """Cross-entropy and Dice of all classes, added."""
         return 2.0 * self.segmentation_loss(labels, logits)
 
-    def _agreement(self, first: Any, second: Any, counted: Any) -> Any:
-        """a Q, so that a, the concentration of the second prediction, enters squared."""
+    def _complementary(self, first: Any, second: Any, counted: Any) -> Any:
+        """Q times a, the concentration of the second prediction, which comes in twice."""
         return spatial_concentration(second, counted) * self.complementary_loss(first, second, counted)
 
 
-def _probabilities(logits: Any) -> Any:
-    return ops.softmax(ops.cast(logits, "float32"), axis=-1)
-
-
-def _targets(pseudo: PseudoLabels) -> Any:
-    """The labels, where they count."""
-    return ops.where(pseudo.kept > 0, pseudo.labels, IGNORE)
+def _known(labels: Any, counted: Any) -> Any:
+    return ops.where(counted > 0, labels, IGNORE)

@@ -39,6 +39,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     "unimatch": {"network": [("labeled", "weak", "mixed_1", "mixed_2")]},
     "augseg": {"network": [("labeled", "augmented")], "teacher": [("weak",)]},
     "u2pl": {"network": [("labeled", "mixed")], "teacher": [("labeled", "weak")]},
+    "diffrect": {"network": [("labeled", "weak", "strong_1", "strong_2")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -91,6 +92,12 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_supervised": _SUPERVISED,
         "mask_unlabeled": {"network": {"mixed"}},
         "mask_contrast": {"network": {"labeled", "mixed"}},
+    },
+    "diffrect": {
+        "mask_supervised": _SUPERVISED,
+        "mask_unlabeled": {"network": {"strong_1", "strong_2"}},
+        "rectifier": {},
+        "mask_rectified": {"network": {"weak"}},
     },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
