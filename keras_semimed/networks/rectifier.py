@@ -269,4 +269,4 @@ class LabelRectifier(keras.layers.Layer):
 
 def pool(x: Any) -> Any:
     """2x2 max-pooling, odd sides rounded up: `(N, h, w, C)` to `(N, ceil(h / 2), ceil(w / 2), C)`."""
-    return ops.max_pool(x, 2, padding="same", data_format="channels_last")
+    return ops.max_pool(x, (2, 2), (2, 2), padding="same", data_format="channels_last")
