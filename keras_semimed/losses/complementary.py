@@ -92,3 +92,10 @@ class ComplementaryLoss(keras.losses.Loss):
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
         return {"name": self.name}
+
+
+def complementary_term(
+    probabilities: keras.KerasTensor, other: keras.KerasTensor, inside: keras.KerasTensor | None = None
+) -> keras.KerasTensor:
+    """`a(p') Q(p, p')`, in which a comes in twice, as in DiffRect's losses; arguments as in `ComplementaryLoss`."""
+    return spatial_concentration(other, inside) * ComplementaryLoss()(probabilities, other, inside)

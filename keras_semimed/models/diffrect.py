@@ -13,7 +13,8 @@ from keras_semimed.layers.latent_diffusion import LatentDiffusion, check_diffusi
 from keras_semimed.layers.margin_labels import margin_labels, paint, passes_margin
 from keras_semimed.layers.pseudo_labels import PseudoLabels
 from keras_semimed.layers.views import IGNORE
-from keras_semimed.losses import ComplementaryLoss, SegmentationLoss, guidance_time, spatial_concentration
+from keras_semimed.losses import SegmentationLoss, guidance_time, spatial_concentration
+from keras_semimed.losses.complementary import complementary_term
 from keras_semimed.models.health import Share
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.view import View
@@ -73,7 +74,6 @@ class DiffRect(SemiSupervisedModel):
         check_not_negative(self, "ramp_maximum", "lambda_unlabeled", "lambda_rectified")
         check_whole("rectification_start", 0 if rectification_start is None else rectification_start, 0)
         self.segmentation_loss = SegmentationLoss(include_background=True)
-        self.complementary_loss = ComplementaryLoss()
         diffusion = LatentDiffusion(diffusion_steps, sampled_steps, schedule, seed=self.seed + 2)
         options = {"diffusion": diffusion, "seed": self.seed + 2, "dtype": self.dtype_policy}
         self.rectifier = LabelRectifier(self.num_classes, name="rectifier", **options)
@@ -128,10 +128,10 @@ class DiffRect(SemiSupervisedModel):
 
         from_weak = self._loss(labeled.masks, r_weak[:count]) + latent_weak
         from_strong = self._loss(rectified, r_strong[count:]) + latent_strong
-        from_strong = from_strong + self._complementary(ops.softmax(r_weak), ops.softmax(r_strong), counted)
+        from_strong = from_strong + complementary_term(ops.softmax(r_weak), ops.softmax(r_strong), counted)
         terms = {
             **self.supervised(labeled, {"mask_logits": logits[0]}),
-            "mask_unlabeled": self._loss(targets, logits[3]) + self._complementary(p_weak, p_strong, counted),
+            "mask_unlabeled": self._loss(targets, logits[3]) + complementary_term(p_weak, p_strong, counted),
             "rectifier": from_weak + self._ramp * from_strong,
             "mask_rectified": self._loss(sampled_labels, logits[1]),
         }
@@ -160,10 +160,6 @@ class DiffRect(SemiSupervisedModel):
     def _loss(self, labels: Any, logits: Any) -> Any:
         """Cross-entropy and Dice of all classes, added."""
         return 2.0 * self.segmentation_loss(labels, logits)
-
-    def _complementary(self, first: Any, second: Any, counted: Any) -> Any:
-        """Q times a, the concentration of the second prediction, which comes in twice."""
-        return spatial_concentration(second, counted) * self.complementary_loss(first, second, counted)
 
 
 def _known(labels: Any, counted: Any) -> Any:
