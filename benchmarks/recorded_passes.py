@@ -7,7 +7,7 @@ itself, so that no method needs a line of its own here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -16,8 +16,11 @@ import numpy as np
 from keras import ops
 
 from keras_semimed.models import SemiSupervisedModel
+from keras_semimed.networks import LabelRectifier
 from keras_semimed.networks.contract import Extended
 
+BESIDE = {LabelRectifier: "rectifier"}
+"""Further networks that a method trains, and the attribute of the model that holds them."""
 REPRESENTATIONS = ("decoded", "pooled")
 
 
@@ -68,7 +71,22 @@ class Decode:
         self.learnt: set[str] = set()
 
 
-Passes = list[Encode | Decode]
+class Beside:
+    """One call of a network that is trained beside those that segment.
+
+    Attributes:
+        name: attribute of the model that holds it.
+        arguments: all of them, tensors as `Shape`s.
+        learnt: as in `Decode`.
+    """
+
+    def __init__(self, name: str, arguments: Any) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.learnt: set[str] = set()
+
+
+Passes = list[Encode | Decode | Beside]
 
 
 class _Recorder:
@@ -98,6 +116,12 @@ class _Recorder:
         self.passes.append(call)
         return {name: self._watched(value, call, name) for name, value in outputs.items()}
 
+    def beside(self, plain: Callable[..., Any], layer: Any, args: Any, arguments: Any) -> dict[str, Any]:
+        call = Beside(BESIDE[type(layer)], _shapes((args, arguments)))
+        self.passes.append(call)
+        outputs = plain(layer, *args, **arguments)
+        return {name: self._watched(value, call, name) for name, value in outputs.items()}
+
     def _source(self, place: tuple[str, int], given: Mapping[str, Any], count: int) -> int:
         """The `encode` that the features come from; of changed ones the latest, if possible of as many images."""
         known = {id(value) for value in keras.tree.flatten(given)}
@@ -109,7 +133,7 @@ class _Recorder:
 
         return max(of_network, key=fit)
 
-    def _watched(self, value: Any, call: Decode, name: str) -> Any:
+    def _watched(self, value: Any, call: Decode | Beside, name: str) -> Any:
         if not ops.is_tensor(value):
             return value
         return _noting_gradient(value, lambda: call.learnt.add(name))
@@ -176,7 +200,18 @@ def _patched(recorder: _Recorder) -> Iterator[None]:
     def decode(network: Extended, *args: Any, **arguments: Any) -> dict[str, Any]:
         return recorder.decode(network, *args, **arguments)
 
-    with mock.patch.object(Extended, "encode", encode), mock.patch.object(Extended, "decode", decode):
+    def beside(plain: Callable[..., Any]) -> Callable[..., Any]:
+        # Written out: Keras looks for `training` among the arguments.
+        def call(layer: Any, *args: Any, training: bool | None = None, **arguments: Any) -> dict[str, Any]:
+            return recorder.beside(plain, layer, args, {**arguments, "training": training})
+
+        return call
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Extended, "encode", encode))
+        stack.enter_context(mock.patch.object(Extended, "decode", decode))
+        for kind in BESIDE:
+            stack.enter_context(mock.patch.object(kind, "call", beside(kind.call)))
         yield
 
 
@@ -219,6 +254,8 @@ def describe(passes: Passes) -> str:
             kind, index = call.network
             name = f"{'student' if kind == 'networks' else 'teacher'} {index + 1}"
             words.append(f"{name} encodes {call.images[0]}{'' if call.training else ' (moving statistics)'}")
+        elif isinstance(call, Beside):
+            words.append(f"{call.name}, {'learns' if call.learnt else 'without gradient'}")
         else:
             learnt = f", learns by {' '.join(sorted(call.learnt))}" if call.learnt else ", without gradient"
             words.append(f"decodes {call.count}{learnt if call.source < number else ''}")
@@ -279,6 +316,10 @@ def _trivial_loss(model: SemiSupervisedModel, passes: Passes, images: Mapping[st
     features: dict[int, Mapping[str, Any]] = {}
     total = ops.zeros(())
     for number, call in enumerate(passes):
+        if isinstance(call, Beside):
+            args, arguments = _ones(call.arguments)
+            total = total + _squares(getattr(model, call.name)(*args, **arguments), call.learnt)
+            continue
         kind, index = call.network
         network: Extended = getattr(model, kind)[index]
         if isinstance(call, Encode):
@@ -286,10 +327,16 @@ def _trivial_loss(model: SemiSupervisedModel, passes: Passes, images: Mapping[st
             continue
         size, args, arguments = _ones(call.arguments)
         outputs = network.decode(_fitted(features[call.source], call), size, *args, **arguments)
-        for name, value in outputs.items():
-            if name in call.learnt or name not in REPRESENTATIONS and ops.is_tensor(value):
-                square = ops.mean(ops.square(ops.cast(value, "float32")))
-                total = total + (square if name in call.learnt else ops.stop_gradient(square))
+        total = total + _squares(outputs, call.learnt)
+    return total
+
+
+def _squares(outputs: Mapping[str, Any], learnt: set[str]) -> Any:
+    total = ops.zeros(())
+    for name, value in outputs.items():
+        if name in learnt or name not in REPRESENTATIONS and ops.is_tensor(value):
+            square = ops.mean(ops.square(ops.cast(value, "float32")))
+            total = total + (square if name in learnt else ops.stop_gradient(square))
     return total
 
 

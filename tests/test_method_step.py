@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.method_step import FIGURES, batch, full_model, make_step, method_arguments, parsed
-from benchmarks.recorded_passes import Decode, Encode, passes_alone, ready_images, record
+from benchmarks.recorded_passes import Beside, Decode, Encode, describe, passes_alone, ready_images, record
 from benchmarks.steps import in_turn
 from keras_semimed.models import METHODS
 from tests.models.common import tiny_encoder
@@ -49,6 +49,19 @@ def test_passes_of_a_teacher_and_of_students():
     decodes = [call for call in passes if isinstance(call, Decode)]
     assert [call.network[1] for call in decodes] == [0, 1, 0, 1]
     assert [(call.count, call.learnt) for call in decodes] == [(2, set())] * 2 + [(4, {"mask_logits"})] * 2
+
+
+def test_passes_of_a_network_beside():
+    """The rectifier's passes that learn, and the one that samples, which does not; they are run again."""
+    arguments, passes = _recorded("diffrect")
+    beside = [(call.name, call.learnt) for call in passes if isinstance(call, Beside)]
+    learnt = {"mask_logits", "latent_loss"}
+    assert beside == [("rectifier", learnt), ("rectifier", learnt), ("rectifier", set())]
+    assert describe(passes).endswith("rectifier, learns; rectifier, learns; rectifier, without gradient")
+    model = passes_alone(METHODS["diffrect"], passes, **arguments)
+    before = model.rectifier.get_weights()
+    assert np.isfinite(model.train_on_batch(ready_images(passes), return_dict=True)["loss"])
+    assert any(not np.array_equal(x, y) for x, y in zip(model.rectifier.get_weights(), before, strict=True))
 
 
 @pytest.mark.parametrize("method", ["unimatch", "mean_teacher"])

@@ -15,6 +15,8 @@ from keras_semimed.layers.displacement import BidirectionalDisplacement, Moves
 from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
+from keras_semimed.layers.latent_diffusion import LatentDiffusion
+from keras_semimed.layers.margin_labels import margin_labels, paint
 from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.mlp_head import MLPHead
 from keras_semimed.layers.noise import add_clipped_noise
@@ -26,6 +28,7 @@ from keras_semimed.layers.region_propagation import correlation_region, propagat
 from keras_semimed.layers.running_mean import RunningMean
 from keras_semimed.layers.saliency import SaliencyMap
 from keras_semimed.layers.separation_heads import SeparationHeads
+from keras_semimed.layers.sinusoidal_code import sinusoidal_code
 from keras_semimed.layers.views import WeakStrongViews
 
 __all__ = [
@@ -45,6 +48,7 @@ __all__ = [
     "INTENSITIES",
     "IntensityDraw",
     "InterTaskAttention",
+    "LatentDiffusion",
     "MLPHead",
     "MemoryBank",
     "Moves",
@@ -71,4 +75,8 @@ __all__ = [
     "neighbour",
     "propagate_logits",
     "propagate_regions",
+    "margin_labels",
+    "neighbour",
+    "paint",
+    "sinusoidal_code",
 ]

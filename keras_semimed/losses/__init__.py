@@ -3,6 +3,7 @@
 from keras_semimed.losses.adversarial import AdversarialSmoothness, unit_per_image
 from keras_semimed.losses.anchors import sample_anchors
 from keras_semimed.losses.attention_transfer import AttentionTransfer
+from keras_semimed.losses.complementary import ComplementaryLoss, guidance_time, spatial_concentration
 from keras_semimed.losses.consistency import InterTaskConsistency
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
 from keras_semimed.losses.cross_pseudo_supervision import CrossPseudoSupervision
@@ -22,6 +23,7 @@ __all__ = [
     "Anchors",
     "AttentionTransfer",
     "ClassSeparation",
+    "ComplementaryLoss",
     "CrossPseudoSupervision",
     "DiceLoss",
     "DirectionalConsistency",
@@ -37,8 +39,10 @@ __all__ = [
     "UnreliableContrastLoss",
     "draw_members",
     "entropy_partition",
+    "guidance_time",
     "masked_cross_entropy",
     "reliable_cross_entropy",
     "sample_anchors",
     "unit_per_image",
+    "spatial_concentration",
 ]

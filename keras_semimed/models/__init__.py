@@ -6,6 +6,7 @@ from keras_semimed.models.augseg import AugSeg
 from keras_semimed.models.corrmatch import CorrMatch
 from keras_semimed.models.cps import CPS
 from keras_semimed.models.dcnet import DCNet
+from keras_semimed.models.diffrect import DiffRect
 from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
 from keras_semimed.models.loco import LoCo
@@ -31,6 +32,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "abd": ABD,
     "admt": ADMT,
     "dcnet": DCNet,
+    "diffrect": DiffRect,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -45,6 +47,7 @@ __all__ = [
     "AugSeg",
     "CorrMatch",
     "DCNet",
+    "DiffRect",
     "FixMatch",
     "Hermes",
     "LoCo",

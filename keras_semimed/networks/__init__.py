@@ -9,6 +9,8 @@ from keras_semimed.networks.encoders import check_image_size, encoder, encoder_c
 from keras_semimed.networks.frozen_statistics import frozen_statistics
 from keras_semimed.networks.heads import ImageNormalization
 from keras_semimed.networks.joint import JointNetwork
+from keras_semimed.networks.rectifier import LabelRectifier
+from keras_semimed.networks.rectifier_block import RectifierBlock
 from keras_semimed.networks.segmentation import segmentation_network
 from keras_semimed.networks.two_decoders import TwoDecoders
 from keras_semimed.networks.unet import UNet, UNetDecoder
@@ -23,7 +25,9 @@ __all__ = [
     "Head",
     "ImageNormalization",
     "JointNetwork",
+    "LabelRectifier",
     "Network",
+    "RectifierBlock",
     "RepresentationHead",
     "TwoDecoders",
     "UNet",

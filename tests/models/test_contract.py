@@ -42,6 +42,9 @@ STATE = {
     "hermes": {"bank"},
     "loco": {"filter"},
 }
+STATE = {"hermes": {"bank"}, "loco": {"filter"}, "diffrect": {"rectifier", "latent_diffusion"}}
+# What trains beside the networks that segment.
+BESIDE = {"diffrect": ("rectifier",)}
 
 
 class Trained(NamedTuple):
@@ -190,7 +193,8 @@ def test_a_teacher_and_a_bank_stay_frozen_whatever_is_set_above_them():
     for name in VARIANTS:
         model = variant(name, LASTING)
         trainable = [v.path for v in model.trainable_variables]
-        students = [v.path for network in model.networks for v in network.trainable_variables]
+        beside = [getattr(model, part) for part in BESIDE.get(VARIANTS[name][0], ())]
+        students = [v.path for network in (*model.networks, *beside) for v in network.trainable_variables]
         assert sorted(trainable) == sorted(students) and students, name
         model.trainable = False
         assert not model.trainable_variables
@@ -203,6 +207,7 @@ def test_a_teacher_and_a_bank_stay_frozen_whatever_is_set_above_them():
 
 # What stays although no unlabelled pixel counts: terms that need no pseudo-label.
 WITHOUT_LABELS = {"hermes": {"label_contrast", "consistency"}, "dcnet": {"feature"}}
+WITHOUT_LABELS = {"hermes": {"label_contrast", "consistency"}, "diffrect": {"rectifier"}}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -330,6 +335,10 @@ def test_the_tests_know_every_method():
 
 
 OTHER_VALUES = {"confidence": 0.7, "uncertainty": 0.3, "mixing_beta": [3, 3], "injection_beta": [6, 3], "grid": 8}
+OTHER_VALUES = {
+    **{"confidence": 0.7, "uncertainty": 0.3, "mixing_beta": [3, 3], "injection_beta": [6, 3]},
+    "diffusion_steps": 25,  # the linear schedule needs more than 20
+}
 MUST_STAY = {"bank_size", "neighbours", "exchange", "student_view"}  # what others, or the size of the network, must fit
 
 

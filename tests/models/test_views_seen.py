@@ -49,6 +49,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
         "network_2": [("strong_2", "strong_1"), ("displaced_1", "displaced_2")],
     },
     "ssnet": {"network": [("labeled", "weak"), ("explored",), ("perturbed",)]},
+    "diffrect": {"network": [("labeled", "weak", "strong_1", "strong_2")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -131,6 +132,11 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_supervised": _SUPERVISED,
         "mask_smoothness": {"network": {"perturbed"}},
         "mask_separation": {"network": {"labeled", "weak"}},
+    "diffrect": {
+        "mask_supervised": _SUPERVISED,
+        "mask_unlabeled": {"network": {"strong_1", "strong_2"}},
+        "rectifier": {},
+        "mask_rectified": {"network": {"weak"}},
     },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,

@@ -1,0 +1,166 @@
+"""DiffRect: a second network learns to rectify pseudo-labels, by a diffusion in its latent space."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from keras_semimed import backend
+from keras_semimed.configuration import check_at_most_one, check_not_negative, check_whole
+from keras_semimed.layers.latent_diffusion import LatentDiffusion, check_diffusion
+from keras_semimed.layers.margin_labels import margin_labels, paint, passes_margin
+from keras_semimed.layers.pseudo_labels import PseudoLabels
+from keras_semimed.layers.views import IGNORE
+from keras_semimed.losses import SegmentationLoss, guidance_time, spatial_concentration
+from keras_semimed.losses.complementary import complementary_term
+from keras_semimed.models.health import Share
+from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
+from keras_semimed.models.view import View
+from keras_semimed.networks.rectifier import LabelRectifier
+from keras_semimed.thresholds import consistency_ramp
+
+
+@keras.saving.register_keras_serializable(package="keras_semimed")
+class DiffRect(SemiSupervisedModel):
+    """The network's labels of weak views, rectified by a second network that is trained beside it.
+
+    Liu et al., "DiffRect: Latent Diffusion Label Rectification for Semi-supervised Medical Image Segmentation", MICCAI
+    2024, as their code has it. The rectifier learns to turn the network's labels into the truth, and those of strong
+    views into those of weak ones; later its own labels, sampled from noise, teach the network. Only hard labels pass
+    from one network to the other. `loss = supervised + w lambda_unlabeled unlabeled + rectifier + lambda_rectified
+    rectified`, `w = ramp_maximum exp(-5 (1 - t)^2)`; `rectifier` holds a w as well. The network alone predicts.
+
+    Args:
+        margin: tau: a label is background unless `(max - min) / max` of the probabilities exceeds it.
+        diffusion_steps: T of the diffusion.
+        sampled_steps: how many of them the sampling goes through.
+        schedule: of the diffusion: `"cosine"`, or `"linear"`, which takes more than 20 steps.
+        ramp_maximum: w at the end of the run.
+        lambda_unlabeled: weight of what strong views learn, besides w.
+        lambda_rectified: weight of the rectified labels; with 0 the rectifier, which serves nothing else, rests.
+        rectification_start: step behind which they are learnt; None: a 30th of the run.
+
+    Raises:
+        ValueError: for an argument out of its range; the message names it.
+    """
+
+    supports = ("segmentation",)
+
+    def __init__(
+        self,
+        margin: float = 0.8,
+        diffusion_steps: int = 10,
+        sampled_steps: int = 2,
+        schedule: Literal["cosine", "linear"] = "cosine",
+        ramp_maximum: float = 0.1,
+        lambda_unlabeled: float = 0.5,
+        lambda_rectified: float = 0.5,
+        rectification_start: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.margin = margin
+        self.diffusion_steps = diffusion_steps
+        self.sampled_steps = sampled_steps
+        self.schedule = schedule
+        self.ramp_maximum = ramp_maximum
+        self.lambda_unlabeled = lambda_unlabeled
+        self.lambda_rectified = lambda_rectified
+        self.rectification_start = rectification_start
+        check_at_most_one(self, "margin")
+        check_diffusion(diffusion_steps, sampled_steps, schedule, "diffusion_steps")
+        check_not_negative(self, "ramp_maximum", "lambda_unlabeled", "lambda_rectified")
+        check_whole("rectification_start", 0 if rectification_start is None else rectification_start, 0)
+        self.segmentation_loss = SegmentationLoss(include_background=True)
+        diffusion = LatentDiffusion(diffusion_steps, sampled_steps, schedule, seed=self.seed + 2)
+        options = {"diffusion": diffusion, "seed": self.seed + 2, "dtype": self.dtype_policy}
+        self.rectifier = LabelRectifier(self.num_classes, name="rectifier", **options)
+        self.build_networks()
+
+    @property
+    def selects(self) -> bool:
+        """Every pixel counts."""
+        return False
+
+    @property
+    def statistics(self) -> list[keras.Variable]:
+        """Running statistics of BatchNorm, the rectifier's too."""
+        moving = [v for v in self.rectifier.non_trainable_variables if v.name.startswith("moving_")]
+        return [*super().statistics, *moving]
+
+    @property
+    def loss_weights(self) -> dict[str, Any]:
+        """With the ramp, and nothing for rectified labels before their start."""
+        start = self.total_steps // 30 if self.rectification_start is None else self.rectification_start
+        return {
+            "mask_supervised": 1.0,
+            "mask_unlabeled": self.lambda_unlabeled * self._ramp,
+            "rectifier": 1.0 if self.lambda_rectified else 0.0,
+            "mask_rectified": self.lambda_rectified * ops.cast(self.step > start, "float32"),
+        }
+
+    @property
+    def _ramp(self) -> Any:
+        return self.ramp_maximum * consistency_ramp(self.progress)
+
+    def terms(self, labeled: View, unlabeled: View) -> Losses:
+        """What the network learns from masks, strong views and rectified labels, and what the rectifier learns."""
+        views = (labeled, unlabeled, self.strong(labeled), self.strong(unlabeled))
+        logits = [on["mask_logits"] for on in self.run(*views)]
+        weak, strong, count = View.joined(*views[:2]), View.joined(*views[2:]), labeled.count
+        p_weak, p_strong = (ops.softmax(ops.concatenate(pair)) for pair in (logits[:2], logits[2:]))
+        coarse, distorted = (_known(margin_labels(p, self.margin), weak.inside) for p in (p_weak, p_strong))
+        pseudo, targets = self._targets(unlabeled, logits[1])
+        truth = ops.concatenate([labeled.masks, targets])
+        counted = ops.cast(truth != IGNORE, "float32")
+
+        time_weak = guidance_time(coarse[:count], labeled.masks, self.num_classes)
+        r_weak, latent_weak = self._rectify(coarse, time_weak, weak, truth)
+        _, rectified = self._targets(unlabeled, r_weak[count:])
+        time_strong = guidance_time(distorted[count:], rectified, self.num_classes)
+        guide = ops.concatenate([coarse[:count], targets])
+        r_strong, latent_strong = self._rectify(distorted, time_strong, strong, guide)
+        with backend.no_gradients():
+            sampled, _ = self._rectify(coarse, time_weak, weak)
+        _, sampled_labels = self._targets(unlabeled, sampled[count:])
+
+        from_weak = self._loss(labeled.masks, r_weak[:count]) + latent_weak
+        from_strong = self._loss(rectified, r_strong[count:]) + latent_strong
+        from_strong = from_strong + complementary_term(ops.softmax(r_weak), ops.softmax(r_strong), counted)
+        terms = {
+            **self.supervised(labeled, {"mask_logits": logits[0]}),
+            "mask_unlabeled": self._loss(targets, logits[3]) + complementary_term(p_weak, p_strong, counted),
+            "rectifier": from_weak + self._ramp * from_strong,
+            "mask_rectified": self._loss(sampled_labels, logits[1]),
+        }
+        figures = {"time_weak": time_weak, "time_strong": time_strong}
+        figures |= {"latent_weak": latent_weak, "latent_strong": latent_strong}
+        figures["concentration"] = spatial_concentration(p_strong, counted)
+        unsure = weak.inside * (1.0 - ops.cast(passes_margin(p_weak, self.margin), "float32"))
+        figures["mask_unsure"] = Share(ops.sum(unsure), ops.sum(weak.inside))
+        return Losses(terms, {"mask": pseudo}, figures)
+
+    def select(self, head: str, logits: Any, inside: Any, other: Any = None, training: bool = False) -> PseudoLabels:
+        """Labels by the margin; those that fail it are background, and all count."""
+        del head, other, training
+        p = ops.softmax(ops.cast(ops.stop_gradient(logits), "float32"))
+        return PseudoLabels(margin_labels(p, self.margin), ops.max(p, axis=-1), inside, inside, p)
+
+    def _targets(self, unlabeled: View, logits: Any) -> tuple[PseudoLabels, Any]:
+        pseudo = self.pseudo("mask", unlabeled, logits)
+        return pseudo, _known(pseudo.labels, pseudo.kept)
+
+    def _rectify(self, labels: Any, time: Any, view: View, guide: Any = None) -> tuple[Any, Any]:
+        colours, guide = (None if each is None else paint(each, self.num_classes) for each in (labels, guide))
+        found = self.rectifier(colours, time, view.images, guide, training=True)
+        return found["mask_logits"], found["latent_loss"]
+
+    def _loss(self, labels: Any, logits: Any) -> Any:
+        """Cross-entropy and Dice of all classes, added."""
+        return 2.0 * self.segmentation_loss(labels, logits)
+
+
+def _known(labels: Any, counted: Any) -> Any:
+    return ops.where(counted > 0, labels, IGNORE)
