@@ -132,6 +132,7 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_supervised": _SUPERVISED,
         "mask_smoothness": {"network": {"perturbed"}},
         "mask_separation": {"network": {"labeled", "weak"}},
+    },
     "diffrect": {
         "mask_supervised": _SUPERVISED,
         "mask_unlabeled": {"network": {"strong_1", "strong_2"}},
