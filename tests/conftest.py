@@ -17,7 +17,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llv
 
 TESTS = Path(__file__).resolve().parent
 # What never runs on a backend, or rests on Python alone: files and splits, scores and pages made from arrays, command
-# lines, the source itself, and which view goes where in a method.
+# lines, the source itself, which view goes where in a method, and how a baseline puts pieces together that are tested
+# on every backend, as its training is (models/test_contract.py).
 BACKEND_FREE = (
     *("data", "datasets", "evaluation", "test_files.py", "test_parameters.py", "test_structure.py"),
     *(
@@ -25,6 +26,8 @@ BACKEND_FREE = (
         for name in ("command", "commits", "compare", "console", "leakage", "protocol", "sweep", "words")
     ),
     *(f"models/test_{name}.py" for name in ("hidden_truth", "presets", "views_seen")),
+    *(f"models/test_{name}.py" for name in ("abd", "admt", "augseg", "corrmatch", "cps", "dcnet", "diffrect")),
+    *(f"models/test_{name}.py" for name in ("fixmatch", "mean_teacher", "ssnet", "u2pl", "unimatch")),
     # Trainings of which the files are what is tested.
     *(f"recipes/test_{name}.py" for name in ("protocol_data", "runs_that_last", "stages")),
 )
