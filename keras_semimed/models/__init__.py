@@ -1,7 +1,7 @@
 """Methods: Keras models that train on labelled and unlabelled images with plain `fit`."""
 
 from keras_semimed.models.abd import ABD
-from keras_semimed.models.admt import ADMT
+from keras_semimed.models.ad_mt import ADMT
 from keras_semimed.models.augseg import AugSeg
 from keras_semimed.models.corrmatch import CorrMatch
 from keras_semimed.models.cps import CPS
@@ -12,7 +12,7 @@ from keras_semimed.models.hermes import Hermes
 from keras_semimed.models.loco import LoCo
 from keras_semimed.models.mean_teacher import MeanTeacher
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
-from keras_semimed.models.ssnet import SSNet
+from keras_semimed.models.ss_net import SSNet
 from keras_semimed.models.statistics import recompute_statistics
 from keras_semimed.models.supervised import Supervised
 from keras_semimed.models.u2pl import U2PL
@@ -28,9 +28,9 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "augseg": AugSeg,
     "u2pl": U2PL,
     "corrmatch": CorrMatch,
-    "ssnet": SSNet,
+    "ss_net": SSNet,
     "abd": ABD,
-    "admt": ADMT,
+    "ad_mt": ADMT,
     "dcnet": DCNet,
     "diffrect": DiffRect,
     "hermes": Hermes,

@@ -31,13 +31,13 @@ EPOCHS, STEPS = 3, 2
 # With everything that has to last from step to step: teachers, banks, thresholds.
 LASTING = {
     "supervised": {"teacher_momentum": 0.9},
-    "admt": {"max_period": 2},
+    "ad_mt": {"max_period": 2},
     "hermes": {"teacher_momentum": 0.9, "confidence": 0.5, "uncertainty": 0.7},
 }
 STATE = {
     "corrmatch": {"filter"},
-    "ssnet": {"memory"},
-    "admt": {"turns"},
+    "ss_net": {"memory"},
+    "ad_mt": {"turns"},
     "dcnet": {"filter"},
     "diffrect": {"rectifier", "latent_diffusion"},
     "hermes": {"bank"},

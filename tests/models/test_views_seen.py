@@ -39,7 +39,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     "unimatch": {"network": [("labeled", "weak", "mixed_1", "mixed_2")]},
     "augseg": {"network": [("labeled", "augmented")], "teacher": [("weak",)]},
     "u2pl": {"network": [("labeled", "mixed")], "teacher": [("labeled", "weak")]},
-    "admt": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)], "teacher_2": [("weak",)]},
+    "ad_mt": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)], "teacher_2": [("weak",)]},
     "corrmatch": {"network": [("labeled", "weak", "mixed")]},
     "dcnet": {"network": [("labeled", "weak")]},
     # The strong views: first that of the unlabelled images. The displaced ones: first the labelled images, and of both
@@ -48,7 +48,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
         "network": [("labeled", "weak"), ("displaced_1", "displaced_2")],
         "network_2": [("strong_2", "strong_1"), ("displaced_1", "displaced_2")],
     },
-    "ssnet": {"network": [("labeled", "weak"), ("explored",), ("perturbed",)]},
+    "ss_net": {"network": [("labeled", "weak"), ("explored",), ("perturbed",)]},
     "diffrect": {"network": [("labeled", "weak", "strong_1", "strong_2")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -107,7 +107,7 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_unlabeled": {"network": {"mixed"}},
         "mask_contrast": {"network": {"labeled", "mixed"}},
     },
-    "admt": {"mask_supervised": _SUPERVISED, "mask_unlabeled": {"network": {"strong"}}},
+    "ad_mt": {"mask_supervised": _SUPERVISED, "mask_unlabeled": {"network": {"strong"}}},
     "corrmatch": {
         "mask_supervised": _SUPERVISED,
         "mask_correlation_supervised": _SUPERVISED,
@@ -128,7 +128,7 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_cross": {"network": {"weak"}, "network_2": {"strong_1"}},
         "mask_reliable": {"network": {"displaced_2"}, "network_2": {"displaced_2"}},
     },
-    "ssnet": {
+    "ss_net": {
         "mask_supervised": _SUPERVISED,
         "mask_smoothness": {"network": {"perturbed"}},
         "mask_separation": {"network": {"labeled", "weak"}},

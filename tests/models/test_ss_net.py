@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_semimed.models import SSNet, ssnet
+from keras_semimed.models import SSNet, ss_net
 from keras_semimed.thresholds import consistency_ramp
 from tests.gradients import gradient
 from tests.layers.test_class_selector import scores_by_hand
@@ -29,7 +29,7 @@ class Example:
     """A random batch whose images are its logits, with random heads and the noise of the direction."""
 
     def __init__(self, monkeypatch, seed, labeled=3, unlabeled=2, **arguments):
-        monkeypatch.setattr(ssnet, "WIDTH", 4)
+        monkeypatch.setattr(ss_net, "WIDTH", 4)
         self.inputs, self.targets = batch(seed, labeled, unlabeled)
         self.shown = {half: self.inputs[half].astype("float64") for half in ("labeled", "unlabeled")}
         self.inside = [pixels.area_mask(self.inputs[f"{half}_area"], 5) for half in self.shown]
