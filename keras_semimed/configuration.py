@@ -92,6 +92,19 @@ def check_whole(argument: str, value: Any, lowest: int) -> None:
         raise ValueError(f"`{argument}` must be a whole number of at least {lowest}, found {value!r}.")
 
 
+def check_pair(argument: str, value: Any, lowest: int) -> tuple[int, int]:
+    """Returns two whole numbers of at least `lowest` as a tuple.
+
+    Raises:
+        ValueError: if the value is anything else.
+    """
+    pair = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
+    wanted = len(pair) == 2 and all(isinstance(each, numbers.Integral) and not isinstance(each, bool) for each in pair)
+    if not wanted or min(pair) < lowest:
+        raise ValueError(f"`{argument}` must be two whole numbers of at least {lowest}, found {value!r}.")
+    return int(pair[0]), int(pair[1])
+
+
 def check_not_negative(model: keras.Model, *names: str) -> None:
     """Raises a ValueError unless each of these attributes is a finite number of at least 0."""
     for name in names:

@@ -25,9 +25,9 @@ def unit_per_image(values: Any) -> Any:
         values: any float dtype. Shape: `(N, ...)`.
 
     Returns:
-        Shape: `(N, ...)`, float32; an image of zeros stays zero.
+        Shape: `(N, ...)`, float32, without gradient; an image of zeros stays zero.
     """
-    values = ops.cast(values, "float32")
+    values = ops.stop_gradient(ops.cast(values, "float32"))
     axes = tuple(range(1, len(values.shape)))
     return values / (ops.sqrt(ops.sum(ops.square(values), axis=axes, keepdims=True)) + 1e-8)
 

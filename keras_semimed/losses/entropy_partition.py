@@ -49,8 +49,9 @@ def entropy_partition(probabilities: Any, inside: Any, share: Any) -> EntropyPar
     entropy = ops.maximum(-ops.sum(terms, axis=-1), 0.0)
     flat, chosen = ops.reshape(entropy, (1, -1)), ops.reshape(members, (1, -1))
     count = ops.sum(ops.cast(chosen, "float32"))
-    place = (1.0 - ops.cast(share, "float32")) * ops.maximum(count - 1, 0.0)
-    wanted = ops.minimum(ops.maximum(ops.ceil(place), 1.0), count)
+    place = (1.0 - ops.stop_gradient(ops.cast(share, "float32"))) * ops.maximum(count - 1, 0.0)
+    # Where the place is a whole number, float32 may lie just above it.
+    wanted = ops.minimum(ops.maximum(ops.ceil(place - 2e-7 * count), 1.0), count)
     # At most 1, as `lowest` has it.
     scaled = flat / math.log(max(probabilities.shape[-1], 2))
     reliable = lowest(scaled, chosen, ops.reshape(wanted, (1,)))

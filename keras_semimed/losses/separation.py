@@ -44,8 +44,9 @@ class ClassSeparation(keras.losses.Loss):
         members, _ = one_hot_and_valid(labels, means.shape[0])
         members = ops.transpose(members)  # (K, M)
         cosines = ops.matmul(means, ops.transpose(l2_normalize(embeddings)))
-        weights = members * ops.cast(scores, "float32")
-        distances = safe_divide(ops.sum(weights * (1.0 - cosines), axis=1), ops.sum(weights, axis=1))
+        # What is of no class may be anything, so it is left out before it is multiplied.
+        weights, far = (ops.where(members > 0, each, 0.0) for each in (ops.cast(scores, "float32"), 1.0 - cosines))
+        distances = safe_divide(ops.sum(weights * far, axis=1), ops.sum(weights, axis=1))
         counted = ops.logical_and(ops.sum(members, axis=1) > 1, counts > 1)
         return ops.mean(ops.where(counted, distances, 0.0))
 

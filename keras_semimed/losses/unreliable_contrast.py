@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from keras_semimed.configuration import is_number
+from keras_semimed.configuration import check_pair, is_number
 from keras_semimed.embeddings import l2_normalize
 from keras_semimed.losses.reductions import one_hot_and_valid, safe_divide
 from keras_semimed.losses.selection import first_reaching
@@ -101,9 +102,10 @@ class UnreliableContrastLoss(keras.losses.Loss):
         super().__init__(name=name)
         if not (is_number(confidence) and 0 <= confidence <= 1):
             raise ValueError(f"`confidence` must be in [0, 1], found {confidence!r}.")
-        if not (is_number(temperature) and temperature > 0):
-            raise ValueError(f"`temperature` must be above 0, found {temperature!r}.")
-        low, high = (min(3, num_classes - 1), min(20, num_classes)) if ranks is None else ranks
+        if not (is_number(temperature) and 0 < temperature < math.inf):
+            raise ValueError(f"`temperature` must be a finite number above 0, found {temperature!r}.")
+        given = (min(3, num_classes - 1), min(20, num_classes)) if ranks is None else ranks
+        low, high = check_pair("ranks", given, 0)
         if not 0 <= low < high or low >= num_classes:
             raise ValueError(
                 f"`ranks` must be (low, high) with 0 <= low < high and low below the {num_classes} classes, found "
@@ -112,8 +114,8 @@ class UnreliableContrastLoss(keras.losses.Loss):
         self.num_classes = num_classes
         self.confidence = confidence
         self.temperature = temperature
-        self.ranks = None if ranks is None else (int(low), int(high))
-        self.low, self.high = int(low), int(high)
+        self.ranks = None if ranks is None else (low, high)
+        self.low, self.high = low, high
 
     def masks(self, probabilities: Any, labels: Any, reliable: Any, labeled: Any) -> tuple[Any, Any]:
         """Which pixels are anchors, and which are negatives, of each class.
@@ -148,7 +150,7 @@ class UnreliableContrastLoss(keras.losses.Loss):
         Returns:
             `(K, D)` float32 without gradient; 0 for a class without anchors.
         """
-        embeddings = ops.stop_gradient(ops.cast(embeddings, "float32"))
+        embeddings, anchors = (ops.stop_gradient(ops.cast(each, "float32")) for each in (embeddings, anchors))
         sums = ops.einsum("nhwk,nhwd->kd", anchors, embeddings)
         return safe_divide(sums, ops.sum(anchors, axis=(0, 1, 2))[:, None])
 

@@ -77,13 +77,13 @@ class CorrMatch(SemiSupervisedModel):
         check_whole("correlation_dim", 1 if correlation_dim is None else correlation_dim, 1)
         if not is_number(feature_dropout) or not 0 <= feature_dropout < 1:
             raise ValueError(f"`feature_dropout` must be in [0, 1), found {feature_dropout!r}.")
-        named = self.given.network == "deeplab" and isinstance(self.given.encoder, str)
-        check_places(self.image_size, self.output_stride if named else 32)
         self.filter = AdaptiveThreshold(self.num_classes, threshold_start, threshold_momentum, name="filter")
         self.cutmix = CutMix(cutmix_probability, seed=self.seed + 2)
         self.dropout = FeatureDropout(feature_dropout, seed=self.seed + 3)
         self.soft_loss = SoftmaxConsistency("kl")
         self.build_networks()
+        for encoder in self.network.encoders:
+            check_places(encoder, self.image_size)
 
     @property
     def heads(self) -> dict[str, Head]:

@@ -8,10 +8,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_semimed.configuration import check_at_most_one, check_not_negative, check_whole
+from keras_semimed.configuration import check_at_most_one, check_not_negative, check_pair, check_whole
 from keras_semimed.layers.cutmix import CutMix, mix_boxes, neighbour
 from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
+from keras_semimed.layers.resampling import at_cells
 from keras_semimed.layers.views import IGNORE, WIDE_VIEWS
 from keras_semimed.losses import UnreliableContrastLoss, entropy_partition, reliable_cross_entropy
 from keras_semimed.losses.unreliable_contrast import spread_members
@@ -30,7 +31,8 @@ class U2PL(SemiSupervisedModel):
 
     Wang et al., "Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labels", CVPR 2022. The teacher labels
     the weak view; the pixels of lowest entropy, whose share grows to all, are learnt from the strong view with CutMix.
-    Of two classes, an unsure pixel is a negative of the one that is just below 1/2, so that the idea thins out.
+    With two classes the published ranks (3, 20) leave every memory empty and the contrast at 0; the default is what the
+    authors advise then, `low` 1, and an unsure pixel is a negative of the class just below 1/2: the idea thins out.
     `loss = supervised + unlabeled + lambda_contrast contrast`, behind the warm-up; `predict` uses the teacher.
 
     Args:
@@ -67,15 +69,12 @@ class U2PL(SemiSupervisedModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(teacher_momentum=teacher_momentum, **kwargs)
-        self.unreliable_share, self.warmup_share = unreliable_share, warmup_share
-        self.lambda_contrast = lambda_contrast
+        self.unreliable_share, self.warmup_share, self.lambda_contrast = unreliable_share, warmup_share, lambda_contrast
         self.confidence, self.temperature = confidence, temperature
-        self.ranks = None if ranks is None else tuple(ranks)
-        self.samples, self.bank_size = tuple(samples), bank_size
+        self.ranks = None if ranks is None else check_pair("ranks", ranks, 0)
+        self.samples, self.bank_size = check_pair("samples", samples, 1), bank_size
         check_at_most_one(self, "unreliable_share", "warmup_share", "confidence")
         check_not_negative(self, "lambda_contrast")
-        for number in self.samples if len(self.samples) == 2 else (0,):
-            check_whole("samples", number, 1)
         check_whole("bank_size", bank_size, 1)
         self.contrast_loss = UnreliableContrastLoss(self.num_classes, confidence, temperature, self.ranks)
         self.bank = MemoryBank(self.num_classes, bank_size, WIDTH, min(PUSHED, bank_size), name="bank")
@@ -104,17 +103,15 @@ class U2PL(SemiSupervisedModel):
         labels = ops.where(mixed.inside > 0, mixed.labels, IGNORE)
         parts = entropy_partition(mixed.probabilities, labels != IGNORE, self._share)
         on_labeled, on_mixed = self.run(labeled, strong.mixed(strong.rolled(), boxes))
-
         embeddings, stored = on_labeled["representation"], taught["representation"]
-        stride = self.image_size // embeddings.shape[1]
-        centre = slice(stride // 2, None, stride)  # of what an embedding stands for
+        size = embeddings.shape[1:3]
         of_pixels = (
             ops.concatenate([ops.softmax(ops.cast(known["mask_logits"], "float32")), mixed.probabilities]),
             ops.concatenate([labeled.masks, labels]),
             ops.concatenate([ops.zeros_like(labeled.inside), parts.reliable]),
         )
-        probabilities, targets, reliable = (each[:, centre, centre] for each in of_pixels)
-        stored = mix_boxes(stored, neighbour(stored), boxes[:, centre, centre])
+        probabilities, targets, reliable = (at_cells(each, *size) for each in of_pixels)
+        stored = mix_boxes(stored, neighbour(stored), at_cells(boxes, *size))
         stored = ops.concatenate([known["representation"], stored])
         of_labeled = ops.concatenate([ops.ones((labeled.count,)), ops.zeros((unlabeled.count,))])
         anchors, negatives = self.contrast_loss.masks(probabilities, targets, reliable, of_labeled)

@@ -17,12 +17,15 @@ MOST_PLACES = 48
 """Places a side, at which the map of an image takes 21 MB."""
 
 
-def check_places(image_size: int, stride: int) -> None:
-    """Raises a ValueError where features of such a stride have more than `MOST_PLACES` places a side."""
-    if image_size > MOST_PLACES * stride:
+def check_places(encoder: keras.Model, image_size: int) -> None:
+    """Raises a ValueError where the deepest features of an encoder have more than `MOST_PLACES` places a side."""
+    places = encoder.compute_output_spec(keras.KerasTensor((1, image_size, image_size, 3)))["P5"].shape[1]
+    if places > MOST_PLACES:
+        stride = -(-image_size // places)
         raise ValueError(
             f"`image_size` must be at most {MOST_PLACES * stride}, {MOST_PLACES} places of {stride} pixels, found "
-            f"{image_size}: each place is compared with each other. Take smaller images, or a larger `output_stride`."
+            f"{image_size}: each place is compared with each other. Take smaller images, or an encoder, or with "
+            "network='deeplab' an `output_stride`, of larger stride."
         )
 
 

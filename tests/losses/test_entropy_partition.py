@@ -47,6 +47,13 @@ def test_the_numbers_of_the_specification(share, threshold):
     np.testing.assert_allclose(ops.convert_to_numpy(found.entropy)[0, 0], [0.3, 0.1, 0.5, 0.4, 0.2], atol=1e-6)
 
 
+def test_a_share_that_cuts_at_a_whole_number_keeps_no_pixel_more():
+    for count in (26, 46, 51, 101, 201):
+        p = probabilities_of(np.linspace(0.01, 0.6, count).reshape(1, 1, -1))
+        reliable = ops.convert_to_numpy(entropy_partition(p, np.ones((1, 1, count)), 0.4).reliable)
+        assert reliable.sum() == 3 * (count - 1) // 5, count
+
+
 @pytest.mark.parametrize("share", [0.0, 0.137, 0.5, 1.0])
 @pytest.mark.parametrize("classes", [2, 3, 7])
 def test_partition_of_random_batches(share, classes):

@@ -63,6 +63,14 @@ def test_loss_and_slopes(seed):
         assert not gradient(lambda x, k=place: ClassSeparation()(*given[:k], x, *given[k + 1 :]), given[place]).any()
 
 
+def test_what_is_of_no_class_may_be_anything():
+    embeddings, labels, means, counts, scores = example()
+    out = np.where(np.arange(len(labels)) % 3 == 0, 255, labels)
+    wild = np.where(out == 255, np.nan, scores).astype("float32")
+    expected = by_hand(embeddings, out, means, counts, scores)
+    assert value(ClassSeparation()(embeddings, out, means, counts, wild)) == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("case", ["nothing known", "one pixel", "no prototypes", "no scores", "zero embeddings"])
 def test_degenerate_batches(case):
     embeddings, labels, means, counts, scores = example()

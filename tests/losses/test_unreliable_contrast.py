@@ -103,6 +103,8 @@ def test_prototypes_are_means_and_nothing_for_nobody():
     for c in (0, 1, 3):
         np.testing.assert_allclose(found[c], taught[anchors[..., c] > 0].mean(0), atol=1e-5)
     assert not found[2].any()
+    booleans = UnreliableContrastLoss(4).prototypes(taught, anchors > 0)
+    np.testing.assert_array_equal(ops.convert_to_numpy(booleans), found)
 
 
 @pytest.mark.parametrize(("embedding", "expected"), [(1.0, 0.65013), (None, 0.75862)])
@@ -181,7 +183,7 @@ def test_arguments():
     for wrong, message in {
         "ranks": ((2, 3), r"`ranks` must be .*low below the 2 classes, found \(2, 3\)"),
         "confidence": (1.5, r"`confidence` must be in \[0, 1\], found 1.5"),
-        "temperature": (0, "`temperature` must be above 0, found 0"),
+        "temperature": (0, "`temperature` must be a finite number above 0, found 0"),
     }.items():
         with pytest.raises(ValueError, match=message[1]):
             UnreliableContrastLoss(2, **{wrong: message[0]})

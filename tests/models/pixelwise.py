@@ -27,6 +27,7 @@ class Pixelwise(Network, keras.layers.Layer):
 
     image_multiple = 1
     takes_pictures = False
+    encoders = ()
 
     def __init__(self, channels: int, heads: Mapping[str, int]) -> None:
         super().__init__(autocast=False)

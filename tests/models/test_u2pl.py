@@ -244,13 +244,24 @@ def test_defaults():
         ({"warmup_share": -0.1}, "`warmup_share` must be .*found -0.1"),
         ({"lambda_contrast": -1}, "`lambda_contrast` must be a number of at least 0, found -1"),
         ({"confidence": 2}, "`confidence` must be .*found 2"),
-        ({"temperature": 0}, "`temperature` must be above 0, found 0"),
+        ({"temperature": 0}, "`temperature` must be a finite number above 0, found 0"),
         ({"ranks": (2, 3)}, r"`ranks` must be .*found \(2, 3\)"),
-        ({"samples": (0, 5)}, "`samples` must be .*found 0"),
-        ({"samples": (5,)}, "`samples` must be"),
+        ({"ranks": (1.5, 2)}, r"`ranks` must be two whole numbers of at least 0, found \(1.5, 2\)"),
+        ({"ranks": 1}, "`ranks` must be two whole numbers of at least 0, found 1"),
+        ({"samples": (0, 5)}, r"`samples` must be two whole numbers of at least 1, found \(0, 5\)"),
+        ({"samples": (5,)}, r"`samples` must be two whole numbers of at least 1, found \(5,\)"),
+        ({"samples": 256}, "`samples` must be two whole numbers of at least 1, found 256"),
         ({"bank_size": 0}, "`bank_size` must be .*found 0"),
     ],
 )
 def test_errors_name_argument_and_value(wrong, message):
     with pytest.raises(ValueError, match=message):
         made(U2PL, **wrong)
+
+
+def test_a_size_that_is_no_multiple_of_the_embeddings_cells():
+    model = made(U2PL, network="deeplab", image_size=33, decoder_filters=8, warmup_share=0.0)
+    images = np.random.default_rng(0).integers(0, 256, (2, 33, 33, 3), dtype=np.uint8)
+    views = model.training_views({"labeled": images, "unlabeled": images[:1]}, {"mask": images[..., 0] // 128})
+    terms = numbers(model.terms(*views).terms)
+    assert np.isfinite(list(terms.values())).all() and terms["mask_unlabeled"] > 0

@@ -11,6 +11,7 @@ from keras_semimed.networks import CorrelationHead
 from keras_semimed.networks.correlation import check_places, spread_logits
 from tests.layers.test_correlation_map import array, dense, map_by_hand, spread_by_hand
 from tests.losses.helpers import assert_config_round_trip
+from tests.models.common import tiny_encoder
 from tests.networks.test_deeplab import block, enlarge
 
 
@@ -81,9 +82,10 @@ def test_a_map_of_too_many_places_is_refused():
     with pytest.raises(ValueError, match=r"`features` must have at most 48 places a side, found \(2, 49\)"):
         layer(np.zeros((1, 2, 49, 5), "float32"))
     assert layer(np.zeros((1, 1, 48, 5), "float32")).shape[1] == 48
-    check_places(48 * 16, 16)
-    with pytest.raises(ValueError, match="`image_size` must be at most 768, 48 places of 16 pixels, found 769"):
-        check_places(769, 16)
+    encoder = tiny_encoder(stride=8)
+    check_places(encoder, 48 * 8)
+    with pytest.raises(ValueError, match="`image_size` must be at most 384, 48 places of 8 pixels, found 416"):
+        check_places(encoder, 416)
 
 
 @pytest.mark.parametrize(
