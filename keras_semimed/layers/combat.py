@@ -39,8 +39,8 @@ def combat_conflicts(labels: Any, confidence: Any, conflict: Any, student: Any) 
         `Combat`.
 
     Raises:
-        ValueError: if confidence, conflict and the student's probabilities are not of the labels' shape, the latter with
-            one dimension more.
+        ValueError: if confidence or conflict are not of the labels' shape, or the student's probabilities not of that
+            shape with one dimension more.
     """
     labels = ops.cast(labels, "int32")
     confidence, conflict, student = (

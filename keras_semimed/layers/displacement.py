@@ -76,7 +76,7 @@ class BidirectionalDisplacement(keras.Layer):
         check_whole("seed", seed, 0)
         if kind == "reliable" and candidates > grid**2:
             raise ValueError(
-                f"`candidates` must be at most `grid` squared, {grid**2}, found {candidates!r} with a `grid` of {grid!r}."
+                f"`candidates` must be at most `grid` squared, {grid**2}, found {candidates!r} with a `grid` of {grid}."
             )
         if not is_number(probability) or not 0 <= probability <= 1:
             raise ValueError(f"`probability` must be within [0, 1], found {probability!r}.")

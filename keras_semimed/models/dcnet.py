@@ -68,7 +68,7 @@ class DCNet(SemiSupervisedModel):
         self.lambda_cross = lambda_cross
         self.ramp_maximum = ramp_maximum
         try:
-            limits = tuple(threshold_limits)
+            limits: tuple[Any, ...] = tuple(threshold_limits)
         except TypeError:  # one number
             limits = (threshold_limits,)
         self.threshold_limits = tuple(float(limit) if is_number(limit) else limit for limit in limits)

@@ -301,8 +301,9 @@ def test_one_patch_an_image_changes_the_views_of_the_labelled_images():
     """The inverse displacement looks at no candidates, so that their default does not bound its grid."""
     layer = BidirectionalDisplacement("inverse", grid=1)
     weak, strong = logits_of(0, 3, 4, 2)
-    found = displaced(layer, weak, strong, moves_of(layer, weak, strong, np.float32([1, 0, 1]))[:4], [1, 0, 1])
-    np.testing.assert_array_equal(found[0], np.where(np.array([1, 0, 1])[:, None, None, None], strong, weak))
+    drawn = np.float32([1, 0, 1])
+    found = displaced(layer, weak, strong, *moves_of(layer, weak, strong, drawn))
+    np.testing.assert_array_equal(found[0], np.where(drawn[:, None, None, None] > 0, strong, weak))
     np.testing.assert_array_equal(found[1], strong)
 
 
