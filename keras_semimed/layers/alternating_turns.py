@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import keras
@@ -66,7 +67,12 @@ class AlternatingTurns(keras.Layer):
 
         Returns:
             Whose turn the next step is: int32 scalar.
+
+        Raises:
+            ValueError: a length that is a plain number, but not a whole one of at least 1.
         """
+        if isinstance(next_period, numbers.Number):
+            check_whole("next_period", next_period, 1)
         drawn = ops.cast(self.draw() if next_period is None else next_period, "int32")
         count = self.counter.value + 1
         ends = count >= self.period.value

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_semimed.losses.reductions import shapes_agree
+
 
 class Combat(NamedTuple):
     """What `combat_conflicts` returns; nothing here carries a gradient.
@@ -37,18 +39,22 @@ def combat_conflicts(labels: Any, confidence: Any, conflict: Any, student: Any) 
         `Combat`.
 
     Raises:
-        ValueError: if the student's probabilities have not one dimension more than the labels.
+        ValueError: if confidence or conflict are not of the labels' shape, or the student's probabilities not of that
+            shape with one dimension more.
     """
     labels = ops.cast(labels, "int32")
-    if len(student.shape) != len(labels.shape) + 1:
-        raise ValueError(
-            f"`student` must be (..., K) for labels of the shape {tuple(labels.shape)}, found {tuple(student.shape)}."
-        )
-    confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
-    student = ops.stop_gradient(ops.cast(student, "float32"))
+    confidence, conflict, student = (
+        ops.stop_gradient(ops.cast(values, "float32")) for values in (confidence, conflict, student)
+    )
+    expected, classes = tuple(labels.shape), tuple(student.shape)
+    if len(classes) != len(expected) + 1 or not shapes_agree(classes[:-1], expected):
+        raise ValueError(f"`student` must be (..., K) for labels of the shape {expected}, found {classes}.")
+    for name, values in (("confidence", confidence), ("conflict", conflict)):
+        if not shapes_agree(tuple(values.shape), expected):
+            raise ValueError(f"`{name}` must be of the shape of `labels` {expected}, found {tuple(values.shape)}.")
     chosen, surety = ops.cast(ops.argmax(student, axis=-1), "int32"), ops.max(student, axis=-1)
     surer = ops.logical_and(chosen != labels, surety > confidence)
-    overruled = ops.logical_and(ops.cast(conflict, "float32") > 0, surer)
+    overruled = ops.logical_and(conflict > 0, surer)
     return Combat(
         ops.where(overruled, chosen, labels),
         ops.where(overruled, surety, confidence),

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.configuration import check_whole, is_number
 from keras_semimed.losses.reductions import weighted_mean
 
 
@@ -31,12 +32,13 @@ class ConsistencyThreshold(keras.Layer):
 
     def __init__(self, num_classes: int, minimum: float = 0.25, maximum: float = 0.95, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        if num_classes < 2:
-            raise ValueError(f"`num_classes` must be at least 2, found {num_classes!r}.")
-        if not 0 <= minimum <= 1:
+        check_whole("num_classes", num_classes, 2)
+        if not is_number(minimum) or not 0 <= minimum <= 1:
             raise ValueError(f"`minimum` must be within [0, 1], found {minimum!r}.")
-        if not minimum <= maximum <= 1:
-            raise ValueError(f"`maximum` must be within [`minimum`, 1], found {maximum!r} above {minimum!r}.")
+        if not is_number(maximum) or not minimum <= maximum <= 1:
+            raise ValueError(
+                f"`maximum` must be within [`minimum`, 1], found {maximum!r} with a `minimum` of {minimum!r}."
+            )
         self.num_classes = num_classes
         self.minimum = minimum
         self.maximum = maximum

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_semimed.configuration import check_choice, check_whole, is_number
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
+from keras_semimed.losses.reductions import shapes_agree
 
 
 class Moves(NamedTuple):
@@ -51,7 +52,7 @@ class BidirectionalDisplacement(keras.Layer):
     Args:
         kind: `"reliable"` or `"inverse"`.
         grid: patches a side.
-        candidates: most confident patches of a view among which `"reliable"` looks.
+        candidates: most confident patches of a view among which `"reliable"` looks, at most all; `"inverse"` does not.
         probability: share of the images that `"inverse"` displaces; `"reliable"` displaces all.
         seed: non-negative integer.
 
@@ -73,8 +74,10 @@ class BidirectionalDisplacement(keras.Layer):
         check_whole("grid", grid, 1)
         check_whole("candidates", candidates, 1)
         check_whole("seed", seed, 0)
-        if candidates > grid**2:
-            raise ValueError(f"`candidates` must be at most the {grid**2} patches of an image, found {candidates!r}.")
+        if kind == "reliable" and candidates > grid**2:
+            raise ValueError(
+                f"`candidates` must be at most `grid` squared, {grid**2}, found {candidates!r} with a `grid` of {grid}."
+            )
         if not is_number(probability) or not 0 <= probability <= 1:
             raise ValueError(f"`probability` must be within [0, 1], found {probability!r}.")
         self.kind = kind
@@ -158,8 +161,11 @@ class BidirectionalDisplacement(keras.Layer):
         if len(shape) not in ranks:
             wanted = " or ".join("(N, S, S, K)" if rank == 4 else "(N, S, S)" for rank in ranks)
             raise ValueError(f"`{prefix}weak` must be {wanted}, found {shape}.")
-        if shape[1:] != other[1:]:
+        if not shapes_agree(other, shape):
             raise ValueError(f"`{prefix}strong` must have the shape of `{prefix}weak`, {shape}, found {other}.")
+        for name, sizes in (("weak", shape), ("strong", other)):
+            if None in sizes[1:]:
+                raise ValueError(f"`{prefix}{name}` must be of known sizes behind the batch's, found {sizes}.")
         if shape[1] % self.grid or shape[2] % self.grid:
             raise ValueError(f"`grid` must divide the sides, {shape[1]} and {shape[2]} pixels, found {self.grid!r}.")
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_semimed.losses.reductions import shapes_agree
+
 
 class WeightedEnsemble(NamedTuple):
     """What `entropy_weighted_ensemble` returns; nothing here carries a gradient.
@@ -38,9 +40,9 @@ def entropy_weighted_ensemble(first: Any, second: Any) -> WeightedEnsemble:
         `WeightedEnsemble`.
 
     Raises:
-        ValueError: if the predictions are not of the same classes.
+        ValueError: if the predictions are not of one shape.
     """
-    if len(first.shape) != len(second.shape) or first.shape[-1] != second.shape[-1]:
+    if not shapes_agree(tuple(second.shape), tuple(first.shape)):
         raise ValueError(
             f"`second` must have the shape (..., K) of `first`, {tuple(first.shape)}, found {tuple(second.shape)}."
         )

@@ -43,6 +43,6 @@ __all__ = [
     "masked_cross_entropy",
     "reliable_cross_entropy",
     "sample_anchors",
-    "unit_per_image",
     "spatial_concentration",
+    "unit_per_image",
 ]

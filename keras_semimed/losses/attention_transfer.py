@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.losses.reductions import shapes_agree
+
 
 @keras.saving.register_keras_serializable(package="keras_semimed")
 class AttentionTransfer(keras.losses.Loss):
@@ -34,14 +36,14 @@ class AttentionTransfer(keras.losses.Loss):
             Scalar float32; 0 without any level.
 
         Raises:
-            ValueError: another number of targets than of features, or maps of different sizes.
+            ValueError: another number of targets than of features, or maps of different sizes or numbers of images.
         """
         if len(features) != len(targets):
             raise ValueError(f"`targets` must be as many as `features`, {len(features)}, found {len(targets)}.")
         total = ops.zeros(())
         for ours, theirs in zip(features, targets, strict=True):
             sizes = [tuple(values.shape) for values in (ours, theirs)]
-            if [len(size) for size in sizes] != [4, 4] or sizes[0][1:3] != sizes[1][1:3]:
+            if [len(size) for size in sizes] != [4, 4] or not shapes_agree(sizes[0][:3], sizes[1][:3]):
                 raise ValueError(f"`targets` must be (N, h, w, D) as large as `features` {sizes[0]}, found {sizes[1]}.")
             distances = attention(ours) - ops.stop_gradient(attention(theirs))
             total = total + ops.mean(ops.square(distances))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_semimed.configuration import is_number
 from keras_semimed.losses.reductions import check_class_maps, weighted_mean
 
 
@@ -22,13 +24,13 @@ class DirectionalConsistency(keras.losses.Loss):
         name: name of the loss.
 
     Raises:
-        ValueError: `temperature` is not above 0.
+        ValueError: `temperature` is no finite number above 0.
     """
 
     def __init__(self, temperature: float = 1.0, name: str = "directional_consistency") -> None:
         super().__init__(name=name)
-        if not temperature > 0:
-            raise ValueError(f"`temperature` must be above 0, found {temperature!r}.")
+        if not is_number(temperature) or not 0 < temperature < math.inf:
+            raise ValueError(f"`temperature` must be a finite number above 0, found {temperature!r}.")
         self.temperature = temperature
 
     def __call__(self, logits_1: Any, logits_2: Any, guide_1: Any, guide_2: Any, inside: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -51,6 +52,12 @@ def weighted_mean(values: keras.KerasTensor, weights: keras.KerasTensor) -> kera
     return safe_divide(ops.sum(values * weights), ops.sum(weights))
 
 
+def shapes_agree(shape: Sequence[int | None], expected: Sequence[int | None]) -> bool:
+    """Whether two shapes have the same rank and no known size differs; None is a size that is not known yet."""
+    pairs = zip(shape, expected, strict=False)
+    return len(shape) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
 def check_class_maps(**maps: Any) -> None:
     """Raises a ValueError unless all of these are maps of classes `(N, H, W, K)` of one shape.
 
@@ -61,6 +68,5 @@ def check_class_maps(**maps: Any) -> None:
     if len(expected) != 4:
         raise ValueError(f"`{first}` must be (N, H, W, K), found {expected}.")
     for name, shape in others:
-        pairs = zip(shape, expected, strict=False)
-        if len(shape) != 4 or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        if not shapes_agree(shape, expected):
             raise ValueError(f"`{name}` must be of the shape of `{first}` {expected}, found {shape}.")

@@ -35,7 +35,7 @@ class ABD(SemiSupervisedModel):
     Args:
         grid: patches a side of a view; it divides `image_size`.
         candidates: most confident patches of the other view among which the replacement of an unlabelled patch is
-            looked for.
+            looked for; at most all of its patches.
         displacement_probability: share of the labelled images in which patches are moved.
         lambda_inverse: weight of the labelled images after the displacement.
         lambda_cross: weight of what the networks learn from each other at the end of the run.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -68,9 +67,11 @@ class DCNet(SemiSupervisedModel):
         self.lambda_directional = lambda_directional
         self.lambda_cross = lambda_cross
         self.ramp_maximum = ramp_maximum
-        self.threshold_limits = (
-            tuple(threshold_limits) if isinstance(threshold_limits, Sequence) else (threshold_limits,)
-        )
+        try:
+            limits: tuple[Any, ...] = tuple(threshold_limits)
+        except TypeError:  # one number
+            limits = (threshold_limits,)
+        self.threshold_limits = tuple(float(limit) if is_number(limit) else limit for limit in limits)
         self.saturation = saturation
         check_choice("feature_target", feature_target, (1, 2))
         check_not_negative(self, "temperature", "lambda_feature", "lambda_directional", "lambda_cross", "saturation")

@@ -91,3 +91,12 @@ def test_state_is_whole_numbers_and_comes_back():
 def test_errors_name_argument_and_value(wrong, message):
     with pytest.raises(ValueError, match=message):
         AlternatingTurns(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, True])
+def test_a_length_that_is_no_length_is_named(wrong):
+    layer = AlternatingTurns()
+    before = state(layer)
+    with pytest.raises(ValueError, match=f"`next_period` must be a whole number of at least 1, found {wrong}"):
+        layer.advance(wrong)
+    assert state(layer) == before

@@ -75,3 +75,15 @@ def test_classes_in_the_place_of_probabilities_are_named():
     labels = np.zeros((2, 4), "int32")
     with pytest.raises(ValueError, match=r"`student` must be .*\(2, 4\), found \(2, 4\)"):
         combat_conflicts(labels, labels, labels, labels)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (2, 4, 3)])
+def test_probabilities_of_other_pixels_are_named(shape):
+    labels, ones = np.zeros((2, 2), "int32"), np.ones((2, 2), "float32")
+    with pytest.raises(ValueError, match=rf"`student` must be .*\(2, 2\), found \({shape[0]}, {shape[1]}, 3\)"):
+        combat_conflicts(labels, ones, ones, np.ones(shape, "float32"))
+    student = np.ones((2, 2, 3), "float32")
+    for name in ("confidence", "conflict"):
+        given = {"confidence": ones, "conflict": ones, name: ones[:1]}
+        with pytest.raises(ValueError, match=rf"`{name}` must be of the shape of `labels` \(2, 2\), found \(1, 2\)"):
+            combat_conflicts(labels, student=student, **given)

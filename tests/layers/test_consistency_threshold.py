@@ -85,7 +85,10 @@ def test_round_trip():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 1}, "`num_classes` must be at least 2, found 1"),
+        ({"num_classes": 1}, "`num_classes` must be a whole number of at least 2, found 1"),
+        ({"num_classes": 2.5}, "`num_classes` must be a whole number of at least 2, found 2.5"),
+        ({"num_classes": 2, "minimum": "a"}, r"`minimum` must be within \[0, 1\], found 'a'"),
+        ({"num_classes": 2, "maximum": "a"}, "`maximum` must be .*, found 'a' with a `minimum` of 0.25"),
         ({"num_classes": 2, "minimum": -0.1}, r"`minimum` must be within \[0, 1\], found -0.1"),
         ({"num_classes": 2, "maximum": 1.5}, "`maximum` must be .*, found 1.5"),
         ({"num_classes": 2, "minimum": 0.9, "maximum": 0.5}, "`maximum` must be .*, found 0.5 .* 0.9"),

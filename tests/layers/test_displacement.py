@@ -285,7 +285,8 @@ def test_batches_of_unknown_size(kind):
         ({"grid": 0}, "`grid` must be .*found 0"),
         ({"grid": 2.0}, "`grid` must be .*found 2.0"),
         ({"candidates": 0}, "`candidates` must be .*found 0"),
-        ({"candidates": 17}, "`candidates` must be at most the 16 patches of an image, found 17"),
+        ({"candidates": 17}, "`candidates` must be at most `grid` squared, 16, found 17 with a `grid` of 4"),
+        ({"grid": 1}, "`candidates` must be at most `grid` squared, 1, found 4 with a `grid` of 1"),
         ({"probability": 1.5}, r"`probability` must be within \[0, 1\], found 1.5"),
         ({"probability": None}, "`probability` must be .*found None"),
         ({"seed": -1}, "`seed` must be .*found -1"),
@@ -296,12 +297,30 @@ def test_wrong_arguments_are_named(wrong, message):
         BidirectionalDisplacement(**wrong)
 
 
+def test_one_patch_an_image_changes_the_views_of_the_labelled_images():
+    """The inverse displacement looks at no candidates, so that their default does not bound its grid."""
+    layer = BidirectionalDisplacement("inverse", grid=1)
+    weak, strong = logits_of(0, 3, 4, 2)
+    drawn = np.float32([1, 0, 1])
+    found = displaced(layer, weak, strong, *moves_of(layer, weak, strong, drawn))
+    np.testing.assert_array_equal(found[0], np.where(drawn[:, None, None, None] > 0, strong, weak))
+    np.testing.assert_array_equal(found[1], strong)
+
+
+def test_sizes_that_are_not_known_pass_for_the_batch_alone():
+    layer, known = BidirectionalDisplacement(), keras.KerasTensor((2, 8, 8, 3))
+    layer._check("", keras.KerasTensor((None, 8, 8, 3)), known, ranks=(4,))
+    with pytest.raises(ValueError, match=r"`strong` must be of known sizes .*, found \(2, 8, None, 3\)"):
+        layer._check("", known, keras.KerasTensor((2, 8, None, 3)), ranks=(4,))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
         ((2, 10, 10, 3), (2, 10, 10, 3), "`grid` must divide the sides, 10 and 10 pixels, found 4"),
         ((2, 8, 8), (2, 8, 8), r"`logits_weak` must be \(N, S, S, K\), found \(2, 8, 8\)"),
         ((2, 8, 8, 3), (2, 8, 8, 2), r"strong` must have the shape of `.*weak`, \(2, 8, 8, 3\), found \(2, 8, 8, 2\)"),
+        ((2, 8, 8, 3), (1, 8, 8, 3), r"strong` must have the shape of `.*weak`, \(2, 8, 8, 3\), found \(1, 8, 8, 3\)"),
     ],
 )
 def test_wrong_shapes_are_named(first, second, message):

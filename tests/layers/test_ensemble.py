@@ -82,7 +82,7 @@ def test_no_gradient_and_float32_of_halves():
     assert {str(field.dtype) for field in numpy(halves)} == {"float32"}
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (3, 4, 5)])
-def test_predictions_of_other_classes_are_named(shape):
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (3, 4, 5), (1, 3, 4, 5), (2, 1, 4, 5)])
+def test_predictions_of_another_shape_are_named(shape):
     with pytest.raises(ValueError, match=r"`second` must have the shape .*\(2, 3, 4, 5\), found \(" + str(shape[0])):
         entropy_weighted_ensemble(random_predictions(0)[0], np.ones(shape, "float32"))

@@ -93,6 +93,6 @@ def test_config_round_trip_and_errors():
     features, targets = example()
     with pytest.raises(ValueError, match="`targets` must be as many as `features`, 2, found 1"):
         AttentionTransfer()(features, targets[:1])
-    for wrong in (targets[0][:, :2], targets[0][0]):
+    for wrong in (targets[0][:, :2], targets[0][0], targets[0][:1]):
         with pytest.raises(ValueError, match="`targets` must be .* as large as `features` .*, found"):
             AttentionTransfer()(features[:1], [wrong])

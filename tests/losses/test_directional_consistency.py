@@ -90,8 +90,9 @@ def test_compiled(dynamic_batch):
 
 def test_config_round_trip_and_errors():
     assert_config_round_trip(DirectionalConsistency(0.5, name="d"))
-    with pytest.raises(ValueError, match="`temperature` must be above 0, found 0"):
-        DirectionalConsistency(0)
+    for wrong in (0, "a", float("inf"), float("nan"), True, None):
+        with pytest.raises(ValueError, match=f"`temperature` must be a finite number above 0, found {wrong!r}"):
+            DirectionalConsistency(wrong)
     z = np.zeros((2, 3, 3, 4), "float32")
     for name, place in (("logits_2", 1), ("guide_1", 2), ("guide_2", 3)):
         maps = [z] * 4

@@ -350,12 +350,19 @@ def test_defaults():
     assert model.directional_consistency.temperature == 1 and model.given.network == "unet"
 
 
+@pytest.mark.parametrize("limits", [[0.5, 0.75], np.array([0.5, 0.75], "float32")])
+def test_the_limits_may_be_any_pair(limits):
+    model = made(DCNet, threshold_limits=limits)
+    assert (model.filter.minimum, model.filter.maximum) == model.threshold_limits == (0.5, 0.75)
+    assert model.get_config()["threshold_limits"] == [0.5, 0.75]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"tasks": "classification"}, "`tasks` of DCNet can only be 'segmentation', found 'classification'"),
         ({"network": "deeplab"}, "`network` must be one of 'unet', found 'deeplab'"),
-        ({"temperature": 0}, "`temperature` must be above 0, found 0"),
+        ({"temperature": 0}, "`temperature` must be a finite number above 0, found 0"),
         ({"feature_target": 3}, "`feature_target` must be one of 1, 2, found 3"),
         ({"lambda_feature": -1}, "`lambda_feature` must be a number of at least 0, found -1"),
         ({"lambda_directional": "much"}, "`lambda_directional` must be .*found 'much'"),
@@ -365,6 +372,7 @@ def test_defaults():
         ({"threshold_limits": (0.2, 1.2)}, r"`threshold_limits` must be .*found \(0.2, 1.2\)"),
         ({"threshold_limits": (0.2,)}, r"`threshold_limits` must be two numbers .*found \(0.2,\)"),
         ({"threshold_limits": 0.2}, r"`threshold_limits` must be two numbers .*found \(0.2,\)"),
+        ({"threshold_limits": np.array([0.4, 0.3])}, r"`threshold_limits` must be .*found \(0.4, 0.3\)"),
         ({"saturation": -0.1}, "`saturation` must be .*found -0.1"),
     ],
 )
