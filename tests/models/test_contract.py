@@ -24,7 +24,7 @@ LASTING = {
     "supervised": {"teacher_momentum": 0.9},
     "hermes": {"teacher_momentum": 0.9, "confidence": 0.5, "uncertainty": 0.7},
 }
-STATE = {"hermes": {"bank"}, "loco": {"filter"}, "diffrect": {"rectifier", "latent_diffusion"}}
+STATE = {"hermes": {"bank"}, "loco": {"filter"}, "diffrect": {"rectifier", "diffusion"}}
 # What trains beside the networks that segment.
 BESIDE = {"diffrect": ("rectifier",)}
 
