@@ -74,9 +74,7 @@ class DiffRect(SemiSupervisedModel):
         check_not_negative(self, "ramp_maximum", "lambda_unlabeled", "lambda_rectified")
         check_whole("rectification_start", 0 if rectification_start is None else rectification_start, 0)
         self.segmentation_loss = SegmentationLoss(include_background=True)
-        diffusion = LatentDiffusion(
-            diffusion_steps, sampled_steps, schedule, seed=self.seed + 2, name="latent_diffusion"
-        )
+        diffusion = LatentDiffusion(diffusion_steps, sampled_steps, schedule, seed=self.seed + 2, name="diffusion")
         options = {"diffusion": diffusion, "seed": self.seed + 2, "dtype": self.dtype_policy}
         self.rectifier = LabelRectifier(self.num_classes, name="rectifier", **options)
         self.build_networks()

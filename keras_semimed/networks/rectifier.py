@@ -169,7 +169,7 @@ class LabelRectifier(keras.layers.Layer):
         self.seed = seed
         if isinstance(diffusion, dict):
             diffusion = keras.saving.deserialize_keras_object(diffusion)
-        self.diffusion = LatentDiffusion(seed=seed) if diffusion is None else diffusion
+        self.diffusion = LatentDiffusion(seed=seed, name="diffusion") if diffusion is None else diffusion
         options = {"dtype": self.dtype_policy}
         self.normalization = ImageNormalization(**options)
         self.time_code = TimeCode(name="time_code", **options)

@@ -39,7 +39,7 @@ STATE = {
     "ss_net": {"memory"},
     "ad_mt": {"turns"},
     "dcnet": {"filter"},
-    "diffrect": {"rectifier", "latent_diffusion"},
+    "diffrect": {"rectifier", "diffusion"},
     "hermes": {"bank"},
     "loco": {"filter"},
 }
