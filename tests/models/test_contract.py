@@ -77,6 +77,8 @@ def trained(request, tmp_path_factory) -> Trained:
     """The two compiled trainings that there are of each method."""
     path = tmp_path_factory.mktemp(request.param) / "model.keras"
     method = METHODS[request.param]
+    # As in two programs: TensorFlow orders sums by the layers' names, which are counted from the first one on.
+    keras.backend.clear_session()
     model = made(method, total_steps=EPOCHS * STEPS - 1, **LASTING.get(request.param, {}))
     model.compile()
     start, traces, terms = state_of(model), [], method.terms
@@ -90,6 +92,7 @@ def trained(request, tmp_path_factory) -> Trained:
             batches(steps=STEPS), epochs=EPOCHS, verbose=0, callbacks=[SavedAfter(EPOCHS - 1, path)]
         ).history
     end = state_of(model)
+    keras.backend.clear_session()
     saved = keras.saving.load_model(path)
     data = batches(steps=STEPS)
     data.epoch = EPOCHS - 1
