@@ -11,9 +11,10 @@ from keras_semimed.data.cards import card
 from keras_semimed.data.leaks import leak_report
 from keras_semimed.data.named_splits import check_split
 from keras_semimed.data.splits import PARTS
-from recipes.bundles import DATA_SETS
+from recipes.bundles import DATA_SETS, is_folder
 from recipes.console import RecipeError, naming_flags
 from recipes.external import External, check_external, read_external
+from recipes.folders import check_folder, read_parts, targets_of
 from recipes.settings import Settings
 
 
@@ -37,6 +38,9 @@ def check_data(settings: Settings) -> None:
         RecipeError: Which names the flags.
     """
     check_external(settings)
+    if is_folder(settings.data):
+        check_folder(settings)
+        return
     if settings.mask_classes == "type" and not image_classes(settings):
         raise RecipeError(f"--mask-classes type: {settings.data} has no image classes; leave it out")
     if settings.split_file is not None:
@@ -51,6 +55,10 @@ def check_data(settings: Settings) -> None:
 
 def read(settings: Settings) -> Data:
     """Reads and splits the images; those of joined sets are called `<set>/<name>`."""
+    if is_folder(settings.data):
+        found, split = read_parts(settings)
+        external = read_external(settings, found["labeled"])
+        return Data(found["labeled"], found["unlabeled"], found["test"], split, "test", external)
     parts = _parts(settings)
     if parts:
         # The first set lies in --manual-dir, and so do the others unless they have a place of their own.
@@ -122,8 +130,15 @@ def _named_split(settings: Settings, images: ImageSet) -> Split:
     )
 
 
+def tasks_of(settings: Settings) -> tuple[str, ...]:
+    """The tasks that the data have targets for."""
+    if is_folder(settings.data):
+        return targets_of(Path(settings.data))
+    return ("segmentation", "classification") if image_classes(settings) else ("segmentation",)
+
+
 def image_classes(settings: Settings) -> tuple[str, ...]:
-    """The classes of images that are used; none where the data have masks only."""
+    """The classes of images that are used, of a data set; none where it has masks only."""
     return card((_parts(settings) or (settings.data_set,))[0]).study_classes
 
 
@@ -144,7 +159,7 @@ def count_leaks(data: Data) -> str:
 
 
 def _parts(settings: Settings) -> tuple[str, ...]:
-    return DATA_SETS[settings.data_set].parts
+    return DATA_SETS[settings.data_set].parts if settings.data_set in DATA_SETS else ()
 
 
 def _read(settings: Settings, name: str, place: Path | None) -> ImageSet:

@@ -26,7 +26,7 @@ from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
 from recipes.checkpoints import Checkpoint
 from recipes.commits import source_commit
 from recipes.console import NOTICE, RecipeError, input_errors, print_result, print_section
-from recipes.data_sets import Data, check_data, count_leaks, groups_of, image_classes, read
+from recipes.data_sets import Data, check_data, count_leaks, groups_of, read, tasks_of
 from recipes.observers import observers
 from recipes.run_folder import METRICS, RunFolder, RunRecord, open_run
 from recipes.settings import Settings, configuration, flag_names, with_epochs
@@ -82,7 +82,7 @@ def with_tasks(settings: Settings) -> Settings:
         RecipeError: If that is nothing, or not what was asked for.
     """
     method, asked = METHODS[settings.method], settings.arguments["tasks"]
-    has = ("segmentation", "classification") if image_classes(settings) else ("segmentation",)
+    has = tasks_of(settings)
     possible = [task for task in method.supports if task in has]
     able = (
         f"{settings.method} can do {' and '.join(method.supports)}, {settings.data} has targets for {' and '.join(has)}"

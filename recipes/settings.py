@@ -47,7 +47,8 @@ class Settings:
     Args:
         recipe: name of the command
         earlier: the trainings before this one, whose network it goes on from
-        data: data set; polyp: Kvasir-SEG and CVC-ClinicDB together, scored apart
+        data: data set, or a folder with labeled/, unlabeled/ and test/ (docs/data.md); polyp: Kvasir-SEG and
+            CVC-ClinicDB together, scored apart
         method: the method that is trained
         stages: several trainings in one run, each from the network of the one before: METHOD:STEPS or
             METHOD:STEPS@FACTOR with commas between, FACTOR of the learning rate; in the place of --steps. A supervised
@@ -66,7 +67,7 @@ class Settings:
         labeled: labelled training images: a number, or a share of the training part
         split: how images are split: paper, 7:3 at random within each class; leak_safe, with near-duplicates (bus_bra:
             patients) never on two sides; pranet, PraNet's lists and LoCo's labelled ones; official, of Kvasir-SEG's
-            authors; sequence_safe, no sequence of CVC-ClinicDB on two sides; random
+            authors; sequence_safe, no sequence of CVC-ClinicDB on two sides; random; folder, the parts of a folder
         split_file: the split itself, as split.txt has it: lines part<TAB>name, the parts labeled, unlabeled, validation
             and test; in the place of --split, --labeled and --test
         test: test images, a number or a share, where they are drawn; by default 0.3
@@ -116,7 +117,7 @@ class Settings:
     cvc_dir: Path | None = None
     data_dir: Path | None = None
     labeled: int | float = 72
-    split: Literal["paper", "leak_safe", "pranet", "official", "sequence_safe", "random"] = "random"
+    split: Literal["paper", "leak_safe", "pranet", "official", "sequence_safe", "random", "folder"] = "random"
     split_file: Path | None = None
     test: int | float | None = None
     intersect: bool = False
