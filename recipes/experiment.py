@@ -22,6 +22,7 @@ from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.report import ATTENTION, CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
 from keras_semimed.files import check_digests, read_sealed, whole_file, write_table
 from keras_semimed.models import METHODS, SemiSupervisedModel, recompute_statistics
+from keras_semimed.models.value_checks import check_image_set
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
 from recipes.checkpoints import Checkpoint
 from recipes.commits import source_commit
@@ -113,6 +114,7 @@ def build(settings: Settings, images: ImageSet) -> SemiSupervisedModel:
         model = METHODS[settings.method](views=dict(settings.views), **arguments)
         if settings.control:
             check_control(settings, model)
+        check_image_set(images, model.num_classes, model.num_labels, model.learnt_heads, learn=True)
         model.compile(make(settings.steps, **settings.optimizer))
     except (ValueError, OSError, RuntimeError) as error:
         named = {f"`{name}`": word for name in (*arguments, *settings.optimizer) for word in flag_names({name: None})}

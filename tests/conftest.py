@@ -23,7 +23,7 @@ BACKEND_FREE = (
     *("data", "datasets", "evaluation", "test_files.py", "test_parameters.py", "test_structure.py"),
     *(
         f"recipes/test_{name}.py"
-        for name in ("command", "commits", "compare", "console", "leakage", "protocol", "sweep", "words")
+        for name in ("command", "commits", "compare", "console", "folders", "leakage", "protocol", "sweep", "words")
     ),
     *(f"models/test_{name}.py" for name in ("hidden_truth", "presets", "views_seen")),
     *(f"models/test_{name}.py" for name in ("abd", "ad_mt", "augseg", "corrmatch", "cps", "dcnet", "diffrect")),

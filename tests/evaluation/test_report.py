@@ -115,7 +115,8 @@ def test_the_page_needs_no_other_file_and_no_network(run):
     assert path == run / "report.html" and not list(run.glob(".partial*"))
     page = Page(path.read_text(encoding="utf-8"))
     # Three curves, two of the gates, two of pseudo-labels and three of their truth; histogram, size, confusion,
-    # calibration and t-SNE; 3 x 4 panels; 3 x 3 maps; pseudo-masks of 2 epochs, 3 images and 2 selections, beside the image.
+    # calibration and t-SNE; 3 x 4 panels; 3 x 3 maps; pseudo-masks of 2 epochs, 3 images and 2 selections, beside the
+    # image.
     assert len(page.images) == 3 + 2 + 2 + 3 + 5 + 12 + 9 + 2 * 3 * 3
     assert all(image.startswith("data:image/") for image in page.images)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
