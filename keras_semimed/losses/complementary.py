@@ -46,7 +46,9 @@ def spatial_concentration(
     p = ops.cast(probabilities, "float32")
     inside = ops.ones_like(p[..., 0]) if inside is None else ops.stop_gradient(ops.cast(inside, "float32"))
     p = p * inside[..., None]
-    q = safe_divide(p, ops.sum(p, axis=(1, 2), keepdims=True))
+    # q stays what it is when p is divided by its largest; the sum, then 1 or more, is no number whose square is 0.
+    p = p / ops.stop_gradient(ops.maximum(ops.max(p, axis=(1, 2), keepdims=True), 1e-30))
+    q = p / ops.maximum(ops.sum(p, axis=(1, 2), keepdims=True), 0.5)
     entropy = -ops.sum(q * ops.log(ops.maximum(q, 1e-37)), axis=(1, 2))  # (N, K)
     pixels = ops.sum(inside, axis=(1, 2))
     counted = ops.cast(pixels >= 2, "float32")

@@ -135,6 +135,22 @@ def test_degenerate_predictions_are_finite(case):
         assert found == [0.0, 0.0] and not slopes.any()
 
 
+@pytest.mark.parametrize("distance", [40, 60, 90, 100, 120])
+def test_a_class_that_is_nowhere_nearly_has_its_place_and_a_finite_slope(distance):
+    random = np.random.default_rng(3)
+    scores = random.normal(size=(2, 5, 6, 2)).astype("float32")
+    inside = np.ones((2, 5, 6), "float32")
+    far = scores - np.array([0, distance], "float32")
+    slope = gradient(lambda x: spatial_concentration(ops.softmax(x), inside), far)
+    assert np.isfinite(slope).all()
+    if distance < 80:  # above, float32 has no such probabilities
+        expected = concentration_by_hand(softmax(far.astype("float64")), inside)
+        assert value(spatial_concentration(ops.softmax(far), inside)) == pytest.approx(expected, rel=1e-4)
+        wanted = finite_difference(lambda x: concentration_by_hand(softmax(x), inside), far, 1e-5)
+        np.testing.assert_allclose(slope, wanted, atol=1e-6)
+        assert np.abs(wanted).max() > 1e-3
+
+
 def test_certain_predictions_of_one_pixel_a_class_are_concentrated():
     p = np.eye(3, dtype="float32")[np.arange(3)].reshape(1, 1, 3, 3)
     assert value(spatial_concentration(p)) == pytest.approx(1)
