@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
 from keras_semimed.losses.dice import DiceLoss
-from keras_semimed.losses.reductions import one_hot_and_valid, safe_divide
+from keras_semimed.losses.reductions import check_class_maps, one_hot_and_valid, safe_divide, shapes_agree
 
 TIMES = 999.0
 _IGNORE = 255
@@ -23,7 +23,14 @@ def guidance_time(labels: keras.KerasTensor, targets: keras.KerasTensor, num_cla
 
     Returns:
         Scalar float32, 0 for equal labels, and where nothing is left; without gradient.
+
+    Raises:
+        ValueError: for maps of two shapes.
     """
+    if not shapes_agree(tuple(labels.shape), tuple(targets.shape)):
+        raise ValueError(
+            f"`targets` must be of the shape of `labels` {tuple(labels.shape)}, found {tuple(targets.shape)}."
+        )
     given, known = one_hot_and_valid(labels, num_classes)
     return ops.stop_gradient(TIMES * DiceLoss(include_background=True)(targets, given, known))
 
@@ -84,7 +91,11 @@ class ComplementaryLoss(keras.losses.Loss):
 
         Returns:
             Scalar float32; 0 where nothing counts.
+
+        Raises:
+            ValueError: for predictions of two shapes.
         """
+        check_class_maps(probabilities=probabilities, other=other)
         other = ops.cast(other, "float32")
         labels = ops.cast(ops.argmin(probabilities, axis=-1), "int32")
         if inside is not None:

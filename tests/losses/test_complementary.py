@@ -157,6 +157,14 @@ def test_certain_predictions_of_one_pixel_a_class_are_concentrated():
     assert value(spatial_concentration(np.full((1, 3, 3, 3), 1 / 3, "float32"))) == pytest.approx(0, abs=1e-6)
 
 
+def test_maps_that_do_not_fit_are_named():
+    p = np.full((2, 4, 5, 3), 1 / 3, "float32")
+    with pytest.raises(ValueError, match=r"`other` must be of the shape of `probabilities` \(2, 4, 5, 3\), found"):
+        ComplementaryLoss()(p, p[:1])
+    with pytest.raises(ValueError, match=r"`targets` must be of the shape of `labels` \(2, 4\), found \(1, 4\)"):
+        guidance_time(np.zeros((2, 4), "int32"), np.zeros((1, 4), "int32"), 3)
+
+
 def test_config_round_trip():
     assert_config_round_trip(ComplementaryLoss(name="other"))
     assert value(ops.convert_to_tensor(ComplementaryLoss()(*example(3)))) > 0

@@ -340,6 +340,23 @@ def test_grey_images_go_in_as_three_channels_or_as_one():
     assert np.isfinite(numpy(alone(colours, time, grey, guide, steps, noise)["mask_logits"])).all()
 
 
+@pytest.mark.parametrize(
+    ("place", "shape", "message"),
+    [
+        (0, (2, 16, 8, 3), r"`colours` must be \(2, 16, 16, 3\), like the images, found \(2, 16, 8, 3\)"),
+        (0, (1, 16, 16, 3), r"`colours` must be \(2, 16, 16, 3\), like the images, found \(1, 16, 16, 3\)"),
+        (3, (2, 16, 16), r"`guide` must be \(2, 16, 16, 3\), like the images, found \(2, 16, 16\)"),
+        (2, (2, 16, 16, 3), "`images` must have 1 channel or `image_channels`, 1, found 3"),
+        (2, (2, 16, 16, 2), "`images` must have 1 channel or `image_channels`, 3, found 2"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(place, shape, message):
+    given = [*tensors(*example(0, 16))]
+    given[place] = ops.zeros(shape)
+    with pytest.raises(ValueError, match=message):
+        small(image_channels=1 if "`, 1, found" in message else 3)(*given)
+
+
 def test_config_round_trip():
     layer = small(image_channels=1, diffusion=LatentDiffusion(30, 3, "linear", seed=9), seed=2)
     copy = LabelRectifier.from_config(json.loads(json.dumps(layer.get_config())))
@@ -352,8 +369,11 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RectifierBlock(0), "`filters` must be at least 1, found 0"),
+        (lambda: RectifierBlock(0), "`filters` must be a whole number of at least 1, found 0"),
         (lambda: RectifierBlock(2, dropout=1.0), r"`dropout` must be within \[0, 1\), found 1.0"),
+        (lambda: RectifierBlock(2.5), "`filters` must be a whole number of at least 1, found 2.5"),
+        (lambda: RectifierBlock(2, seed=-1), "`seed` must be a whole number of at least 0, found -1"),
+        (lambda: small(seed=-1, diffusion=LatentDiffusion()), "`seed` must be a whole number of at least 0, found -1"),
         (lambda: small(num_classes=1), "`num_classes` must be a whole number of at least 2, found 1"),
         (lambda: small(widths=(1, 2, 3)), r"`widths` must be 5 positive numbers, found \(1, 2, 3\)"),
         (lambda: small(denoiser_widths=(0, 3)), r"`denoiser_widths` must be 2 positive numbers, found \(0, 3\)"),
