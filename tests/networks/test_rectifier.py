@@ -281,6 +281,30 @@ def test_logits_move_every_part_but_no_input_and_a_sample_only_what_comes_behind
         assert slope(layer.embedder.blocks[0].time.bias, lambda guide=guide: total(guide)).any()
 
 
+@pytest.mark.parametrize("guided", [True, False])
+def test_statistics_move_in_training_all_of_them_and_else_none(guided):
+    layer, (colours, time, images, guide, *rest) = shaken(small(), 9), tensors(*example(9, 32))
+    moving = [v for v in layer.variables if v.name.startswith("moving_")]
+    start = [numpy(v.value) for v in moving]
+    layer(colours, time, images, guide if guided else None, *rest)
+    for variable, before in zip(moving, start, strict=True):
+        np.testing.assert_array_equal(numpy(variable.value), before, err_msg=variable.path)
+    layer(colours, time, images, guide if guided else None, *rest, training=True)
+    still = [v.path for v, before in zip(moving, start, strict=True) if (numpy(v.value) == before).any()]
+    assert len(moving) == 4 * 18 and not still
+
+
+def test_statistics_keep_nine_tenths():
+    layer, x = RectifierBlock(4), np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype("float32")
+    code = np.zeros((1, 7), "float32")
+    layer(x, code)
+    shaken(layer)
+    first, means = convolution(layer.convolution_1, x), numpy(layer.norm_1.moving_mean.value)
+    layer(x, code, training=True)
+    found = numpy(layer.norm_1.moving_mean.value)
+    np.testing.assert_allclose(found, 0.9 * means + 0.1 * first.mean((0, 1, 2)), atol=1e-5)
+
+
 def test_number_of_weights():
     layer = LabelRectifier(2)
     assert sum(int(np.prod(v.shape)) for v in layer.trainable_variables) == 17_468_498
