@@ -356,9 +356,8 @@ class NetworkedModel(Inference, Passes, keras.Model):
 
     @property
     def statistics(self) -> list[keras.Variable]:
-        """Running statistics of BatchNorm, of students and teachers."""
-        networks = [*self.networks, *self.teacher_networks]
-        return [v for network in networks for v in network.non_trainable_variables if v.name.startswith("moving_")]
+        """Running statistics of BatchNorm, of students, teachers and what else learns."""
+        return [v for v in self.non_trainable_variables if v.name.startswith("moving_")]
 
     def teacher_follows(self, index: int) -> Any:
         """Whether a teacher follows the network at this step: None for always, or a scalar, 1 or 0."""
