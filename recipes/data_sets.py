@@ -41,6 +41,14 @@ def check_data(settings: Settings) -> None:
     if is_folder(settings.data):
         check_folder(settings)
         return
+    if settings.classes is not None:
+        known = card((_parts(settings) or (settings.data_set,))[0]).class_names
+        if unknown := [name for name in settings.classes if name not in known]:
+            raise RecipeError(
+                f"--classes: {settings.data} has no class {unknown[0]!r}; it has {', '.join(known) or 'none'}"
+            )
+        if len(set(settings.classes)) < max(len(settings.classes), 2):
+            raise RecipeError(f"--classes must be at least two different ones, found {','.join(settings.classes)}")
     if settings.mask_classes == "type" and not image_classes(settings):
         raise RecipeError(f"--mask-classes type: {settings.data} has no image classes; leave it out")
     if settings.split_file is not None:
@@ -139,7 +147,8 @@ def tasks_of(settings: Settings) -> tuple[str, ...]:
 
 def image_classes(settings: Settings) -> tuple[str, ...]:
     """The classes of images that are used, of a data set; none where it has masks only."""
-    return card((_parts(settings) or (settings.data_set,))[0]).study_classes
+    known = card((_parts(settings) or (settings.data_set,))[0])
+    return settings.classes or known.study_classes
 
 
 def groups_of(settings: Settings, names: tuple[str, ...]) -> Mapping[str, str]:
@@ -163,6 +172,6 @@ def _parts(settings: Settings) -> tuple[str, ...]:
 
 
 def _read(settings: Settings, name: str, place: Path | None) -> ImageSet:
-    classes = card(name).study_classes or None
+    classes = settings.classes or card(name).study_classes or None
     with naming_flags("--data", "--cvc-dir" if place is not settings.manual_dir else "--manual-dir"):
         return loading.load_image_set(name, settings.image_size, place, settings.data_dir, classes)

@@ -27,6 +27,8 @@ def check_folder(settings: Settings) -> None:
         raise RecipeError(f"data: {path} has neither labeled/masks/ nor labels.csv; give at least one of them")
     if settings.validate:
         raise RecipeError(f"--validate: {path} has no validation part; the part test/ is scored")
+    if settings.classes is not None:
+        raise RecipeError(f"--classes: those of {path} are in its labels.csv; leave it out")
     if settings.mask_classes == "type":
         raise RecipeError(f"--mask-classes type: {path} has the mask classes of its files; leave it out")
 

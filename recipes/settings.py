@@ -19,7 +19,7 @@ Names = Mapping[str, Any]
 GROUPS = {
     "data": (
         *("data", "manual_dir", "cvc_dir", "data_dir", "labeled", "split", "split_file", "test", "intersect", "seed"),
-        *("image_size", "mask_classes", "validate", "test_on", "test_on_dir"),
+        *("image_size", "classes", "mask_classes", "validate", "test_on", "test_on_dir"),
     ),
     "training": (
         *("method", "stages", "control", "steps", "epoch_steps", "batch_size", "labeled_batch_size", "mixed_precision"),
@@ -74,6 +74,8 @@ class Settings:
         intersect: with published lists: use the images that are both in them and in the data
         seed: seed of split, start weights, order and views
         image_size: side of the images and of the views in pixels
+        classes: image classes of the data set to take, with commas between, such as benign,malignant,normal; by
+            default those that papers use
         mask_classes: lesion, the masks as they are, or type: the lesion of an image has the class of the image
         test_on: data set or folder of another hospital, on whose images the finished model is scored as well, by image
             class and by what labels.csv says of them
@@ -123,6 +125,7 @@ class Settings:
     intersect: bool = False
     seed: int = 0
     image_size: int = 224
+    classes: tuple[str, ...] | None = None
     mask_classes: Literal["lesion", "type"] = "lesion"
     validate: bool = False
     test_on: str | None = None
