@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_semimed.files import read_sealed
+from keras_semimed.files import read_sealed, read_table
 from keras_semimed.models import METHODS
 from recipes.console import print_table
 
@@ -68,16 +68,26 @@ def folder_of(options: argparse.Namespace, data: str, method: str, seed: int) ->
     return options.output / options.task / data.replace(" ", "_") / method / str(seed)
 
 
-def train(options: argparse.Namespace, data: str, flags: str, method: str, seed: int) -> None:
-    """One run, in a process of its own, so that its peak memory is its own."""
-    folder = folder_of(options, data, method, seed)
+def train(options: argparse.Namespace, data: str, flags: str, method: str, seed: int, first: bool = False) -> None:
+    """One run, in a process of its own, so that its peak memory is its own.
+
+    Args:
+        options: The command line.
+        data: Name of the data set in the table.
+        flags: Its flags.
+        method: Name of the method.
+        seed: Of the run.
+        first: Whether it is the supervised run that the others start from.
+    """
+    folder = folder_of(options, data, "first" if first else method, seed)
     if (folder / "report.html").exists():
         return
-    steps, place = STEPS[options.task], options.kvasir if data == "kvasir" else options.busi
-    length = f"--stages supervised:{FIRST},{method}:{steps}@0.5" if options.task == "classification" else None
+    steps, place = FIRST if first else STEPS[options.task], options.kvasir if data == "kvasir" else options.busi
     words = [*flags.split(), *COMMON.split(), *SIZES[options.task].split(), "--method", method, "--seed", str(seed)]
-    words += (length or f"--steps {steps}").split()
-    words += ["--manual-dir", str(place), "--weights", str(options.weights), "--output", str(folder), "--resume"]
+    words += ["--steps", str(steps), "--manual-dir", str(place), "--output", str(folder), "--resume"]
+    if options.task == "classification" and not first:
+        words += ["--start-from", str(folder_of(options, data, "first", seed)), "--learning-rate", "5e-4"]
+    words += ["--weights", str(options.weights)]
     print(" ".join(words), flush=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".log"), "w", encoding="utf-8") as log:
@@ -97,12 +107,10 @@ def cells(options: argparse.Namespace, data: str, method: str) -> dict[str, Any]
         values = dict(config["result"]["last"])
         values["seconds"] = config["cost"]["training_seconds"]
         values["memory"] = config["cost"]["peak_memory_mib"] or np.nan
-        watched = folder / "pseudo_labels.json"
+        watched, head = folder / "pseudo_labels.json", "mask" if options.task == "segmentation" else "label"
         history = read_sealed(watched, sealed=False)["history"] if watched.exists() else []
-        last = history[-1] if history else {}
-        head = "mask" if options.task == "segmentation" else "label"
-        values["kept"] = last.get(f"{head}_selected", np.nan)
-        values["right"] = last.get(f"{head}_selected_accuracy", np.nan)
+        values["right"] = history[-1].get(f"{head}_selected_accuracy", np.nan) if history else np.nan
+        values["kept"] = float(read_table(folder / "metrics.csv")[-1].get(f"{head}_selected", "nan"))
         found.append(values)
     if not found:
         return None
@@ -117,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.table:
         for seed in options.seeds:
             for data, flags in sets.items():
+                if options.task == "classification":
+                    train(options, data, flags, "supervised", seed, first=True)
                 for method in options.methods:
                     train(options, data, flags, method, seed)
     for data in sets:
