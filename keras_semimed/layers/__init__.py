@@ -12,6 +12,7 @@ from keras_semimed.layers.correlation_map import CorrelationMap, propagate_logit
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
 from keras_semimed.layers.decoupling import Decoupled, decouple
 from keras_semimed.layers.displacement import BidirectionalDisplacement, Moves
+from keras_semimed.layers.distribution_alignment import DistributionAlignment
 from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
@@ -44,6 +45,7 @@ __all__ = [
     "CorrelationMap",
     "CutMix",
     "Decoupled",
+    "DistributionAlignment",
     "FeatureDropout",
     "INTENSITIES",
     "IntensityDraw",

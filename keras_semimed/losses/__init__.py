@@ -15,6 +15,7 @@ from keras_semimed.losses.low_contrast import LowContrastLoss, LowContrastMaps
 from keras_semimed.losses.pixel_contrast import Anchors, PixelContrastiveLoss
 from keras_semimed.losses.segmentation import SegmentationLoss
 from keras_semimed.losses.separation import ClassSeparation
+from keras_semimed.losses.shrunk_space import ShrunkSpace, shrunk_cross_entropy
 from keras_semimed.losses.softmax_consistency import SoftmaxConsistency
 from keras_semimed.losses.unreliable_contrast import Drawn, UnreliableContrastLoss, draw_members
 
@@ -35,6 +36,7 @@ __all__ = [
     "LowContrastMaps",
     "PixelContrastiveLoss",
     "SegmentationLoss",
+    "ShrunkSpace",
     "SoftmaxConsistency",
     "UnreliableContrastLoss",
     "draw_members",
@@ -43,6 +45,7 @@ __all__ = [
     "masked_cross_entropy",
     "reliable_cross_entropy",
     "sample_anchors",
+    "shrunk_cross_entropy",
     "spatial_concentration",
     "unit_per_image",
 ]

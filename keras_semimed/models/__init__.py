@@ -12,6 +12,7 @@ from keras_semimed.models.hermes import Hermes
 from keras_semimed.models.loco import LoCo
 from keras_semimed.models.mean_teacher import MeanTeacher
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
+from keras_semimed.models.shrinkmatch import ShrinkMatch
 from keras_semimed.models.ss_net import SSNet
 from keras_semimed.models.statistics import recompute_statistics
 from keras_semimed.models.supervised import Supervised
@@ -33,6 +34,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "ad_mt": ADMT,
     "dcnet": DCNet,
     "diffrect": DiffRect,
+    "shrinkmatch": ShrinkMatch,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -55,6 +57,7 @@ __all__ = [
     "MeanTeacher",
     "SSNet",
     "SemiSupervisedModel",
+    "ShrinkMatch",
     "Supervised",
     "UniMatch",
     "View",
