@@ -30,7 +30,7 @@ class ShrinkMatch(SemiSupervisedModel):
     Yang et al., "Shrinking Class Space for Enhanced Certainty in Semi-Supervised Learning", ICCV 2023. Classes that
     compete with the most probable one leave, one after the other, until it reaches the threshold among the rest; there
     an auxiliary head has to find it in the strong view.
-    `loss = supervised + lambda_unlabeled (unlabeled + shrunk)`, where `shrunk` holds the moving share of certain images.
+    `loss = supervised + lambda_unlabeled (unlabeled + shrunk)`; in `shrunk` is the moving share of certain images.
 
     **With two classes the term of its own is exactly 0**, as its only competitor leaves: what is left is FixMatch (with
     `soft_labels` and `distribution_alignment`), without a head, and the constructor warns. With three classes there is
@@ -75,8 +75,8 @@ class ShrinkMatch(SemiSupervisedModel):
             self.alignment = DistributionAlignment(self.num_labels, distribution_alignment, name="alignment")
         if not self.shrinks:
             warnings.warn(
-                "ShrinkMatch with num_labels=2 is FixMatch: of two classes the only competitor leaves, and its own term "
-                "is 0. It needs three classes, such as BUSI's with the normal images.",
+                "ShrinkMatch with num_labels=2 is FixMatch: of two classes the only competitor leaves, and the term of "
+                "its own is 0; it needs three classes, such as BUSI's with the normal images.",
                 stacklevel=2,
             )
         self.build_networks()
@@ -91,9 +91,10 @@ class ShrinkMatch(SemiSupervisedModel):
         """The auxiliary head, which keeps the targets of smaller spaces out of the classifier."""
         if not self.shrinks:
             return {}
-        return {
-            "auxiliary": Head("pooled", lambda width, **named: MLPHead(self.num_labels, 2 * (width // 4,), **named))
-        }
+        return {"auxiliary": Head("pooled", self._auxiliary)}
+
+    def _auxiliary(self, width: int, **named: Any) -> MLPHead:
+        return MLPHead(self.num_labels, 2 * (max(width // 4, 1),), **named)
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -127,7 +128,7 @@ class ShrinkMatch(SemiSupervisedModel):
         return ratio, ratio * safe_divide(ops.sum(counted * found.weights * found.losses), images)
 
     def select(self, head: str, logits: Any, inside: Any, other: Any = None, training: bool = False) -> PseudoLabels:
-        """Labels, aligned where asked for, of at least the threshold's confidence; in training the queue moves first."""
+        """Labels, aligned where asked for, and which of them are certain; in training the queue takes them in first."""
         del head, other
         logits = ops.stop_gradient(ops.cast(logits, "float32"))
         if self.alignment is not None:

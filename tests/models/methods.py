@@ -30,6 +30,7 @@ EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
     "ad_mt": {"threshold": 0.0},
     "corrmatch": {"threshold_start": 0.0, "threshold_momentum": 1.0},
     "dcnet": {"saturation": 0.0},
+    "shrinkmatch": {"threshold": 0.0},
     "hermes": {"selection": "none"},
     "loco": {"dynamic_filter": False, "fixed_threshold": 0.0},
 }
@@ -41,6 +42,7 @@ NOTHING_KEPT: dict[str, dict[str, Any]] = {
     "augseg": {"threshold": 1.1},
     "ad_mt": {"threshold": 1.1},
     "corrmatch": {"threshold_start": 1.0, "threshold_momentum": 1.0},
+    "shrinkmatch": {"threshold": 1.1},
     "hermes": {"confidence": 1.0, "uncertainty": 0.0},
     "loco": {"dynamic_filter": False, "fixed_threshold": 1.0},
 }
@@ -54,6 +56,7 @@ SOME_KEPT: dict[str, dict[str, Any]] = {
     "ad_mt": {"threshold": 0.8},
     "corrmatch": {"threshold_start": 0.8, "threshold_momentum": 0.9},
     "dcnet": {"threshold_limits": (0.6, 0.6), "saturation": 1.1},
+    "shrinkmatch": {"threshold": 0.8},
     "hermes": {"confidence": 0.8, "uncertainty": 0.45},
     "loco": {"threshold_start": 0.8, "threshold_momentum": 0.9},
 }
@@ -70,6 +73,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hermes_teacher": ("hermes", {"teacher_momentum": 0.9}),
     "hermes_own_statistics": ("hermes", {"teacher_momentum": 0.9, "teacher_statistics": "own"}),
     "hermes_mean": ("hermes", {"uncertainty_of": "mean"}),
+    "shrinkmatch": ("shrinkmatch", {"num_labels": 3}),  # with two its own term is 0
     "loco_labeled": ("loco", {"cutmix_from": "labeled"}),
 }
 """Every method, and those of its switches that change which view goes where."""

@@ -18,8 +18,9 @@ LEARNING = [name for name in METHODS if name != "supervised"]
 PLAIN = {"jitter_probability": 0.0, "blur_probability": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "vertical_flip": True}
 MIXING = ("fixmatch", "unimatch", "augseg", "u2pl", "corrmatch", "abd", "cps_cutmix", "loco")
 # The consistency between the tasks (Hermes, Eq. 14) and between decoders, smoothness (SS-Net), features that imitate
-# others, and what is learnt with labelled masks alone (ABD's inverse displacement).
-WITHOUT_LABELS = {"consistency", "mask_directional", "mask_smoothness", "feature", "mask_inverse"}
+# others, what is learnt with labelled masks alone (ABD's inverse displacement) and from uncertain images alone
+# (ShrinkMatch).
+WITHOUT_LABELS = {"consistency", "mask_directional", "mask_smoothness", "feature", "mask_inverse", "label_shrunk"}
 
 
 def with_truth(seed: int) -> tuple[dict, dict]:

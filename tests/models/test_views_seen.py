@@ -50,6 +50,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     },
     "ss_net": {"network": [("labeled", "weak"), ("explored",), ("perturbed",)]},
     "diffrect": {"network": [("labeled", "weak", "strong_1", "strong_2")]},
+    "shrinkmatch": {"network": [("labeled", "weak", "strong")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -62,6 +63,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
 ASKED: dict[str, dict[str, tuple[str, ...]]] = {
     "fixmatch": {"mask_logits": ("labeled", "weak", "mixed"), "label_logits": ("labeled", "weak", "strong")},
     "corrmatch": {"correlation": ("labeled", "weak", "mixed")},
+    "shrinkmatch": {"auxiliary": ("strong",)},
     "loco": {"mask_logits": ("labeled", "mixed"), "projection": ("labeled", "weak")},
     "loco_labeled": {"mask_logits": ("labeled", "mixed_with_labeled"), "projection": ("labeled", "weak")},
 }
@@ -138,6 +140,12 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_unlabeled": {"network": {"strong_1", "strong_2"}},
         "rectifier": {},
         "mask_rectified": {"network": {"weak"}},
+    },
+    # Where everything is kept, nothing is uncertain.
+    "shrinkmatch": {
+        "label_supervised": _SUPERVISED,
+        "label_unlabeled": {"network": {"strong"}},
+        "label_shrunk": {},
     },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
