@@ -42,13 +42,12 @@ class DistributionAlignment(keras.Layer):
         self.size = size
         self.momentum = momentum
         options = {"initializer": "zeros", "trainable": False, "autocast": False}
+        average = {**options, "dtype": "float32", "aggregation": "mean"}
         if momentum is None:
-            shape = (size, num_labels)
-            self.queue = self.add_weight(name="queue", shape=shape, dtype="float32", aggregation="mean", **options)
+            self.queue = self.add_weight(name="queue", shape=(size, num_labels), **average)
         else:
             check_at_most_one(self, "momentum")
-            shape = (num_labels,)
-            self.mean = self.add_weight(name="mean", shape=shape, dtype="float32", aggregation="mean", **options)
+            self.mean = self.add_weight(name="mean", shape=(num_labels,), **average)
         self.updates = self.add_weight(
             name="updates", shape=(), dtype="int32", aggregation="only_first_replica", **options
         )
