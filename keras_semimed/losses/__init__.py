@@ -7,6 +7,7 @@ from keras_semimed.losses.complementary import ComplementaryLoss, guidance_time,
 from keras_semimed.losses.consistency import InterTaskConsistency
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
 from keras_semimed.losses.cross_pseudo_supervision import CrossPseudoSupervision
+from keras_semimed.losses.delta_consistency import DeltaConsistencyLoss
 from keras_semimed.losses.dice import DiceLoss
 from keras_semimed.losses.directional_consistency import DirectionalConsistency
 from keras_semimed.losses.entropy_partition import EntropyPartition, entropy_partition, reliable_cross_entropy
@@ -26,6 +27,7 @@ __all__ = [
     "ClassSeparation",
     "ComplementaryLoss",
     "CrossPseudoSupervision",
+    "DeltaConsistencyLoss",
     "DiceLoss",
     "DirectionalConsistency",
     "Drawn",

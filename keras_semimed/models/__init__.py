@@ -9,6 +9,7 @@ from keras_semimed.models.dcnet import DCNet
 from keras_semimed.models.diffrect import DiffRect
 from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
+from keras_semimed.models.interlude import InterLUDE
 from keras_semimed.models.loco import LoCo
 from keras_semimed.models.mean_teacher import MeanTeacher
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
@@ -34,6 +35,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "ad_mt": ADMT,
     "dcnet": DCNet,
     "diffrect": DiffRect,
+    "interlude": InterLUDE,
     "shrinkmatch": ShrinkMatch,
     "hermes": Hermes,
     "loco": LoCo,
@@ -52,6 +54,7 @@ __all__ = [
     "DiffRect",
     "FixMatch",
     "Hermes",
+    "InterLUDE",
     "LoCo",
     "Losses",
     "MeanTeacher",
