@@ -79,8 +79,8 @@ class InterLUDE(SemiSupervisedModel):
         """Raises a ValueError unless there are as many unlabelled images for each labelled one."""
         if unlabeled % labeled:
             raise ValueError(
-                f"`unlabeled_batch_size` must be a multiple of `batch_size` {labeled}, found {unlabeled}: each "
-                "labelled image stands beside as many unlabelled ones."
+                f"the unlabelled images of a batch (`unlabeled_batch_size`) must be a multiple of the {labeled} "
+                f"labelled ones, found {unlabeled}: each labelled image stands beside as many of them."
             )
 
     def terms(self, labeled: View, unlabeled: View) -> Losses:
