@@ -9,9 +9,11 @@ from keras_semimed.models.dcnet import DCNet
 from keras_semimed.models.diffrect import DiffRect
 from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
+from keras_semimed.models.interlude import InterLUDE
 from keras_semimed.models.loco import LoCo
 from keras_semimed.models.mean_teacher import MeanTeacher
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
+from keras_semimed.models.shrinkmatch import ShrinkMatch
 from keras_semimed.models.ss_net import SSNet
 from keras_semimed.models.statistics import recompute_statistics
 from keras_semimed.models.supervised import Supervised
@@ -33,6 +35,8 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "ad_mt": ADMT,
     "dcnet": DCNet,
     "diffrect": DiffRect,
+    "interlude": InterLUDE,
+    "shrinkmatch": ShrinkMatch,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -50,11 +54,13 @@ __all__ = [
     "DiffRect",
     "FixMatch",
     "Hermes",
+    "InterLUDE",
     "LoCo",
     "Losses",
     "MeanTeacher",
     "SSNet",
     "SemiSupervisedModel",
+    "ShrinkMatch",
     "Supervised",
     "UniMatch",
     "View",
