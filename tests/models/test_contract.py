@@ -24,12 +24,15 @@ from tests.models.methods import (
     batch,
     eager_step,
     numpy,
+    one_step,
     restore,
     state_of,
     variant,
 )
 
 EPOCHS, STEPS = 3, 2
+JAX = keras.backend.backend() == "jax"
+EAGER = pytest.mark.skipif(JAX, reason="JAX compiles each operation of an eager step; its compiled steps are tested")
 # With everything that has to last from step to step: teachers, banks, thresholds.
 LASTING = {
     "supervised": {"teacher_momentum": 0.9},
@@ -139,6 +142,18 @@ def test_same_state_same_data_same_bits(trained):
     assert networks | STATE.get(trained.name, set()) <= moved
 
 
+def test_the_compiled_step_stays_finite_without_a_label_and_with_one_class(trained):
+    x, y = batch(name=trained.name)
+    for value in (255, 0):
+        restore(trained.model, trained.start)
+        logs = trained.model.train_on_batch(
+            x, {head: np.full_like(each, value) for head, each in y.items()}, return_dict=True
+        )
+        assert_finite(trained.model, logs)
+        terms = [float(logs[name]) for name in trained.model.loss_weights if name.endswith("supervised")]
+        assert all(term == 0 for term in terms) if value == 255 else any(term > 0 for term in terms)
+
+
 def test_the_exported_network_and_a_loaded_model_give_what_predict_gives(trained):
     images = image_set(3, 2).images
     predicted = trained.model.predict_on_batch(images)
@@ -157,6 +172,7 @@ def test_the_exported_network_and_a_loaded_model_give_what_predict_gives(trained
     assert inference_model(trained.model).count_params() == sum(int(np.prod(v.shape)) for v in students)
 
 
+@EAGER
 @pytest.mark.parametrize("name", METHODS)
 def test_the_same_seed_makes_the_same_model(name):
     models = []
@@ -194,7 +210,9 @@ def test_the_configuration_makes_the_same_model_again(name):
 def test_mixed_precision_is_finite_and_predicts_float32(name, policy):
     model = variant(name, LASTING, dtype=policy)
     assert model.network.compute_dtype == policy.removeprefix("mixed_")
-    logs = eager_step(model, *batch(name=name))
+    if JAX and policy == "mixed_bfloat16":
+        pytest.skip("float16, which overflows, is enough of a second compiled step")
+    logs = one_step(model, *batch(name=name))
     assert_finite(model, logs)
     for head, probabilities in model.infer(image_set(2, 4).images).items():
         assert numpy(probabilities).dtype == np.float32 and np.isfinite(numpy(probabilities)).all(), head
@@ -223,6 +241,7 @@ WITHOUT_LABELS = {"hermes": {"label_contrast", "consistency"}, "dcnet": {"featur
 OF_IMAGES = {"interlude": {"label_delta"}}
 
 
+@EAGER
 @pytest.mark.parametrize("name", METHODS)
 def test_a_batch_in_which_nothing_counts_adds_exactly_nothing(name):
     model = variant(name, LASTING)
@@ -235,6 +254,7 @@ def test_a_batch_in_which_nothing_counts_adds_exactly_nothing(name):
     assert left == WITHOUT_LABELS.get(name, set())
 
 
+@EAGER
 @pytest.mark.parametrize("name", METHODS)
 def test_batches_of_one_class_and_without_a_selected_pixel_stay_finite(name):
     model = variant(name, NOTHING_KEPT)
@@ -268,6 +288,7 @@ def test_weights_and_terms_must_have_the_same_names():
             model.compute_loss(*batch(name=name), {})
 
 
+@EAGER
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_loss_is_the_weighted_sum_of_the_logged_terms(name):
     model = variant(name)
@@ -325,6 +346,7 @@ def test_tasks_that_a_method_cannot_do_are_refused_before_anything_is_built(name
                 made(method, tasks=tasks)
 
 
+@EAGER
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_on_either_network(name):
     for network in ("unet", "deeplab"):
