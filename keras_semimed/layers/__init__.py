@@ -16,8 +16,10 @@ from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ens
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
 from keras_semimed.layers.latent_diffusion import LatentDiffusion
+from keras_semimed.layers.loss_mixture import LossMixture
 from keras_semimed.layers.margin_labels import margin_labels, paint
 from keras_semimed.layers.memory_bank import MemoryBank
+from keras_semimed.layers.mixture import Mixture, fit_mixture, mixture_posterior
 from keras_semimed.layers.mlp_head import MLPHead
 from keras_semimed.layers.noise import add_clipped_noise
 from keras_semimed.layers.projection import ProjectionHead
@@ -32,6 +34,10 @@ from keras_semimed.layers.sinusoidal_code import sinusoidal_code
 from keras_semimed.layers.views import WeakStrongViews
 
 __all__ = [
+    "mixture_posterior",
+    "fit_mixture",
+    "Mixture",
+    "LossMixture",
     "AdaptiveBoxes",
     "AdaptiveCutMix",
     "AdaptiveThreshold",

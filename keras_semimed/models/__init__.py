@@ -11,6 +11,7 @@ from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
 from keras_semimed.models.loco import LoCo
 from keras_semimed.models.mean_teacher import MeanTeacher
+from keras_semimed.models.pefat import PEFAT
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.ss_net import SSNet
 from keras_semimed.models.statistics import recompute_statistics
@@ -33,6 +34,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "ad_mt": ADMT,
     "dcnet": DCNet,
     "diffrect": DiffRect,
+    "pefat": PEFAT,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -43,6 +45,7 @@ __all__ = [
     "ABD",
     "CPS",
     "METHODS",
+    "PEFAT",
     "U2PL",
     "AugSeg",
     "CorrMatch",
