@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_semimed.configuration import check_whole
 from keras_semimed.networks.classifier import Classifier
 from keras_semimed.networks.contract import Network
 from keras_semimed.networks.joint import JointNetwork
@@ -45,6 +46,7 @@ def build_network(
     if tasks == "segmentation":
         return segmentation_network(network, num_classes, encoder, weights, decoder_filters, output_stride, dtype=dtype)
     if tasks == "classification":
+        _check_widths(decoder_filters)
         own = separate_encoder("classification", encoder, weights, dtype=dtype)
         return Classifier(own, num_labels, dtype=dtype, name="classification")
     return JointNetwork(
@@ -59,3 +61,10 @@ def build_network(
         name="joint",
         **(joint_options or {}),
     )
+
+
+def _check_widths(decoder_filters: int | Sequence[int] | None) -> None:
+    """Refuses what no decoder could take, where there is none that would refuse it."""
+    if decoder_filters is not None:
+        for width in (decoder_filters,) if isinstance(decoder_filters, int) else decoder_filters:
+            check_whole("decoder_filters", width, 1)

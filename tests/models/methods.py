@@ -30,6 +30,7 @@ EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
     "ad_mt": {"threshold": 0.0},
     "corrmatch": {"threshold_start": 0.0, "threshold_momentum": 1.0},
     "dcnet": {"saturation": 0.0},
+    "pefat": {"threshold": 0.0, "warmup_share": 0.01},  # of 6 steps none, before which each posterior is 1/2
     "hermes": {"selection": "none"},
     "loco": {"dynamic_filter": False, "fixed_threshold": 0.0},
 }
@@ -54,6 +55,7 @@ SOME_KEPT: dict[str, dict[str, Any]] = {
     "ad_mt": {"threshold": 0.8},
     "corrmatch": {"threshold_start": 0.8, "threshold_momentum": 0.9},
     "dcnet": {"threshold_limits": (0.6, 0.6), "saturation": 1.1},
+    "pefat": {"threshold": 0.4, "warmup_share": 0.01},
     "hermes": {"confidence": 0.8, "uncertainty": 0.45},
     "loco": {"threshold_start": 0.8, "threshold_momentum": 0.9},
 }
@@ -196,7 +198,9 @@ class Watched:
             "labeled": labeled,
             "weak": weak,
             **_numbered("strong", strong),
-            **_numbered("noisy", [weak + 25.5 * np.clip(noise, -2, 2) for noise in self.noise]),
+            **_numbered(
+                "noisy", [weak + 25.5 * np.clip(noise, -2, 2) for noise in self.noise if noise.shape == weak.shape]
+            ),
             **_numbered("mixed", [_pasted(own, np.roll(own, 1, axis=0), boxes) for own, boxes in mixed]),
             **_numbered("mixed_with_labeled", [_pasted(own, partners, boxes) for own, boxes in mixed]),
             **_numbered("augmented", [self._augmented(labeled, *pair) for pair in augmented]),

@@ -50,6 +50,8 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     },
     "ss_net": {"network": [("labeled", "weak"), ("explored",), ("perturbed",)]},
     "diffrect": {"network": [("labeled", "weak", "strong_1", "strong_2")]},
+    # The strong views: first that of the unlabelled images.
+    "pefat": {"network": [("strong_2", "labeled", "strong_1", "weak")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -138,6 +140,13 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_unlabeled": {"network": {"strong_1", "strong_2"}},
         "rectifier": {},
         "mask_rectified": {"network": {"weak"}},
+    },
+    "pefat": {
+        "label_supervised": {"network": {"strong_2", "labeled"}},
+        "label_contrast": {"network": {"strong_2", "labeled", "strong_1", "weak"}},
+        "label_trusted": {"network": {"strong_2", "labeled", "strong_1", "weak"}},
+        "label_adversarial": {},
+        "label_uncertain": {},
     },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
