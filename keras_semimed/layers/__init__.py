@@ -29,11 +29,13 @@ from keras_semimed.layers.random_intensity import IntensityDraw, RandomIntensity
 from keras_semimed.layers.region_propagation import correlation_region, propagate_regions
 from keras_semimed.layers.running_mean import RunningMean
 from keras_semimed.layers.saliency import SaliencyMap
+from keras_semimed.layers.self_adaptive_threshold import SelfAdaptiveThreshold
 from keras_semimed.layers.separation_heads import SeparationHeads
 from keras_semimed.layers.sinusoidal_code import sinusoidal_code
 from keras_semimed.layers.views import WeakStrongViews
 
 __all__ = [
+    "SelfAdaptiveThreshold",
     "mixture_posterior",
     "fit_mixture",
     "Mixture",

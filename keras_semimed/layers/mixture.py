@@ -90,8 +90,8 @@ def mixture_posterior(values: Any, mixture: Mixture) -> Any:
     """
     values = ops.stop_gradient(ops.cast(values, "float32"))
     mixture = Mixture(*(ops.stop_gradient(ops.cast(each, "float32")) for each in mixture))
-    first, second = ops.softmax(_scores(values, mixture), axis=0)
-    return ops.where(mixture.means[0] <= mixture.means[1], first, second)
+    posteriors = ops.softmax(_scores(values, mixture), axis=0)  # (2, ...)
+    return ops.where(mixture.means[0] <= mixture.means[1], posteriors[0], posteriors[1])
 
 
 def _scores(values: Any, mixture: Mixture) -> Any:

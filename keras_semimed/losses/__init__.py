@@ -17,7 +17,9 @@ from keras_semimed.losses.feature_adversarial import (
     uncertain_loss,
 )
 from keras_semimed.losses.image_contrast import ImageContrastiveLoss
+from keras_semimed.losses.logit_agreement import LogitAgreement
 from keras_semimed.losses.low_contrast import LowContrastLoss, LowContrastMaps
+from keras_semimed.losses.mixed_cross_entropy import mixed_cross_entropy
 from keras_semimed.losses.pixel_contrast import Anchors, PixelContrastiveLoss
 from keras_semimed.losses.pseudo_losses import PseudoLosses, pseudo_losses
 from keras_semimed.losses.segmentation import SegmentationLoss
@@ -27,6 +29,8 @@ from keras_semimed.losses.unreliable_contrast import Drawn, UnreliableContrastLo
 from keras_semimed.losses.view_contrast import ViewContrastiveLoss
 
 __all__ = [
+    "mixed_cross_entropy",
+    "LogitAgreement",
     "uncertain_loss",
     "uncertain_directions",
     "trusted_directions",

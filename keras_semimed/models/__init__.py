@@ -9,6 +9,7 @@ from keras_semimed.models.dcnet import DCNet
 from keras_semimed.models.diffrect import DiffRect
 from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
+from keras_semimed.models.infomatch import InfoMatch
 from keras_semimed.models.loco import LoCo
 from keras_semimed.models.mean_teacher import MeanTeacher
 from keras_semimed.models.pefat import PEFAT
@@ -35,6 +36,7 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "dcnet": DCNet,
     "diffrect": DiffRect,
     "pefat": PEFAT,
+    "infomatch": InfoMatch,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -53,6 +55,7 @@ __all__ = [
     "DiffRect",
     "FixMatch",
     "Hermes",
+    "InfoMatch",
     "LoCo",
     "Losses",
     "MeanTeacher",

@@ -120,7 +120,7 @@ def test_fit_scales_the_queue_first(seed):
     for state, value in zip((layer.shares, layer.means, layer.variances), expected, strict=True):
         np.testing.assert_allclose(array(state.value), value, rtol=2e-4, atol=1e-5)
     x = np.linspace(0, 1, 9).astype("float32")
-    posterior, trusted = layer(np.stack([x, x]))
+    posterior, trusted = compiled(layer, layer.variables)(ops.convert_to_tensor(np.stack([x, x])))
     scores = np.exp(scores_by_hand(x.astype("float64"), *expected))
     np.testing.assert_allclose(array(posterior), scores[0] / scores.sum(0), atol=1e-3)
     np.testing.assert_array_equal(array(trusted), array(posterior) > 0.7)

@@ -31,6 +31,7 @@ EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
     "corrmatch": {"threshold_start": 0.0, "threshold_momentum": 1.0},
     "dcnet": {"saturation": 0.0},
     "pefat": {"threshold": 0.0, "warmup_share": 0.01},  # of 6 steps none, before which each posterior is 1/2
+    "infomatch": {"threshold_momentum": 1.0},  # each threshold is 1/C
     "hermes": {"selection": "none"},
     "loco": {"dynamic_filter": False, "fixed_threshold": 0.0},
 }
@@ -56,6 +57,7 @@ SOME_KEPT: dict[str, dict[str, Any]] = {
     "corrmatch": {"threshold_start": 0.8, "threshold_momentum": 0.9},
     "dcnet": {"threshold_limits": (0.6, 0.6), "saturation": 1.1},
     "pefat": {"threshold": 0.4, "warmup_share": 0.01},
+    "infomatch": {"threshold_momentum": 0.1},
     "hermes": {"confidence": 0.8, "uncertainty": 0.45},
     "loco": {"threshold_start": 0.8, "threshold_momentum": 0.9},
 }
@@ -69,6 +71,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cps_cutmix": ("cps", {"cutmix_probability": 1.0}),
     "fixmatch_masks": ("fixmatch", {"tasks": "segmentation", "teacher_momentum": 0.9}),
     "fixmatch_labels": ("fixmatch", {"tasks": "classification"}),
+    "infomatch": ("infomatch", {"num_labels": 3}),  # with two the agreement has no gradient
     "hermes_teacher": ("hermes", {"teacher_momentum": 0.9}),
     "hermes_own_statistics": ("hermes", {"teacher_momentum": 0.9, "teacher_statistics": "own"}),
     "hermes_mean": ("hermes", {"uncertainty_of": "mean"}),
@@ -202,6 +205,7 @@ class Watched:
                 "noisy", [weak + 25.5 * np.clip(noise, -2, 2) for noise in self.noise if noise.shape == weak.shape]
             ),
             **_numbered("mixed", [_pasted(own, np.roll(own, 1, axis=0), boxes) for own, boxes in mixed]),
+            **_numbered("mixed_weak", [_pasted(weak, np.roll(weak, 1, axis=0), boxes) for boxes in self.boxes]),
             **_numbered("mixed_with_labeled", [_pasted(own, partners, boxes) for own, boxes in mixed]),
             **_numbered("augmented", [self._augmented(labeled, *pair) for pair in augmented]),
             **_numbered("displaced", [np.concatenate(pair) for pair in self.moved]),

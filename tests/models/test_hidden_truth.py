@@ -20,8 +20,9 @@ MIXING = ("fixmatch", "unimatch", "augseg", "u2pl", "corrmatch", "abd", "cps_cut
 # The consistency between the tasks (Hermes, Eq. 14) and between decoders, smoothness (SS-Net), features that imitate
 # others, and what is learnt with labelled masks alone (ABD's inverse displacement).
 WITHOUT_LABELS = {"consistency", "mask_directional", "mask_smoothness", "feature", "mask_inverse"}
-# The contrast of whole images with themselves, and what is learnt where there is no label (PEFAT).
-WITHOUT_LABELS_OF = {"pefat": {"label_contrast", "label_uncertain"}}
+# The contrast of whole images with themselves and what is learnt where there is no label (PEFAT), the agreement of two
+# views (InfoMatch).
+WITHOUT_LABELS_OF = {"pefat": {"label_contrast", "label_uncertain"}, "infomatch": {"label_agreement"}}
 
 
 def with_truth(seed: int) -> tuple[dict, dict]:

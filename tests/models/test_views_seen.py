@@ -52,6 +52,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     "diffrect": {"network": [("labeled", "weak", "strong_1", "strong_2")]},
     # The strong views: first that of the unlabelled images.
     "pefat": {"network": [("strong_2", "labeled", "strong_1", "weak")]},
+    "infomatch": {"network": [("labeled", "weak", "mixed_weak", "strong_1", "strong_2")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -147,6 +148,13 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "label_trusted": {"network": {"strong_2", "labeled", "strong_1", "weak"}},
         "label_adversarial": {},
         "label_uncertain": {},
+    },
+    "infomatch": {
+        "label_supervised": _SUPERVISED,
+        "label_cutmix": {"network": {"mixed_weak"}},
+        "label_strong_1": {"network": {"strong_1"}},
+        "label_strong_2": {"network": {"strong_2"}},
+        "label_agreement": {"network": {"strong_1", "strong_2"}},
     },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
