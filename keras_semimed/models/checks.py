@@ -22,8 +22,8 @@ REFUSED = {
     "weighted_metrics": "`weighted_metrics` need sample weights, which there are none of; pass them as `metrics`.",
     "sample_weight": f"`sample_weight` is not used here, nor a third element of a batch; give pixels and images that "
     f"shall not count the target {IGNORE}, and show images that shall count more several times.",
-    "class_weight": "`class_weight` is not used here; set `mask_loss='dice'` when the model is made, or show images of "
-    "the rare class several times among the labelled ones.",
+    "class_weight": "`class_weight` is not used here; set `label_weights` for image classes or `mask_loss='dice'` for "
+    "masks when the model is made.",
     "validation_split": "`validation_split` would cut labelled and unlabelled images alike; take images out before the "
     "data set is made, and pass them as `validation_data`.",
 }

@@ -13,6 +13,7 @@ from keras_semimed.models import value_checks
 from keras_semimed.models.checks import bound, checked_targets, refuse
 from keras_semimed.models.fitting import EpochOfData, TotalStepsWarning, check_callbacks
 from keras_semimed.models.health import SelectionWarning
+from keras_semimed.models.label_weights import BALANCED, balancing
 from keras_semimed.models.networked import NetworkedModel
 from keras_semimed.models.scores import Scores
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
@@ -127,6 +128,7 @@ class EntryPoints(NetworkedModel):
             self._check_sizes(data, given)
             self._check_image_set(labeled, learn=True)
         self._check_arrays(given["x"], given.get("y"), whole_set=True)
+        self._weigh_labels(labeled.labels if labeled is not None else _of(given.get("y"), "label"))
         if given.get("validation_data") is not None:
             given["validation_data"] = self._examined_for_validation(given["validation_data"])
         own = [EpochOfData(data, given.get("initial_epoch")), SelectionWarning(), TotalStepsWarning()]
@@ -197,6 +199,17 @@ class EntryPoints(NetworkedModel):
         with backend.state_kept(self):
             return super().predict_on_batch(x)
 
+    def _weigh_labels(self, labels: Any) -> None:
+        """Sets the factors of `label_weights="balanced"`."""
+        if self.label_weights != BALANCED or self.label_factors is None:
+            return
+        if labels is None:
+            raise ValueError(
+                "`label_weights`='balanced' needs the labels of all labelled images before training, which a generator "
+                "or tf.data does not tell; give a data set of this package, arrays, or the numbers themselves."
+            )
+        self.label_factors.assign(balancing(value_checks.on_host(labels), self.num_labels))
+
     def _check_devices(self) -> None:
         if backend.replicas(self) > 1:
             raise ValueError(
@@ -249,6 +262,10 @@ class EntryPoints(NetworkedModel):
         if len(data) > 2:
             refuse({"sample_weight": data[2]})
         return self._examined(data[0], data[1] if len(data) > 1 else None)
+
+
+def _of(targets: Any, name: str) -> Any:
+    return targets.get(name) if isinstance(targets, Mapping) else None
 
 
 def _joined(given: Any, own: list[keras.callbacks.Callback], optimizer: keras.optimizers.Optimizer) -> Any:

@@ -21,6 +21,7 @@ from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_st
 from keras_semimed.layers.views import IGNORE, WeakStrongViews
 from keras_semimed.losses import DiceLoss, SegmentationLoss, masked_cross_entropy
 from keras_semimed.models.inference import HEADS, Inference
+from keras_semimed.models.label_weights import checked_label_weights
 from keras_semimed.models.passes import Passes
 from keras_semimed.models.value_checks import check_added_losses
 from keras_semimed.models.variables import LayerGroup, follow_switches, matching_variables, move_average, switches
@@ -46,6 +47,8 @@ class NetworkedModel(Inference, Passes, keras.Model):
         output_stride: stride of a DeepLab's last encoder features: 8, 16 or 32.
         mask_loss: of the labelled masks: `"ce"` (cross-entropy), `"dice"` or `"ce_dice"` (the mean of both); None: the
             method's default.
+        label_weights: factor of each image class in the supervised loss, C numbers, or `"balanced"`: N / (C n_c) of the
+            labelled images that `fit` is given, so that each class weighs as much. None: 1.
         teacher_momentum: keep a teacher, the exponential moving average of the network with this momentum (its first
             steps average all of them). None: no teacher, or the method's default.
         teacher_statistics: BatchNorm statistics of the teacher: `"average"`, the moving average of the network's, or
@@ -99,6 +102,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
         decoder_filters: int | tuple[int, ...] | None = None,
         output_stride: int = 16,
         mask_loss: Literal["ce", "dice", "ce_dice"] | None = None,
+        label_weights: Literal["balanced"] | tuple[float, ...] | None = None,
         teacher_momentum: float | None = None,
         teacher_statistics: Literal["average", "own"] = "average",
         pseudo_labels: Literal["method", "truth"] = "method",
@@ -145,6 +149,7 @@ class NetworkedModel(Inference, Passes, keras.Model):
         self.output_stride = output_stride
         self.mask_loss = self.default_mask_loss if mask_loss is None else mask_loss
         self.mask_criterion = mask_criterion(self.mask_loss)
+        self.label_weights = checked_label_weights(label_weights, num_labels, self.classifies)
         self.teacher_momentum = teacher_momentum
         self.teacher_statistics = teacher_statistics
         self.pseudo_labels = pseudo_labels
@@ -162,6 +167,13 @@ class NetworkedModel(Inference, Passes, keras.Model):
         )
         self.random_state = add_random_state(self, seed + 1)
         self.step = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
+        self.label_factors: keras.Variable | None = None
+        if self.label_weights is not None:
+            self.label_factors = self.add_weight(
+                shape=(num_labels,), initializer="ones", trainable=False, dtype="float32", name="label_factors"
+            )
+        if isinstance(self.label_weights, tuple):
+            self.label_factors.assign(self.label_weights)
         self.teacher: Extended | None = None
         self._use_teacher = teacher_momentum is not None and self.teacher_predicts
 

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_semimed.layers.views import IGNORE
+from keras_semimed.metrics.balanced_accuracy import BalancedAccuracy
 from keras_semimed.metrics.overlap import ForegroundOverlap
 
 SPARSE = {
@@ -52,7 +53,7 @@ class Scores:
         """
         for its, metric in self.metrics.values():
             if its == head:
-                _update(metric, labels, probabilities)
+                update_known(metric, labels, probabilities)
 
     def results(self, heads: Sequence[str]) -> dict[str, Any]:
         """The results of some heads, by name."""
@@ -85,10 +86,11 @@ def _metric(given: Any) -> keras.metrics.Metric:
     return keras.metrics.MeanMetricWrapper(metric, name=given if isinstance(given, str) else metric.__name__)
 
 
-def _update(metric: keras.metrics.Metric, labels: Any, probabilities: Any) -> None:
+def update_known(metric: keras.metrics.Metric, labels: Any, probabilities: Any) -> None:
+    """Takes in a batch, as `Scores.update`, but what has no known class."""
     labels = ops.cast(labels, "int32")
     if (
-        isinstance(metric, ForegroundOverlap)
+        isinstance(metric, BalancedAccuracy | ForegroundOverlap)
         or "sample_weight" not in inspect.signature(metric.update_state).parameters
     ):
         metric.update_state(labels, probabilities)  # it knows of 255, or has to
@@ -102,7 +104,7 @@ def _try_out(metric: keras.metrics.Metric, head: str, classes: int) -> None:
     """One small batch: it makes the variables that a compiled step could not, and shows what does not fit."""
     shape = (2, 4, 4) if head == "mask" else (2,)
     try:
-        _update(metric, ops.zeros(shape, "int32"), ops.ones((*shape, classes)) / classes)
+        update_known(metric, ops.zeros(shape, "int32"), ops.ones((*shape, classes)) / classes)
         metric.result()
     except Exception as error:
         raise ValueError(

@@ -12,7 +12,8 @@ from keras import ops
 from keras_semimed import backend
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
 from keras_semimed.losses import masked_cross_entropy
-from keras_semimed.metrics import Dice
+from keras_semimed.losses.reductions import one_hot_and_valid
+from keras_semimed.metrics import BalancedAccuracy, Dice
 from keras_semimed.models import batches
 from keras_semimed.models.checks import checked_inputs, checked_targets, refuse
 from keras_semimed.models.entry_points import EntryPoints
@@ -20,6 +21,7 @@ from keras_semimed.models.figures import EpochFigures
 from keras_semimed.models.health import Share, share_by_class
 from keras_semimed.models.inference import HEADS
 from keras_semimed.models.passes import forward
+from keras_semimed.models.scores import update_known
 from keras_semimed.models.view import LazyView, Source, View
 
 
@@ -66,6 +68,7 @@ class SemiSupervisedModel(EntryPoints):
         self.supervised_metrics = {
             "dice": Dice(self.num_classes, name="dice"),
             "accuracy": keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            "balanced_accuracy": BalancedAccuracy(self.num_labels),
         }
 
     def run(self, *views: Any, **arguments: Any) -> list[dict[str, Any]]:
@@ -251,9 +254,21 @@ class SemiSupervisedModel(EntryPoints):
         if self.classifies:
             known = view.labels is not None
             terms["label_supervised"] = (
-                masked_cross_entropy(view.labels, outputs["label_logits"]) if known else ops.zeros(())
+                self.label_criterion(view.labels, outputs["label_logits"]) if known else ops.zeros(())
             )
         return terms
+
+    def label_criterion(self, labels: Any, logits: Any) -> Any:
+        """Mean cross-entropy of labelled images, each times the factor of its class (`label_weights`)."""
+        factors = self.factors_of(labels)
+        return masked_cross_entropy(labels, logits, factors, normalize="valid" if factors is None else "all")
+
+    def factors_of(self, labels: Any) -> Any:
+        """The factor of each image's class, 0 where it is unknown. Shape: `(N,)`; None without `label_weights`."""
+        if self.label_factors is None:
+            return None
+        one_hot, _ = one_hot_and_valid(labels, self.num_labels)
+        return ops.matmul(one_hot, self.label_factors.value)
 
     def training_views(self, x: Mapping[str, Any], y: Mapping[str, Any]) -> tuple[View, Any]:
         """The weak views of a batch; the unlabelled one is drawn when it is first used."""
@@ -317,12 +332,19 @@ class SemiSupervisedModel(EntryPoints):
         return shares
 
     def _update_metrics(self, view: View, outputs: Mapping[str, Any]) -> None:
-        for name, head, truth in (("dice", "mask", view.masks), ("accuracy", "label", view.labels)):
+        for head, truth in (("mask", view.masks), ("label", view.labels)):
             if truth is not None and f"{head}_logits" in outputs:
                 logits = ops.cast(ops.stop_gradient(outputs[f"{head}_logits"]), "float32")
-                probabilities = ops.softmax(logits)
-                self.supervised_metrics[name].update_state(truth, probabilities)
-                self.scores.update(head, truth, probabilities)
+                self._update_scores(head, truth, ops.softmax(logits))
+
+    def _update_scores(self, head: str, truth: Any, probabilities: Any) -> None:
+        for metric in self._metrics_of(head).values():
+            update_known(metric, truth, probabilities)
+        self.scores.update(head, truth, probabilities)
+
+    def _metrics_of(self, head: str) -> dict[str, keras.metrics.Metric]:
+        names = ("dice",) if head == "mask" else ("accuracy", "balanced_accuracy")
+        return {name: self.supervised_metrics[name] for name in names}
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Loss, Dice and accuracy of the heads there are; in training also terms and figures."""
@@ -331,13 +353,10 @@ class SemiSupervisedModel(EntryPoints):
         training = isinstance(x, dict) and not y_pred
         results = {"loss": self._loss_tracker.result()}
         known = [head for head in self.learnt_heads if head in y]
-        for name, metric in self.supervised_metrics.items():
-            head = "mask" if name == "dice" else "label"
-            if head in known:
-                if not training:
-                    metric.update_state(y[head], y_pred[head])
-                    self.scores.update(head, y[head], y_pred[head])
-                results[name] = metric.result()
+        for head in known:
+            if not training:
+                self._update_scores(head, y[head], y_pred[head])
+            results |= {name: metric.result() for name, metric in self._metrics_of(head).items()}
         results |= self.scores.results(known)
         return {**results, **self.epoch_figures.result()} if training else results
 

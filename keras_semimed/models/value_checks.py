@@ -25,7 +25,7 @@ def check_images(images: Any, name: str = "images") -> None:
     """Raises a ValueError for images that are not `(N, H, W, 1 or 3)`, hold NaN or are not in 0..255."""
     check_image_shape(images, name)
     if keras.backend.standardize_dtype(images.dtype) not in ("uint8", "bool"):
-        array_checks.check_range(_on_host(images), name, SLACK)
+        array_checks.check_range(on_host(images), name, SLACK)
 
 
 def examined(data: Any) -> Any:
@@ -79,7 +79,8 @@ def _examine(inputs: Any) -> None:
             check_images(images, name)
 
 
-def _on_host(values: Any) -> np.ndarray:
+def on_host(values: Any) -> np.ndarray:
+    """A tensor or array as an array."""
     return keras.ops.convert_to_numpy(values) if keras.ops.is_tensor(values) else np.asarray(values)
 
 
@@ -108,6 +109,8 @@ def check_image_set(image_set: Any, num_classes: int, num_labels: int, heads: Se
             array_checks.check_lesion(image_set.masks, "the labelled images")
     if "label" in heads and image_set.labels is not None:
         _check_labels(image_set.labels, num_labels)
+        if learn:
+            _check_every_class(image_set.labels, num_labels, image_set.class_names)
 
 
 def check_targets(
@@ -133,7 +136,7 @@ def check_targets(
     for name, values in targets.items():
         if name not in heads:
             continue
-        values = _on_host(values)
+        values = on_host(values)
         size = tuple(images.shape)[1:3] if name == "mask" and hasattr(images, "shape") else ()
         if len(values) != len(images) and hasattr(images, "shape") or size and values.shape[1:] != size:
             raise ValueError(
@@ -142,6 +145,8 @@ def check_targets(
             )
         if name == "label":
             _check_labels(values, num_labels)
+            if whole_set and learn:
+                _check_every_class(values, num_labels)
             continue
         masks = values.astype("uint8")
         if not np.array_equal(masks, values):
@@ -165,13 +170,26 @@ def _check_labels(labels: np.ndarray, num_labels: int) -> None:
         )
 
 
+def _check_every_class(labels: np.ndarray, num_labels: int, names: Sequence[str] = ()) -> None:
+    """Refuses to learn a class that no labelled image has; where no label is known, there is nothing to say."""
+    labels = np.asarray(labels).reshape(-1)
+    present = set(labels[labels != IGNORE].tolist())
+    missing = [index for index in range(num_labels) if index not in present]
+    if present and missing:
+        named = ", ".join(f"{index} ({names[index]})" if index < len(names) else f"{index}" for index in missing)
+        raise ValueError(
+            f"`num_labels`={num_labels}, but no labelled image has the class {named}; label at least one of each "
+            "class, or leave the class out."
+        )
+
+
 def check_weights(network: keras.layers.Layer) -> None:
     """Raises a ValueError for a network whose weights are not finite.
 
     Its predictions may be: TensorFlow's convolutions on a CPU make NaN to 0 where a ReLU follows.
     """
     for variable in network.weights:
-        if keras.backend.is_float_dtype(variable.dtype) and not np.isfinite(np.sum(_on_host(variable.value))):
+        if keras.backend.is_float_dtype(variable.dtype) and not np.isfinite(np.sum(on_host(variable.value))):
             raise ValueError(
                 f"the weights of the model are not finite, the first of them {variable.path!r}: the training diverged; "
                 "take weights from before, or train with a lower learning rate."
