@@ -11,7 +11,8 @@ from keras import ops
 from keras_semimed.configuration import check_not_negative, check_whole, is_number
 from keras_semimed.layers.loss_mixture import LossMixture
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
-from keras_semimed.losses import ViewContrastiveLoss, masked_cross_entropy, pseudo_losses
+from keras_semimed.layers.views import IGNORE
+from keras_semimed.losses import ViewContrastiveLoss, pseudo_losses
 from keras_semimed.losses import feature_adversarial as noise
 from keras_semimed.losses.cross_entropy import cross_entropies
 from keras_semimed.models.batches import inside_of
@@ -105,25 +106,24 @@ class PEFAT(SemiSupervisedModel):
         pseudo = pseudo._replace(kept=self._after * pseudo.kept)
         other = self.pseudo("label", strong, hard_labels(on_1["label_logits"]))
         # Crossed: the first view learns the label of the second.
-        labels = ops.concatenate([labeled.labels, labeled.labels, pseudo.labels, other.labels])
-        trusted = ops.concatenate([valid, valid, pseudo.kept, pseudo.kept])
+        crossed = [ops.where(pseudo.kept > 0, each.labels, IGNORE) for each in (pseudo, other)]
+        labels = ops.concatenate([labeled.labels, labeled.labels, *crossed])
         logits, pooled = ([each[name] for each in outputs] for name in ("label_logits", "pooled"))
         head = self.network.network.label_head.kernel, self.network.network.label_head.bias
-        rows = ops.concatenate(pooled), labels, trusted, *head
+        rows = ops.concatenate(pooled), labels, ops.ones_like(labels), *head
         pairs = ops.stack(pooled[2:]), inside * (1.0 - pseudo.kept), *head
         away = noise.trusted_directions(*rows, self.normal(ops.shape(rows[0])), self.iterations)
         apart = noise.uncertain_directions(*pairs, self.normal(ops.shape(pairs[0])), self.iterations, self.xi)
-        views = ops.concatenate(pooled[::2]), ops.concatenate(pooled[1::2])
         terms = {
             "label_supervised": sum(self.supervised(labeled, each)["label_supervised"] for each in outputs[:2]),
-            "label_contrast": self.contrast_loss(*views, ops.concatenate([known, inside])),
-            "label_trusted": masked_cross_entropy(labels, ops.concatenate(logits), trusted),
+            "label_contrast": self.contrast_loss(*map(ops.concatenate, (pooled[::2], pooled[1::2], [known, inside]))),
+            "label_trusted": self.label_criterion(labels, ops.concatenate(logits)),
             "label_adversarial": noise.trusted_adversarial_loss(*rows, away),
             "label_uncertain": noise.uncertain_loss(*pairs, apart),
         }
         shares, means, _ = self.mixture.mixture
-        figures = {"label_posterior": Share(ops.sum(inside * posterior), ops.sum(inside))}
-        figures |= {"mixture_low_share": shares[0], "mixture_low_mean": means[0], "mixture_high_mean": means[1]}
+        figures = {"mixture_low_share": shares[0], "mixture_low_mean": means[0], "mixture_high_mean": means[1]}
+        figures["label_posterior"] = Share(ops.sum(inside * posterior), ops.sum(inside))
         return Losses(terms, {"label": pseudo}, figures)
 
     def _judged(self, logits: Any, other: Any, inside: Any, training: bool) -> tuple[PseudoLabels, Any]:

@@ -32,7 +32,7 @@ EPOCHS, STEPS = 3, 2
 LASTING = {
     "supervised": {"teacher_momentum": 0.9},
     "ad_mt": {"max_period": 2},
-    "infomatch": {"num_labels": 3, "threshold_momentum": 0.9},
+    "infomatch": {"threshold_momentum": 0.9},
     "hermes": {"teacher_momentum": 0.9, "confidence": 0.5, "uncertainty": 0.7},
 }
 STATE = {

@@ -193,6 +193,18 @@ def test_where_nothing_can_be_trusted_the_labelled_mean_has_its_own_name(monkeyp
     assert numbers(oracle.loss_weights)["label_trusted"] == 1
 
 
+def test_factors_of_the_classes_weigh_labels_and_trusted_labels(monkeypatch):
+    factors = np.array([0.5, 2.0, 3.0])
+    example = Example(monkeypatch, 14, label_weights=tuple(factors))
+    labels, weights, *_ = example.constants(example.judged()[1])
+    counted = weights > 0
+    assert counted[-4:].any()
+    entries = factors[labels] * cross_entropies(labels, np.concatenate(example.logits()))
+    terms = numbers(example.losses().terms)
+    np.testing.assert_allclose(terms["label_trusted"], entries[counted].mean(), rtol=1e-5)
+    np.testing.assert_allclose(terms["label_supervised"], 2 * entries[:6].mean(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("step", [0, 5])
 def test_slopes_by_the_features_and_by_the_head(monkeypatch, step):
     """Noise, labels and trust are constants; noisy features are too."""
