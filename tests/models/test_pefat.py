@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_semimed.models import PEFAT
 from keras_semimed.models.view import View
+from recipes.defaults import control_of
 from tests.gradients import gradient, jacobian
 from tests.layers.test_loss_mixture import ByHand
 from tests.layers.test_mixture import fit_by_hand, scores_by_hand
@@ -203,6 +204,14 @@ def test_factors_of_the_classes_weigh_labels_and_trusted_labels(monkeypatch):
     terms = numbers(example.losses().terms)
     np.testing.assert_allclose(terms["label_trusted"], entries[counted].mean(), rtol=1e-5)
     np.testing.assert_allclose(terms["label_supervised"], 2 * entries[:6].mean(), rtol=1e-5)
+
+
+def test_a_control_learns_the_labelled_views_alone_all_the_time():
+    model = made(PEFAT)
+    control = made(PEFAT, **control_of("pefat", model.get_config()))
+    for step in (0, 3, 5):
+        control.step.assign(step)
+        assert list(numbers(control.loss_weights).values()) == [0.5, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("step", [0, 5])
