@@ -34,6 +34,12 @@ DATA_SETS = {
     ENDOSCOPY: DataSet(0.1, "random", ENDOSCOPY),
 }
 
+
+def is_folder(data: str) -> bool:
+    """Whether a value of `--data` is a folder of somebody's own, and no data set's name."""
+    return data not in DATA_SETS and Path(data).is_dir()
+
+
 # Small images and networks, and a fast optimizer: minutes on two cores.
 DEMO: dict[str, Any] = {
     "image_size": 64,

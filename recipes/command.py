@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_semimed.parameters import parameters
 from keras_semimed.source import constant, documentation
-from recipes.bundles import COMMANDS, DATA_SETS, Command
+from recipes.bundles import COMMANDS, DATA_SETS, Command, is_folder
 from recipes.console import RESUME, RecipeError, did_you_mean, run_main
 from recipes.defaults import DECIDING, check_steps, control_of, from_preset, values_of
 from recipes.flags import (
@@ -197,8 +197,10 @@ def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any]
     known = (*DATA_SETS, *(("phantom",) if command.phantom else ()))
     if data is None:
         raise RecipeError(f"DATA is missing: one of {', '.join(known)}")
-    if data not in known:
-        raise RecipeError(f"data: {data!r} is none of {', '.join(known)}{did_you_mean(data, known)}")
+    if data not in known and not is_folder(data):
+        raise RecipeError(f"data: {data!r} is none of {', '.join(known)}, and no folder{did_you_mean(data, known)}")
+    if is_folder(data) and (moot := [flags[key].word for key in given if key in (*SPLITTING, "split_file")]):
+        raise RecipeError(f"data: the parts of {data} are its folders; leave out {', '.join(moot)}")
     check_steps(flags, given, values)
     if "split_file" in given and (moot := [flags[key].word for key in given if key in SPLITTING]):
         raise RecipeError(f"--split-file is the split itself; leave out {', '.join(moot)}")

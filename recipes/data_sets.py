@@ -11,9 +11,10 @@ from keras_semimed.data.cards import card
 from keras_semimed.data.leaks import leak_report
 from keras_semimed.data.named_splits import check_split
 from keras_semimed.data.splits import PARTS
-from recipes.bundles import DATA_SETS
+from recipes.bundles import DATA_SETS, is_folder
 from recipes.console import RecipeError, naming_flags
 from recipes.external import External, check_external, read_external
+from recipes.folders import check_folder, read_parts, targets_of
 from recipes.settings import Settings
 
 
@@ -37,6 +38,17 @@ def check_data(settings: Settings) -> None:
         RecipeError: Which names the flags.
     """
     check_external(settings)
+    if is_folder(settings.data):
+        check_folder(settings)
+        return
+    if settings.classes is not None:
+        known = card((_parts(settings) or (settings.data_set,))[0]).class_names
+        if unknown := [name for name in settings.classes if name not in known]:
+            raise RecipeError(
+                f"--classes: {settings.data} has no class {unknown[0]!r}; it has {', '.join(known) or 'none'}"
+            )
+        if len(set(settings.classes)) < max(len(settings.classes), 2):
+            raise RecipeError(f"--classes must be at least two different ones, found {','.join(settings.classes)}")
     if settings.mask_classes == "type" and not image_classes(settings):
         raise RecipeError(f"--mask-classes type: {settings.data} has no image classes; leave it out")
     if settings.split_file is not None:
@@ -51,6 +63,10 @@ def check_data(settings: Settings) -> None:
 
 def read(settings: Settings) -> Data:
     """Reads and splits the images; those of joined sets are called `<set>/<name>`."""
+    if is_folder(settings.data):
+        found, split = read_parts(settings)
+        external = read_external(settings, found["labeled"])
+        return Data(found["labeled"], found["unlabeled"], found["test"], split, "test", external)
     parts = _parts(settings)
     if parts:
         # The first set lies in --manual-dir, and so do the others unless they have a place of their own.
@@ -122,9 +138,17 @@ def _named_split(settings: Settings, images: ImageSet) -> Split:
     )
 
 
+def tasks_of(settings: Settings) -> tuple[str, ...]:
+    """The tasks that the data have targets for."""
+    if is_folder(settings.data):
+        return targets_of(Path(settings.data))
+    return ("segmentation", "classification") if image_classes(settings) else ("segmentation",)
+
+
 def image_classes(settings: Settings) -> tuple[str, ...]:
-    """The classes of images that are used; none where the data have masks only."""
-    return card((_parts(settings) or (settings.data_set,))[0]).study_classes
+    """The classes of images that are used, of a data set; none where it has masks only."""
+    known = card((_parts(settings) or (settings.data_set,))[0])
+    return settings.classes or known.study_classes
 
 
 def groups_of(settings: Settings, names: tuple[str, ...]) -> Mapping[str, str]:
@@ -144,10 +168,10 @@ def count_leaks(data: Data) -> str:
 
 
 def _parts(settings: Settings) -> tuple[str, ...]:
-    return DATA_SETS[settings.data_set].parts
+    return DATA_SETS[settings.data_set].parts if settings.data_set in DATA_SETS else ()
 
 
 def _read(settings: Settings, name: str, place: Path | None) -> ImageSet:
-    classes = card(name).study_classes or None
+    classes = settings.classes or card(name).study_classes or None
     with naming_flags("--data", "--cvc-dir" if place is not settings.manual_dir else "--manual-dir"):
         return loading.load_image_set(name, settings.image_size, place, settings.data_dir, classes)

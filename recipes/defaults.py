@@ -68,6 +68,8 @@ def _layers(
     if data in DATA_SETS:
         yield {"labeled": DATA_SETS[data].labeled, "split": DATA_SETS[data].split}
         yield {"output": Path("runs") / f"{data}_{method}"}
+    elif data is not None and not given.get("demo"):
+        yield {"labeled": 1.0, "split": "folder", "output": Path("runs") / f"{Path(data).name}_{method}"}
     yield command.defaults
     if given.get("demo"):
         phantom = command.phantom or DATA_SETS.get(data, DATA_SETS[bundles.ULTRASOUND]).phantom

@@ -22,11 +22,12 @@ from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.report import ATTENTION, CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
 from keras_semimed.files import check_digests, read_sealed, whole_file, write_table
 from keras_semimed.models import METHODS, SemiSupervisedModel, recompute_statistics
+from keras_semimed.models.value_checks import check_image_set
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
 from recipes.checkpoints import Checkpoint
 from recipes.commits import source_commit
 from recipes.console import NOTICE, RecipeError, input_errors, print_result, print_section
-from recipes.data_sets import Data, check_data, count_leaks, groups_of, image_classes, read
+from recipes.data_sets import Data, check_data, count_leaks, groups_of, read, tasks_of
 from recipes.observers import observers
 from recipes.run_folder import METRICS, RunFolder, RunRecord, open_run
 from recipes.settings import Settings, configuration, flag_names, with_epochs
@@ -82,7 +83,7 @@ def with_tasks(settings: Settings) -> Settings:
         RecipeError: If that is nothing, or not what was asked for.
     """
     method, asked = METHODS[settings.method], settings.arguments["tasks"]
-    has = ("segmentation", "classification") if image_classes(settings) else ("segmentation",)
+    has = tasks_of(settings)
     possible = [task for task in method.supports if task in has]
     able = (
         f"{settings.method} can do {' and '.join(method.supports)}, {settings.data} has targets for {' and '.join(has)}"
@@ -189,6 +190,8 @@ def train_stages(
         # Behind the reading: preparing data draws random numbers, and is done only once.
         keras.utils.set_random_seed(stage.seed)
         made = build(stage, data.labeled)
+        with input_errors():
+            check_image_set(data.labeled, made.num_classes, made.num_labels, made.learnt_heads, learn=True)
         if len(stages) > 1:
             print(f"\nstage {number + 1} of {len(stages)}: {stage.method}, {stage.steps} steps", flush=True)
         with input_errors():

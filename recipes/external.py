@@ -40,7 +40,8 @@ def check_external(settings: Settings) -> None:
         if settings.test_on_dir is not None:
             raise RecipeError(f"--test-on-dir {settings.test_on_dir} is the place of --test-on, which is missing")
         return
-    if place in (settings.data_set, *DATA_SETS[settings.data_set].parts):
+    parts = DATA_SETS[settings.data_set].parts if settings.data_set in DATA_SETS else ()
+    if place in (settings.data_set, *parts):
         raise RecipeError(f"--test-on {place} is the data that the run learns from; give those of another hospital")
     if place in CARDS:
         return

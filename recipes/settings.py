@@ -19,7 +19,7 @@ Names = Mapping[str, Any]
 GROUPS = {
     "data": (
         *("data", "manual_dir", "cvc_dir", "data_dir", "labeled", "split", "split_file", "test", "intersect", "seed"),
-        *("image_size", "mask_classes", "validate", "test_on", "test_on_dir"),
+        *("image_size", "classes", "mask_classes", "validate", "test_on", "test_on_dir"),
     ),
     "training": (
         *("method", "stages", "control", "steps", "epoch_steps", "batch_size", "labeled_batch_size", "mixed_precision"),
@@ -47,7 +47,8 @@ class Settings:
     Args:
         recipe: name of the command
         earlier: the trainings before this one, whose network it goes on from
-        data: data set; polyp: Kvasir-SEG and CVC-ClinicDB together, scored apart
+        data: data set, or a folder with labeled/, unlabeled/ and test/ (docs/data.md); polyp: Kvasir-SEG and
+            CVC-ClinicDB together, scored apart
         method: the method that is trained
         stages: several trainings in one run, each from the network of the one before: METHOD:STEPS or
             METHOD:STEPS@FACTOR with commas between, FACTOR of the learning rate; in the place of --steps. A supervised
@@ -66,13 +67,15 @@ class Settings:
         labeled: labelled training images: a number, or a share of the training part
         split: how images are split: paper, 7:3 at random within each class; leak_safe, with near-duplicates (bus_bra:
             patients) never on two sides; pranet, PraNet's lists and LoCo's labelled ones; official, of Kvasir-SEG's
-            authors; sequence_safe, no sequence of CVC-ClinicDB on two sides; random
+            authors; sequence_safe, no sequence of CVC-ClinicDB on two sides; random; folder, the parts of a folder
         split_file: the split itself, as split.txt has it: lines part<TAB>name, the parts labeled, unlabeled, validation
             and test; in the place of --split, --labeled and --test
         test: test images, a number or a share, where they are drawn; by default 0.3
         intersect: with published lists: use the images that are both in them and in the data
         seed: seed of split, start weights, order and views
         image_size: side of the images and of the views in pixels
+        classes: image classes of the data set to take, with commas between, such as benign,malignant,normal; by
+            default those that papers use
         mask_classes: lesion, the masks as they are, or type: the lesion of an image has the class of the image
         test_on: data set or folder of another hospital, on whose images the finished model is scored as well, by image
             class and by what labels.csv says of them
@@ -116,12 +119,13 @@ class Settings:
     cvc_dir: Path | None = None
     data_dir: Path | None = None
     labeled: int | float = 72
-    split: Literal["paper", "leak_safe", "pranet", "official", "sequence_safe", "random"] = "random"
+    split: Literal["paper", "leak_safe", "pranet", "official", "sequence_safe", "random", "folder"] = "random"
     split_file: Path | None = None
     test: int | float | None = None
     intersect: bool = False
     seed: int = 0
     image_size: int = 224
+    classes: tuple[str, ...] | None = None
     mask_classes: Literal["lesion", "type"] = "lesion"
     validate: bool = False
     test_on: str | None = None

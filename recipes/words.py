@@ -12,7 +12,7 @@ from typing import Any
 from recipes.console import did_you_mean
 
 _ONE = {"int": "a whole number", "float": "a number"}
-_SEVERAL = {"int": "whole numbers", "float": "numbers"}
+_SEVERAL = {"int": "whole numbers", "float": "numbers", "str": "names"}
 _COUNTS = {2: "two", 3: "three", 4: "four"}
 
 

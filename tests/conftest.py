@@ -23,14 +23,12 @@ BACKEND_FREE = (
     *("data", "datasets", "evaluation", "test_files.py", "test_parameters.py", "test_structure.py"),
     *(
         f"recipes/test_{name}.py"
-        for name in ("command", "commits", "compare", "console", "leakage", "protocol", "sweep", "words")
+        for name in ("command", "commits", "compare", "console", "folders", "leakage", "protocol", "sweep", "words")
     ),
     *(f"models/test_{name}.py" for name in ("hidden_truth", "presets", "views_seen")),
     *(f"models/test_{name}.py" for name in ("abd", "ad_mt", "augseg", "corrmatch", "cps", "dcnet", "diffrect")),
-    *(
-        f"models/test_{name}.py"
-        for name in ("fixmatch", "infomatch", "mean_teacher", "pefat", "ss_net", "u2pl", "unimatch")
-    ),
+    *(f"models/test_{name}.py" for name in ("fixmatch", "infomatch", "interlude", "mean_teacher", "pefat")),
+    *(f"models/test_{name}.py" for name in ("shrinkmatch", "ss_net", "u2pl", "unimatch")),
     # Trainings of which the files are what is tested.
     *(f"recipes/test_{name}.py" for name in ("protocol_data", "runs_that_last", "stages")),
 )

@@ -1,5 +1,6 @@
 """Evaluation of images and test sets, paired comparisons and figures."""
 
+from keras_semimed.evaluation.classes import confusion_matrix
 from keras_semimed.evaluation.compare import Difference, paired_difference, paired_p_values, paired_scores
 from keras_semimed.evaluation.contrast import contrast_maps
 from keras_semimed.evaluation.contrast_figures import (
@@ -16,6 +17,7 @@ from keras_semimed.evaluation.threshold_figure import save_threshold_figure
 
 __all__ = [
     "Difference",
+    "confusion_matrix",
     "contrast_maps",
     "evaluate_images",
     "overlay",

@@ -83,6 +83,25 @@ def calibration_bins(rows: Sequence[dict[str, Any]], bins: int = CALIBRATION_BIN
     return CalibrationBins(np.linspace(0, 1, bins + 1), counts, *means)
 
 
+def confusion_matrix(rows: Sequence[dict[str, Any]]) -> np.ndarray:
+    """How many images of each class (rows) were taken for each class (columns). Shape: `(C, C)`, int64.
+
+    Args:
+        rows: What `evaluate_images` returned.
+
+    Raises:
+        ValueError: If the rows have no true classes.
+    """
+    images = classified(rows)
+    if images is None:
+        raise ValueError("rows have no true and predicted classes; there is nothing to count")
+    highest = int(max(images.labels.max(), images.predictions.max())) + 1
+    count = highest if images.probabilities is None else images.probabilities.shape[1]
+    counts = np.zeros((count, count), "int64")
+    np.add.at(counts, (images.labels.astype("int64"), images.predictions.astype("int64")), 1)
+    return counts
+
+
 def class_scores(images: Classified, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Scores for each row of weights; see `summarize` for the keys. NaN where a class that is needed has no weight.
 

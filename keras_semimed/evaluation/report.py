@@ -19,6 +19,7 @@ from keras_semimed.evaluation.pictures import heat, image_uri
 from keras_semimed.evaluation.pseudo_masks import SELECTIONS, PseudoMasks
 from keras_semimed.evaluation.report_figures import (
     calibration_figure,
+    confusion_figure,
     embedding_figure,
     learning_figures,
     pseudo_label_figures,
@@ -117,7 +118,9 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
             f"{PSEUDO_LABELS} or {PSEUDO_MASKS} in {folder} is not what PseudoLabelMonitor wrote ({error!r})"
         ) from error
     figures = score_figures(shown)
-    figures += [figure for figure in (calibration_figure(shown),) if figure is not None]
+    class_names = () if cases is None else cases.class_names
+    of_classes = (confusion_figure(shown, class_names), calibration_figure(shown))
+    figures += [figure for figure in of_classes if figure is not None]
     figures += [] if embeddings is None else [embedding_figure(embeddings)]
     configuration = config["configuration"]
     return {
@@ -160,7 +163,7 @@ def result_table(result: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
 def headline(result: Mapping[str, Mapping[str, float]], weights: str) -> list[tuple[str, str]]:
     """The few scores to begin with, as title and value."""
     scores = result[weights]
-    wanted = ("dice", NSD, "missed_lesions", "accuracy", "auroc")
+    wanted = ("dice", NSD, "missed_lesions", "accuracy", "balanced_accuracy", "auroc")
     return [(title, _cell(scores, key)[0]) for key, title in titles(scores, wanted).items()]
 
 

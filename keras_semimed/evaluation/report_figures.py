@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_semimed.evaluation.classes import calibration_bins, classified
+from keras_semimed.evaluation.classes import calibration_bins, classified, confusion_matrix
 from keras_semimed.evaluation.embeddings import Embeddings, plane
 from keras_semimed.evaluation.figures import plain
 from keras_semimed.evaluation.images import Row
@@ -15,7 +15,7 @@ from keras_semimed.evaluation.pictures import figure_uri
 from keras_semimed.evaluation.threshold_figure import draw_curves, epoch_columns, share_names, threshold_names
 
 # Curves by the scores that a training reports beside its loss.
-SCORES = {"dice": "Dice", "accuracy": "accuracy"}
+SCORES = {"dice": "Dice", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 HEADS = {"mask": "pixels", "label": "images"}
 
 
@@ -147,6 +147,27 @@ def calibration_figure(rows: Sequence[Row]) -> Figure | None:
 
     text = "Below the dashed line the model is too sure of itself. Larger points hold more images."
     return Figure(figure_uri(draw), "Calibration", text)
+
+
+def confusion_figure(rows: Sequence[Row], class_names: Sequence[str] = ()) -> Figure | None:
+    """Which classes are taken for which, as numbers of images; None without classes."""
+    if classified(rows) is None:
+        return None
+    counts = confusion_matrix(rows)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [plain(class_names[index]) if index < len(class_names) else str(index) for index in range(len(counts))]
+
+    def draw(axis: Any) -> None:
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (true, predicted), number in np.ndenumerate(counts):
+            color = "white" if shares[true, predicted] > 0.6 else "black"
+            axis.text(predicted, true, f"{number}", ha="center", va="center", color=color)
+        axis.set(xlabel="predicted class", ylabel="true class")
+        axis.set_xticks(range(len(names)), names)
+        axis.set_yticks(range(len(names)), names)
+
+    text = "Images of each true class (a row) by the class that they were given; darker is a larger share of the row."
+    return Figure(figure_uri(draw), "Confusion matrix", text)
 
 
 def embedding_figure(embeddings: Embeddings) -> Figure:

@@ -12,9 +12,12 @@ from keras_semimed.layers.correlation_map import CorrelationMap, propagate_logit
 from keras_semimed.layers.cutmix import CutMix, clipped_boxes, neighbour
 from keras_semimed.layers.decoupling import Decoupled, decouple
 from keras_semimed.layers.displacement import BidirectionalDisplacement, Moves
+from keras_semimed.layers.distribution_alignment import DistributionAlignment
+from keras_semimed.layers.embedding_fusion import EmbeddingFusion
 from keras_semimed.layers.ensemble import WeightedEnsemble, entropy_weighted_ensemble
 from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
+from keras_semimed.layers.interleaving import deinterleave, interleave
 from keras_semimed.layers.latent_diffusion import LatentDiffusion
 from keras_semimed.layers.loss_mixture import LossMixture
 from keras_semimed.layers.margin_labels import margin_labels, paint
@@ -52,6 +55,8 @@ __all__ = [
     "CorrelationMap",
     "CutMix",
     "Decoupled",
+    "DistributionAlignment",
+    "EmbeddingFusion",
     "FeatureDropout",
     "INTENSITIES",
     "IntensityDraw",
@@ -74,11 +79,13 @@ __all__ = [
     "combat_conflicts",
     "correlation_region",
     "decouple",
+    "deinterleave",
     "entropy_weighted_ensemble",
     "hard_labels",
     "image_confidence",
     "intensity",
     "intensity_strength",
+    "interleave",
     "margin_labels",
     "mean_confidence",
     "neighbour",

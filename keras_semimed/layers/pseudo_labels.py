@@ -30,6 +30,11 @@ class PseudoLabels(NamedTuple):
     inside: Any
     probabilities: Any = None
 
+    @property
+    def known(self) -> Any:
+        """The labels, 255 where none is kept; of the shape of `labels`, int32."""
+        return ops.where(self.kept > 0, self.labels, _IGNORE)
+
     def mixed(self, other: PseudoLabels, boxes: Any) -> PseudoLabels:
         """Puts `other` inside the boxes, in every field that both have, as CutMix does to the images.
 

@@ -7,6 +7,7 @@ from keras_semimed.losses.complementary import ComplementaryLoss, guidance_time,
 from keras_semimed.losses.consistency import InterTaskConsistency
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
 from keras_semimed.losses.cross_pseudo_supervision import CrossPseudoSupervision
+from keras_semimed.losses.delta_consistency import DeltaConsistencyLoss
 from keras_semimed.losses.dice import DiceLoss
 from keras_semimed.losses.directional_consistency import DirectionalConsistency
 from keras_semimed.losses.entropy_partition import EntropyPartition, entropy_partition, reliable_cross_entropy
@@ -24,6 +25,7 @@ from keras_semimed.losses.pixel_contrast import Anchors, PixelContrastiveLoss
 from keras_semimed.losses.pseudo_losses import PseudoLosses, pseudo_losses
 from keras_semimed.losses.segmentation import SegmentationLoss
 from keras_semimed.losses.separation import ClassSeparation
+from keras_semimed.losses.shrunk_space import ShrunkSpace, shrunk_cross_entropy
 from keras_semimed.losses.softmax_consistency import SoftmaxConsistency
 from keras_semimed.losses.unreliable_contrast import Drawn, UnreliableContrastLoss, draw_members
 from keras_semimed.losses.view_contrast import ViewContrastiveLoss
@@ -44,6 +46,7 @@ __all__ = [
     "ClassSeparation",
     "ComplementaryLoss",
     "CrossPseudoSupervision",
+    "DeltaConsistencyLoss",
     "DiceLoss",
     "DirectionalConsistency",
     "Drawn",
@@ -54,6 +57,7 @@ __all__ = [
     "LowContrastMaps",
     "PixelContrastiveLoss",
     "SegmentationLoss",
+    "ShrunkSpace",
     "SoftmaxConsistency",
     "UnreliableContrastLoss",
     "draw_members",
@@ -62,6 +66,7 @@ __all__ = [
     "masked_cross_entropy",
     "reliable_cross_entropy",
     "sample_anchors",
+    "shrunk_cross_entropy",
     "spatial_concentration",
     "unit_per_image",
 ]

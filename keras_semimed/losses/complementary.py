@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_semimed.losses.cross_entropy import masked_cross_entropy
 from keras_semimed.losses.dice import DiceLoss
-from keras_semimed.losses.reductions import one_hot_and_valid, safe_divide
+from keras_semimed.losses.reductions import check_class_maps, one_hot_and_valid, safe_divide, shapes_agree
 
 TIMES = 999.0
 _IGNORE = 255
@@ -23,7 +23,14 @@ def guidance_time(labels: keras.KerasTensor, targets: keras.KerasTensor, num_cla
 
     Returns:
         Scalar float32, 0 for equal labels, and where nothing is left; without gradient.
+
+    Raises:
+        ValueError: for maps of two shapes.
     """
+    if not shapes_agree(tuple(labels.shape), tuple(targets.shape)):
+        raise ValueError(
+            f"`targets` must be of the shape of `labels` {tuple(labels.shape)}, found {tuple(targets.shape)}."
+        )
     given, known = one_hot_and_valid(labels, num_classes)
     return ops.stop_gradient(TIMES * DiceLoss(include_background=True)(targets, given, known))
 
@@ -46,7 +53,9 @@ def spatial_concentration(
     p = ops.cast(probabilities, "float32")
     inside = ops.ones_like(p[..., 0]) if inside is None else ops.stop_gradient(ops.cast(inside, "float32"))
     p = p * inside[..., None]
-    q = safe_divide(p, ops.sum(p, axis=(1, 2), keepdims=True))
+    # q stays what it is when p is divided by its largest; the sum, then 1 or more, is no number whose square is 0.
+    p = p / ops.stop_gradient(ops.maximum(ops.max(p, axis=(1, 2), keepdims=True), 1e-30))
+    q = p / ops.maximum(ops.sum(p, axis=(1, 2), keepdims=True), 0.5)
     entropy = -ops.sum(q * ops.log(ops.maximum(q, 1e-37)), axis=(1, 2))  # (N, K)
     pixels = ops.sum(inside, axis=(1, 2))
     counted = ops.cast(pixels >= 2, "float32")
@@ -82,7 +91,11 @@ class ComplementaryLoss(keras.losses.Loss):
 
         Returns:
             Scalar float32; 0 where nothing counts.
+
+        Raises:
+            ValueError: for predictions of two shapes.
         """
+        check_class_maps(probabilities=probabilities, other=other)
         other = ops.cast(other, "float32")
         labels = ops.cast(ops.argmin(probabilities, axis=-1), "int32")
         if inside is not None:

@@ -10,10 +10,12 @@ from keras_semimed.models.diffrect import DiffRect
 from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
 from keras_semimed.models.infomatch import InfoMatch
+from keras_semimed.models.interlude import InterLUDE
 from keras_semimed.models.loco import LoCo
 from keras_semimed.models.mean_teacher import MeanTeacher
 from keras_semimed.models.pefat import PEFAT
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
+from keras_semimed.models.shrinkmatch import ShrinkMatch
 from keras_semimed.models.ss_net import SSNet
 from keras_semimed.models.statistics import recompute_statistics
 from keras_semimed.models.supervised import Supervised
@@ -37,6 +39,8 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "diffrect": DiffRect,
     "pefat": PEFAT,
     "infomatch": InfoMatch,
+    "interlude": InterLUDE,
+    "shrinkmatch": ShrinkMatch,
     "hermes": Hermes,
     "loco": LoCo,
 }
@@ -56,11 +60,13 @@ __all__ = [
     "FixMatch",
     "Hermes",
     "InfoMatch",
+    "InterLUDE",
     "LoCo",
     "Losses",
     "MeanTeacher",
     "SSNet",
     "SemiSupervisedModel",
+    "ShrinkMatch",
     "Supervised",
     "UniMatch",
     "View",

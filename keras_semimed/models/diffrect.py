@@ -73,7 +73,7 @@ class DiffRect(SemiSupervisedModel):
         check_diffusion(diffusion_steps, sampled_steps, schedule, "diffusion_steps")
         check_not_negative(self, "ramp_maximum", "lambda_unlabeled", "lambda_rectified")
         check_whole("rectification_start", 0 if rectification_start is None else rectification_start, 0)
-        self.segmentation_loss = SegmentationLoss(include_background=True)
+        self.segmentation_loss = SegmentationLoss(include_background=True)  # half of cross-entropy and Dice
         diffusion = LatentDiffusion(diffusion_steps, sampled_steps, schedule, seed=self.seed + 2, name="diffusion")
         options = {"diffusion": diffusion, "seed": self.seed + 2, "dtype": self.dtype_policy}
         self.rectifier = LabelRectifier(self.num_classes, name="rectifier", **options)
@@ -83,12 +83,6 @@ class DiffRect(SemiSupervisedModel):
     def selects(self) -> bool:
         """Every pixel counts."""
         return False
-
-    @property
-    def statistics(self) -> list[keras.Variable]:
-        """Running statistics of BatchNorm, the rectifier's too."""
-        moving = [v for v in self.rectifier.non_trainable_variables if v.name.startswith("moving_")]
-        return [*super().statistics, *moving]
 
     @property
     def loss_weights(self) -> dict[str, Any]:
@@ -110,36 +104,35 @@ class DiffRect(SemiSupervisedModel):
         views = (labeled, unlabeled, self.strong(labeled), self.strong(unlabeled))
         logits = [on["mask_logits"] for on in self.run(*views)]
         weak, strong, count = View.joined(*views[:2]), View.joined(*views[2:]), labeled.count
-        p_weak, p_strong = (ops.softmax(ops.concatenate(pair)) for pair in (logits[:2], logits[2:]))
-        coarse, distorted = (_known(margin_labels(p, self.margin), weak.inside) for p in (p_weak, p_strong))
-        pseudo, targets = self._targets(unlabeled, logits[1])
-        truth = ops.concatenate([labeled.masks, targets])
+        z_weak, z_strong = ops.concatenate(logits[:2]), ops.concatenate(logits[2:])
+        p_weak, p_strong = ops.softmax(z_weak), ops.softmax(z_strong)
+        coarse, distorted = (self.select("mask", z, weak.inside).known for z in (z_weak, z_strong))
+        pseudo = self.pseudo("mask", unlabeled, logits[1])
+        masks = ops.where(labeled.inside > 0, labeled.masks, IGNORE)
+        truth, guide = (ops.concatenate([known, pseudo.known]) for known in (masks, coarse[:count]))
         counted = ops.cast(truth != IGNORE, "float32")
 
-        time_weak = guidance_time(coarse[:count], labeled.masks, self.num_classes)
+        time_weak = guidance_time(coarse[:count], masks, self.num_classes)
         r_weak, latent_weak = self._rectify(coarse, time_weak, weak, truth)
-        _, rectified = self._targets(unlabeled, r_weak[count:])
+        rectified = self.pseudo("mask", unlabeled, r_weak[count:]).known
         time_strong = guidance_time(distorted[count:], rectified, self.num_classes)
-        guide = ops.concatenate([coarse[:count], targets])
         r_strong, latent_strong = self._rectify(distorted, time_strong, strong, guide)
         with backend.no_gradients():
-            sampled, _ = self._rectify(coarse, time_weak, weak)
-        _, sampled_labels = self._targets(unlabeled, sampled[count:])
+            r_sampled, _ = self._rectify(coarse, time_weak, weak)
+        sampled = self.pseudo("mask", unlabeled, r_sampled[count:]).known
 
-        from_weak = self._loss(labeled.masks, r_weak[:count]) + latent_weak
-        from_strong = self._loss(rectified, r_strong[count:]) + latent_strong
-        from_strong = from_strong + complementary_term(ops.softmax(r_weak), ops.softmax(r_strong), counted)
+        agreement = complementary_term(ops.softmax(r_weak), ops.softmax(r_strong), counted)
+        from_strong = self._loss(rectified, r_strong[count:]) + agreement + latent_strong
         terms = {
             **self.supervised(labeled, {"mask_logits": logits[0]}),
-            "mask_unlabeled": self._loss(targets, logits[3]) + complementary_term(p_weak, p_strong, counted),
-            "rectifier": from_weak + self._ramp * from_strong,
-            "mask_rectified": self._loss(sampled_labels, logits[1]),
+            "mask_unlabeled": self._loss(pseudo.known, logits[3]) + complementary_term(p_weak, p_strong, counted),
+            "rectifier": self._loss(masks, r_weak[:count]) + latent_weak + self._ramp * from_strong,
+            "mask_rectified": self._loss(sampled, logits[1]),
         }
-        figures = {"time_weak": time_weak, "time_strong": time_strong}
+        unsure = Share(ops.sum(ops.where(passes_margin(p_weak, self.margin), 0.0, weak.inside)), ops.sum(weak.inside))
+        figures = {"time_weak": time_weak, "time_strong": time_strong, "mask_unsure": unsure}
         figures |= {"latent_weak": latent_weak, "latent_strong": latent_strong}
         figures["concentration"] = spatial_concentration(p_strong, counted)
-        unsure = weak.inside * (1.0 - ops.cast(passes_margin(p_weak, self.margin), "float32"))
-        figures["mask_unsure"] = Share(ops.sum(unsure), ops.sum(weak.inside))
         return Losses(terms, {"mask": pseudo}, figures)
 
     def select(self, head: str, logits: Any, inside: Any, other: Any = None, training: bool = False) -> PseudoLabels:
@@ -148,19 +141,10 @@ class DiffRect(SemiSupervisedModel):
         p = ops.softmax(ops.cast(ops.stop_gradient(logits), "float32"))
         return PseudoLabels(margin_labels(p, self.margin), ops.max(p, axis=-1), inside, inside, p)
 
-    def _targets(self, unlabeled: View, logits: Any) -> tuple[PseudoLabels, Any]:
-        pseudo = self.pseudo("mask", unlabeled, logits)
-        return pseudo, _known(pseudo.labels, pseudo.kept)
-
     def _rectify(self, labels: Any, time: Any, view: View, guide: Any = None) -> tuple[Any, Any]:
         colours, guide = (None if each is None else paint(each, self.num_classes) for each in (labels, guide))
         found = self.rectifier(colours, time, view.images, guide, training=True)
         return found["mask_logits"], found["latent_loss"]
 
     def _loss(self, labels: Any, logits: Any) -> Any:
-        """Cross-entropy and Dice of all classes, added."""
         return 2.0 * self.segmentation_loss(labels, logits)
-
-
-def _known(labels: Any, counted: Any) -> Any:
-    return ops.where(counted > 0, labels, IGNORE)

@@ -126,6 +126,7 @@ class EntryPoints(NetworkedModel):
         labeled = getattr(data, "labeled", None)
         if labeled is not None:
             self._check_sizes(data, given)
+            self.check_batch(data.batch_size, data.unlabeled_batch_size)
             self._check_image_set(labeled, learn=True)
         self._check_arrays(given["x"], given.get("y"), whole_set=True)
         self._weigh_labels(labeled.labels if labeled is not None else _of(given.get("y"), "label"))
@@ -216,6 +217,9 @@ class EntryPoints(NetworkedModel):
                 f"training under a tf.distribute strategy with {backend.replicas(self)} replicas would add up their "
                 "gradients and losses; train on one device, or with keras.distribution.DataParallel on JAX."
             )
+
+    def check_batch(self, labeled: int, unlabeled: int) -> None:
+        """Raises a ValueError for numbers of images in a batch that the method cannot learn from; here: for none."""
 
     def _check_sizes(self, data: Any, given: dict[str, Any]) -> None:
         for name, where in (("batch_size", "batch_size"), ("steps_per_epoch", "steps_per_epoch")):

@@ -21,7 +21,7 @@ from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_st
 from keras_semimed.layers.views import IGNORE, WeakStrongViews
 from keras_semimed.losses import DiceLoss, SegmentationLoss, masked_cross_entropy
 from keras_semimed.models.inference import HEADS, Inference
-from keras_semimed.models.label_weights import checked_label_weights
+from keras_semimed.models.label_weights import BALANCED, checked_label_weights
 from keras_semimed.models.passes import Passes
 from keras_semimed.models.value_checks import check_added_losses
 from keras_semimed.models.variables import LayerGroup, follow_switches, matching_variables, move_average, switches
@@ -170,10 +170,10 @@ class NetworkedModel(Inference, Passes, keras.Model):
         self.label_factors: keras.Variable | None = None
         if self.label_weights is not None:
             self.label_factors = self.add_weight(
-                shape=(num_labels,), initializer="ones", trainable=False, dtype="float32", name="label_factors"
+                (num_labels,), "ones", "float32", trainable=False, name="label_factors"
             )
-        if isinstance(self.label_weights, tuple):
-            self.label_factors.assign(self.label_weights)
+            if self.label_weights != BALANCED:
+                self.label_factors.assign(self.label_weights)
         self.teacher: Extended | None = None
         self._use_teacher = teacher_momentum is not None and self.teacher_predicts
 
@@ -356,9 +356,8 @@ class NetworkedModel(Inference, Passes, keras.Model):
 
     @property
     def statistics(self) -> list[keras.Variable]:
-        """Running statistics of BatchNorm, of students and teachers."""
-        networks = [*self.networks, *self.teacher_networks]
-        return [v for network in networks for v in network.non_trainable_variables if v.name.startswith("moving_")]
+        """Running statistics of BatchNorm, of students, teachers and what else learns."""
+        return [v for v in self.non_trainable_variables if v.name.startswith("moving_")]
 
     def teacher_follows(self, index: int) -> Any:
         """Whether a teacher follows the network at this step: None for always, or a scalar, 1 or 0."""

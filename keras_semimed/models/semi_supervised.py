@@ -273,6 +273,9 @@ class SemiSupervisedModel(EntryPoints):
     def training_views(self, x: Mapping[str, Any], y: Mapping[str, Any]) -> tuple[View, Any]:
         """The weak views of a batch; the unlabelled one is drawn when it is first used."""
         labeled, unlabeled = batches.sources(x, y, self.pseudo_labels == "truth", self.learnt_heads)
+        sizes = [ops.shape(source.images)[0] for source in (labeled, unlabeled)]
+        if all(isinstance(size, int) for size in sizes):  # TensorFlow may not know them
+            self.check_batch(*sizes)
         self._pass.labeled, self._pass.outputs = self._drawn(labeled), None
         return self._pass.labeled, LazyView(unlabeled, self._drawn)
 

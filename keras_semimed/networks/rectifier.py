@@ -12,6 +12,7 @@ from keras_semimed import backend
 from keras_semimed.configuration import check_whole
 from keras_semimed.layers.latent_diffusion import LatentDiffusion
 from keras_semimed.layers.sinusoidal_code import sinusoidal_code
+from keras_semimed.losses.reductions import shapes_agree
 from keras_semimed.networks.deeplab import resize_to
 from keras_semimed.networks.heads import ImageNormalization
 from keras_semimed.networks.rectifier_block import RectifierBlock, Shape
@@ -157,6 +158,7 @@ class LabelRectifier(keras.layers.Layer):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         check_whole("num_classes", num_classes, 2)
+        check_whole("seed", seed, 0)
         for name, given, count in (("widths", widths, len(DROPOUTS)), ("denoiser_widths", denoiser_widths, 2)):
             if len(given) != count or min(given) < 1:
                 raise ValueError(f"`{name}` must be {count} positive numbers, found {tuple(given)!r}.")
@@ -223,7 +225,18 @@ class LabelRectifier(keras.layers.Layer):
         Returns:
             `"mask_logits"` `(N, S, S, K)` float32, and `"latent_loss"`, scalar float32: mean square of the denoiser's
             error, 0 without a guide.
+
+        Raises:
+            ValueError: for images of other channels, or labels that are not painted or not of their size.
         """
+        if images.shape[-1] not in (1, self.image_channels):
+            raise ValueError(
+                f"`images` must have 1 channel or `image_channels`, {self.image_channels}, found {images.shape[-1]}."
+            )
+        for name, painted in (("colours", colours), ("guide", guide)):
+            expected = (*tuple(images.shape)[:-1], COLOURS)
+            if painted is not None and not shapes_agree(tuple(painted.shape), expected):
+                raise ValueError(f"`{name}` must be {expected}, like the images, found {tuple(painted.shape)}.")
         code = self.time_code(ops.reshape(ops.cast(time, "float32"), (1,)))
         images = ops.stop_gradient(self.normalization(images)[..., : self.image_channels])
         embedded = self.embedder(images, code, training=training)

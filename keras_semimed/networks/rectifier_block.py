@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.configuration import check_whole
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
 
 Shape = tuple[int | None, ...]
@@ -26,13 +27,13 @@ class RectifierBlock(keras.layers.Layer):
         seed: non-negative integer.
 
     Raises:
-        ValueError: `filters` is below 1, or `dropout` not within [0, 1).
+        ValueError: for an argument out of its range; the message names it.
     """
 
     def __init__(self, filters: int, dropout: float = 0.0, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if filters < 1:
-            raise ValueError(f"`filters` must be at least 1, found {filters!r}.")
+        check_whole("filters", filters, 1)
+        check_whole("seed", seed, 0)
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be within [0, 1), found {dropout!r}.")
         self.filters = filters

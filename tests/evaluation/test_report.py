@@ -114,9 +114,10 @@ def test_the_page_needs_no_other_file_and_no_network(run):
     path = report(run)
     assert path == run / "report.html" and not list(run.glob(".partial*"))
     page = Page(path.read_text(encoding="utf-8"))
-    # Three curves, two of the gates, two of pseudo-labels and three of their truth; histogram, size, calibration and
-    # t-SNE; 3 x 4 panels; 3 x 3 maps; pseudo-masks of 2 epochs, 3 images and 2 selections, beside the image.
-    assert len(page.images) == 3 + 2 + 2 + 3 + 4 + 12 + 9 + 2 * 3 * 3
+    # Three curves, two of the gates, two of pseudo-labels and three of their truth; histogram, size, confusion,
+    # calibration and t-SNE; 3 x 4 panels; 3 x 3 maps; pseudo-masks of 2 epochs, 3 images and 2 selections, beside the
+    # image.
+    assert len(page.images) == 3 + 2 + 2 + 3 + 5 + 12 + 9 + 2 * 3 * 3
     assert all(image.startswith("data:image/") for image in page.images)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
@@ -143,6 +144,7 @@ def test_the_page_says_what_the_run_was_and_found(run):
         "P1: channels 0.001 to 0.700, spread between images 0.0505",
         "Of the channels 50% are closed for every image. It hardly differs between places.",
         "Range of the gates. Mean, smallest and largest on 8 unlabelled images after epoch 2.",
+        "Confusion matrix. Images of each true class",
         "Accuracy of the pixels' pseudo-labels. Share of pixels that are right, on 32 unlabelled images",
         "First entropy of the pixels.",
         "After epoch 3 image no threshold dual threshold image",

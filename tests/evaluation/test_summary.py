@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_semimed.evaluation import paired_scores, summarize
-from keras_semimed.evaluation.classes import calibration_bins
+from keras_semimed.evaluation.classes import calibration_bins, confusion_matrix
 from keras_semimed.evaluation.images import read_rows
 from keras_semimed.evaluation.intervals import jackknife_interval
 from keras_semimed.evaluation.summary import statistics
@@ -69,6 +69,17 @@ def test_images_that_occur_several_times_weigh_as_much():
         for key, value in summarize(repeated, intervals=False).items():
             if key != "images":
                 assert found[key][index] == pytest.approx(value), key
+
+
+def test_the_confusion_matrix_is_scikit_learn_s():
+    for classes, seed in ((2, 0), (4, 1)):
+        probabilities, labels = random_classes(60, classes, seed)
+        labels[labels == classes - 1] = 0  # a class without an image keeps its row
+        rows = [*class_rows(probabilities, labels), {"name": "masks only", "dice": 0.5}]
+        expected = metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(classes))
+        np.testing.assert_array_equal(confusion_matrix(rows), expected)
+    with pytest.raises(ValueError, match="no true and predicted classes"):
+        confusion_matrix([{"name": "a", "dice": 1.0}])
 
 
 def test_calibration_error_by_hand():

@@ -94,6 +94,15 @@ def test_the_numbers_of_the_specification():
     np.testing.assert_allclose(value(labels.cross_entropy(logits)), 0.15, rtol=1e-5)
 
 
+def test_known_labels_are_those_that_are_kept():
+    _, pseudo = example()
+    pseudo.kept[0] = 0
+    found = PseudoLabels(*(ops.convert_to_tensor(field) for field in pseudo[:4])).known
+    assert keras.backend.standardize_dtype(found.dtype) == "int32"
+    np.testing.assert_array_equal(found, np.where(pseudo.kept > 0, pseudo.labels, 255))
+    assert (np.unique(ops.convert_to_numpy(found)[0]) == 255).all()
+
+
 @pytest.mark.parametrize("case", ["outside", "ignored"])
 def test_nothing_counts(case):
     logits, pseudo = example()

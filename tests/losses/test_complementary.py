@@ -135,10 +135,34 @@ def test_degenerate_predictions_are_finite(case):
         assert found == [0.0, 0.0] and not slopes.any()
 
 
+@pytest.mark.parametrize("distance", [40, 60, 90, 100, 120])
+def test_a_class_that_is_nowhere_nearly_has_its_place_and_a_finite_slope(distance):
+    random = np.random.default_rng(3)
+    scores = random.normal(size=(2, 5, 6, 2)).astype("float32")
+    inside = np.ones((2, 5, 6), "float32")
+    far = scores - np.array([0, distance], "float32")
+    slope = gradient(lambda x: spatial_concentration(ops.softmax(x), inside), far)
+    assert np.isfinite(slope).all()
+    if distance < 80:  # above, float32 has no such probabilities
+        expected = concentration_by_hand(softmax(far.astype("float64")), inside)
+        assert value(spatial_concentration(ops.softmax(far), inside)) == pytest.approx(expected, rel=1e-4)
+        wanted = finite_difference(lambda x: concentration_by_hand(softmax(x), inside), far, 1e-5)
+        np.testing.assert_allclose(slope, wanted, atol=1e-6)
+        assert np.abs(wanted).max() > 1e-3
+
+
 def test_certain_predictions_of_one_pixel_a_class_are_concentrated():
     p = np.eye(3, dtype="float32")[np.arange(3)].reshape(1, 1, 3, 3)
     assert value(spatial_concentration(p)) == pytest.approx(1)
     assert value(spatial_concentration(np.full((1, 3, 3, 3), 1 / 3, "float32"))) == pytest.approx(0, abs=1e-6)
+
+
+def test_maps_that_do_not_fit_are_named():
+    p = np.full((2, 4, 5, 3), 1 / 3, "float32")
+    with pytest.raises(ValueError, match=r"`other` must be of the shape of `probabilities` \(2, 4, 5, 3\), found"):
+        ComplementaryLoss()(p, p[:1])
+    with pytest.raises(ValueError, match=r"`targets` must be of the shape of `labels` \(2, 4\), found \(1, 4\)"):
+        guidance_time(np.zeros((2, 4), "int32"), np.zeros((1, 4), "int32"), 3)
 
 
 def test_config_round_trip():

@@ -16,7 +16,7 @@ from keras_semimed.layers.adaptive_cutmix import AdaptiveCutMix
 from keras_semimed.layers.cutmix import CutMix
 from keras_semimed.layers.displacement import BidirectionalDisplacement
 from keras_semimed.losses import unit_per_image
-from keras_semimed.models import METHODS, Losses, SemiSupervisedModel
+from keras_semimed.models import METHODS, InterLUDE, Losses, SemiSupervisedModel
 from keras_semimed.networks.contract import Extended
 from tests.models.common import batches, made, tiny_encoder
 
@@ -32,6 +32,8 @@ EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
     "dcnet": {"saturation": 0.0},
     "pefat": {"threshold": 0.0, "warmup_share": 0.01},  # of 6 steps none, before which each posterior is 1/2
     "infomatch": {"threshold_momentum": 1.0},  # each threshold is 1/C
+    "interlude": {"threshold": 0.0},
+    "shrinkmatch": {"threshold": 0.0},
     "hermes": {"selection": "none"},
     "loco": {"dynamic_filter": False, "fixed_threshold": 0.0},
 }
@@ -43,6 +45,8 @@ NOTHING_KEPT: dict[str, dict[str, Any]] = {
     "augseg": {"threshold": 1.1},
     "ad_mt": {"threshold": 1.1},
     "corrmatch": {"threshold_start": 1.0, "threshold_momentum": 1.0},
+    "interlude": {"threshold": 1.1},
+    "shrinkmatch": {"threshold": 1.1},
     "hermes": {"confidence": 1.0, "uncertainty": 0.0},
     "loco": {"dynamic_filter": False, "fixed_threshold": 1.0},
 }
@@ -58,10 +62,15 @@ SOME_KEPT: dict[str, dict[str, Any]] = {
     "dcnet": {"threshold_limits": (0.6, 0.6), "saturation": 1.1},
     "pefat": {"threshold": 0.4, "warmup_share": 0.01},
     "infomatch": {"threshold_momentum": 0.1},
+    "interlude": {"threshold": 0.8},
+    "shrinkmatch": {"threshold": 0.8},
     "hermes": {"confidence": 0.8, "uncertainty": 0.45},
     "loco": {"threshold_start": 0.8, "threshold_momentum": 0.9},
 }
 """Arguments under which an untrained model keeps some of them."""
+
+BATCHES: dict[str, dict[str, int]] = {"interlude": {"batch_size": 2}}
+"""Arguments of `batches` for a method that cannot take 3 labelled and 2 unlabelled images."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in METHODS},
@@ -75,6 +84,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hermes_teacher": ("hermes", {"teacher_momentum": 0.9}),
     "hermes_own_statistics": ("hermes", {"teacher_momentum": 0.9, "teacher_statistics": "own"}),
     "hermes_mean": ("hermes", {"uncertainty_of": "mean"}),
+    "shrinkmatch": ("shrinkmatch", {"num_labels": 3}),  # with two its own term is 0
     "loco_labeled": ("loco", {"cutmix_from": "labeled"}),
 }
 """Every method, and those of its switches that change which view goes where."""
@@ -95,9 +105,11 @@ def variant(name: str, extra: dict[str, dict[str, Any]] | None = None, **changes
     return made(METHODS[method], **{**boxes, **places, **own, **(extra or {}).get(method, {}), **changes})
 
 
-def batch(step: int = 0, **changes: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Inputs and targets of a step."""
-    inputs, targets = batches(**changes).at(step)
+def batch(
+    step: int = 0, name: str | None = None, **changes: Any
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs and targets of a step, as a method or variant can take them."""
+    inputs, targets = batches(**{**BATCHES.get(str(name), {}), **changes}).at(step)
     return dict(inputs), dict(targets)
 
 
@@ -185,6 +197,7 @@ class Watched:
         self.moved: list[tuple[np.ndarray, np.ndarray]] = []
         self.steps: list[np.ndarray] = []
         self.added: list[np.ndarray] = []
+        self.interleaved = False
 
     @property
     def images(self) -> dict[str, np.ndarray]:
@@ -195,6 +208,8 @@ class Watched:
             return {"labeled": labeled, **_numbered("strong_labeled", strong)}
         weak = numpy(self.unlabeled.images)
         partners = labeled[np.arange(len(weak)) % len(labeled)]
+        if self.interleaved:  # the strong views: first that of the labelled images
+            return {"interleaved": _interleaved(labeled, strong[0], weak, strong[1])}
         mixed = list(zip(strong or [weak], self.boxes, strict=False))
         augmented = zip(self.intense, self.draws, strict=True)
         return {
@@ -243,6 +258,18 @@ def _numbered(name: str, values: list[np.ndarray]) -> dict[str, np.ndarray]:
     return {f"{name}_{index}": value for index, value in enumerate(values, 1)}
 
 
+def _interleaved(
+    labeled_weak: np.ndarray, labeled_strong: np.ndarray, weak: np.ndarray, strong: np.ndarray
+) -> np.ndarray:
+    """Each labelled view before the unlabelled ones beside it, weak ones before strong ones (InterLUDE)."""
+    beside = len(weak) // len(labeled_weak)
+    rows = []
+    for index in range(len(labeled_weak)):
+        group = slice(index * beside, (index + 1) * beside)
+        rows += [labeled_weak[index], *weak[group], labeled_strong[index], *strong[group]]
+    return np.stack(rows)
+
+
 def _pasted(images: np.ndarray, others: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return np.where(boxes[..., None] > 0, others, images)
 
@@ -267,6 +294,7 @@ def _cut(images: np.ndarray, known: dict[str, np.ndarray]) -> list[tuple[str, tu
 def watched(model: SemiSupervisedModel) -> Iterator[Watched]:
     """Watches the steps of a model, one at a time."""
     found = Watched()
+    found.interleaved = isinstance(model, InterLUDE)
     encode, decode = Extended.encode, Extended.decode
 
     def watch_encode(self, images, training=None, **arguments):

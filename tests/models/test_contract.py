@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_semimed.data.arrays import SemiSupervisedBatches
 from keras_semimed.export import inference_model
 from keras_semimed.models import METHODS, SemiSupervisedModel, View
 from keras_semimed.parameters import parameters
 from recipes.defaults import control_of
 from tests.models.common import arguments, assert_finite, batches, image_set, made
 from tests.models.methods import (
+    BATCHES,
     NOTHING_KEPT,
     VARIANTS,
     batch,
@@ -33,6 +35,7 @@ LASTING = {
     "supervised": {"teacher_momentum": 0.9},
     "ad_mt": {"max_period": 2},
     "infomatch": {"threshold_momentum": 0.9},
+    "shrinkmatch": {"num_labels": 3, "distribution_alignment": 4},
     "hermes": {"teacher_momentum": 0.9, "confidence": 0.5, "uncertainty": 0.7},
 }
 STATE = {
@@ -43,6 +46,7 @@ STATE = {
     "diffrect": {"rectifier", "diffusion"},
     "pefat": {"mixture"},
     "infomatch": {"filter"},
+    "shrinkmatch": {"ratio", "alignment"},
     "hermes": {"bank"},
     "loco": {"filter"},
 }
@@ -75,6 +79,11 @@ class SavedAfter(keras.callbacks.Callback):
             self.model.save(self.path)
 
 
+def data_of(name: str) -> SemiSupervisedBatches:
+    """Data for a training of a method."""
+    return batches(steps=STEPS, **BATCHES.get(name, {}))
+
+
 @pytest.fixture(scope="module", params=METHODS)
 def trained(request, tmp_path_factory) -> Trained:
     """The two compiled trainings that there are of each method."""
@@ -92,12 +101,12 @@ def trained(request, tmp_path_factory) -> Trained:
 
     with mock.patch.object(method, "terms", counted):
         history = model.fit(
-            batches(steps=STEPS), epochs=EPOCHS, verbose=0, callbacks=[SavedAfter(EPOCHS - 1, path)]
+            data_of(request.param), epochs=EPOCHS, verbose=0, callbacks=[SavedAfter(EPOCHS - 1, path)]
         ).history
     end = state_of(model)
     keras.backend.clear_session()
     saved = keras.saving.load_model(path)
-    data = batches(steps=STEPS)
+    data = data_of(request.param)
     data.epoch = EPOCHS - 1
     rest = saved.fit(data, epochs=EPOCHS, initial_epoch=EPOCHS - 1, verbose=0).history
     return Trained(request.param, model, start, history, len(traces), end, saved, rest)
@@ -121,7 +130,7 @@ def test_saved_and_resumed_equals_in_one_go_to_the_bit(trained):
 def test_same_state_same_data_same_bits(trained):
     """Whatever a step depends on is a weight: put back, it gives the same run."""
     restore(trained.model, trained.start)
-    again = trained.model.fit(batches(steps=STEPS), epochs=EPOCHS, verbose=0).history
+    again = trained.model.fit(data_of(trained.name), epochs=EPOCHS, verbose=0).history
     assert again == trained.history
     variables = (*trained.model.weights, *trained.model.optimizer.variables)
     for variable, first, second in zip(variables, trained.end, state_of(trained.model), strict=True):
@@ -162,7 +171,7 @@ def test_the_same_seed_makes_the_same_model(name):
     models.append(variant(name, seed=6))
     states = [[numpy(v.value) for v in model.weights if "random_state" in v.path] for model in models[1:]]
     assert states[0] and not any((a == b).all() for a, b in zip(*states, strict=True))
-    models[2].compute_loss(*batch(), {})
+    models[2].compute_loss(*batch(name=name), {})
     used = [tuple(numpy(v.value)) for v in models[2].weights if "random_state" in v.path]
     seeds = [seed for seed, draws in used if draws > 0]
     assert seeds and len(set(seeds)) == len(seeds), "two streams that a step draws from are the same"
@@ -188,7 +197,7 @@ def test_the_configuration_makes_the_same_model_again(name):
 def test_mixed_precision_is_finite_and_predicts_float32(name, policy):
     model = variant(name, LASTING, dtype=policy)
     assert model.network.compute_dtype == policy.removeprefix("mixed_")
-    logs = eager_step(model, *batch())
+    logs = eager_step(model, *batch(name=name))
     assert_finite(model, logs)
     for head, probabilities in model.infer(image_set(2, 4).images).items():
         assert numpy(probabilities).dtype == np.float32 and np.isfinite(numpy(probabilities)).all(), head
@@ -213,12 +222,14 @@ def test_a_teacher_and_a_bank_stay_frozen_whatever_is_set_above_them():
 
 # What stays although no unlabelled pixel counts: terms that need no pseudo-label.
 WITHOUT_LABELS = {"hermes": {"label_contrast", "consistency"}, "dcnet": {"feature"}, "diffrect": {"rectifier"}}
+# What also stays where there are images, but no label of them: what changes from view to view.
+OF_IMAGES = {"interlude": {"label_delta"}}
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_batch_in_which_nothing_counts_adds_exactly_nothing(name):
     model = variant(name, LASTING)
-    x, y = batch()
+    x, y = batch(name=name)
     y = {head: np.full_like(values, 255) for head, values in y.items()}
     areas = {f"{half}_area": np.zeros((len(x[half]), 4), "int32") for half in ("labeled", "unlabeled")}
     logs = eager_step(model, {**x, **areas}, y)
@@ -230,7 +241,7 @@ def test_a_batch_in_which_nothing_counts_adds_exactly_nothing(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_batches_of_one_class_and_without_a_selected_pixel_stay_finite(name):
     model = variant(name, NOTHING_KEPT)
-    x, y = batch()
+    x, y = batch(name=name)
     one_class = {head: np.zeros_like(values) for head, values in y.items()}
     ignored = {head: np.full_like(values, 255) for head, values in y.items()}
     for targets in (one_class, ignored):
@@ -241,7 +252,7 @@ def test_batches_of_one_class_and_without_a_selected_pixel_stay_finite(name):
     assert [logs[f"{head}_supervised"] for head in model.learnt_heads] == [0] * len(model.learnt_heads)
     if name in NOTHING_KEPT:
         kept = {term for term in model.loss_weights if logs[term] != 0}
-        assert kept == WITHOUT_LABELS.get(name, set())
+        assert kept == WITHOUT_LABELS.get(name, set()) | OF_IMAGES.get(name, set())
 
 
 def test_weights_and_terms_must_have_the_same_names():
@@ -257,13 +268,13 @@ def test_weights_and_terms_must_have_the_same_names():
             mock.patch.object(model, "terms", more),
             pytest.raises(ValueError, match="`terms` gives .*mask_forgotten.*`loss_weights` has.*the same names"),
         ):
-            model.compute_loss(*batch(), {})
+            model.compute_loss(*batch(name=name), {})
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_loss_is_the_weighted_sum_of_the_logged_terms(name):
     model = variant(name)
-    loss = float(numpy(model.compute_loss(*batch(), {})))
+    loss = float(numpy(model.compute_loss(*batch(name=name), {})))
     logs = {term: float(numpy(value)) for term, value in model.epoch_figures.result().items()}
     expected = sum(float(numpy(weight)) * logs[term] for term, weight in model.loss_weights.items())
     assert loss == pytest.approx(expected, rel=1e-5) and loss > 0
@@ -309,7 +320,7 @@ def test_tasks_that_a_method_cannot_do_are_refused_before_anything_is_built(name
         if len(method.supports) == 2 or method.supports == (tasks,):
             model = made(method, tasks=tasks)
             assert model.learnt_heads == {"both": ("mask", "label"), "segmentation": ("mask",)}.get(tasks, ("label",))
-            assert np.isfinite(float(numpy(model.compute_loss(*batch(), {}))))
+            assert np.isfinite(float(numpy(model.compute_loss(*batch(name=name), {}))))
             assert set(model.infer(image_set(1, 2).images)) == set(model.learnt_heads)
         else:
             able = method.supports[0]
@@ -327,7 +338,7 @@ def test_every_method_trains_on_either_network(name):
         # A saliency map needs a U-Net.
         model = made(METHODS[name], network=network, **({"exchange": "seg_to_cls"} if name == "hermes" else {}))
         before = state_of_students(model)
-        assert_finite(model, eager_step(model, *batch()))
+        assert_finite(model, eager_step(model, *batch(name=name)))
         after = state_of_students(model)
         assert all(any((a != b).any() for a, b in zip(*pair, strict=True)) for pair in zip(before, after, strict=True))
 
@@ -426,7 +437,7 @@ def test_no_two_random_streams_that_are_drawn_from_begin_alike(name):
     model = variant(name)
     streams = [variable for variable in model.variables if variable.name == "random_state"]
     before = [numpy(stream) for stream in streams]
-    eager_step(model, *batch())
+    eager_step(model, *batch(name=name))
     pairs = zip(before, map(numpy, streams), strict=True)
     begun = [tuple(start.ravel()) for start, now in pairs if (start != now).any()]
     assert begun and len(set(begun)) == len(begun)
@@ -456,7 +467,7 @@ def test_a_control_takes_the_unlabelled_images_through_batch_norm_but_learns_not
     start, found = control.get_weights(), []
     for seed in (0, 1):  # other unlabelled images
         control.set_weights(start)
-        x, y = batch()
+        x, y = batch(name=name)
         x["unlabeled"] = np.random.default_rng(seed).integers(0, 256, x["unlabeled"].shape).astype(x["unlabeled"].dtype)
         control.compute_loss(x, y, {})
         found.append([numpy(v) for v in control.network.non_trainable_variables if v.name.startswith("moving_")])

@@ -140,6 +140,20 @@ def test_loss(monkeypatch, seed):
     assert pixels.total_of(example.model, example.inputs, example.targets) == pytest.approx(total, rel=1e-4)
 
 
+def test_masks_of_what_is_padding_are_not_learnt_by_the_rectifier(monkeypatch):
+    example = Example(monkeypatch, 9)
+    example.targets["mask"][example.inside[:2] == 0] = 1
+    found = numbers(example.losses().terms)
+    example.targets["mask"][example.inside[:2] == 0] = 255
+    expected = example.expected()
+    assert (example.inside[:2] == 0).any()
+    for name in ("mask_unlabeled", "rectifier", "mask_rectified"):
+        assert found[name] == pytest.approx(expected[name], rel=2e-5)
+    np.testing.assert_array_equal(
+        array(example.model.rectifier.log["asked"][0][3])[:2], PALETTE[example.targets["mask"] % 255]
+    )
+
+
 def test_what_the_rectifier_is_asked(monkeypatch):
     example = Example(monkeypatch, 4)
     figures = example.losses().figures
@@ -297,6 +311,8 @@ def test_the_rectifier_learns_and_stays_out_of_predictions(small):
 
 def test_a_step_that_overflows_leaves_the_rectifier_s_statistics(small):
     model = made(DiffRect, dtype="mixed_float16")
+    assert model.rectifier.contraction.blocks[0].compute_dtype == "float16"
+    assert model.rectifier.denoiser.enlargements[1].block.compute_dtype == "float16"
     moving = {id(v) for v in model.rectifier.variables if v.name.startswith("moving_")}
     assert moving and moving <= {id(v) for v in model.statistics}
     assert {id(v) for v in model.network.variables if v.name.startswith("moving_")} <= {id(v) for v in model.statistics}

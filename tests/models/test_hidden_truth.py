@@ -17,17 +17,21 @@ LEARNING = [name for name in METHODS if name != "supervised"]
 # Views that show every pixel as it is, so that the colour of a pixel can stand for its class.
 PLAIN = {"jitter_probability": 0.0, "blur_probability": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "vertical_flip": True}
 MIXING = ("fixmatch", "unimatch", "augseg", "u2pl", "corrmatch", "abd", "cps_cutmix", "loco")
-# The consistency between the tasks (Hermes, Eq. 14) and between decoders, smoothness (SS-Net), features that imitate
-# others, and what is learnt with labelled masks alone (ABD's inverse displacement).
-WITHOUT_LABELS = {"consistency", "mask_directional", "mask_smoothness", "feature", "mask_inverse"}
+# The consistency between the tasks (Hermes, Eq. 14), between decoders and of changes from view to view (InterLUDE),
+# smoothness (SS-Net), features that imitate others, what is learnt with labelled masks alone (ABD's inverse
+# displacement) and from uncertain images alone (ShrinkMatch).
+WITHOUT_LABELS = {
+    *("consistency", "mask_directional", "mask_smoothness", "feature", "mask_inverse"),
+    *("label_delta", "label_shrunk"),
+}
 # The contrast of whole images with themselves and what is learnt where there is no label (PEFAT), the agreement of two
 # views (InfoMatch).
 WITHOUT_LABELS_OF = {"pefat": {"label_contrast", "label_uncertain"}, "infomatch": {"label_agreement"}}
 
 
-def with_truth(seed: int) -> tuple[dict, dict]:
+def with_truth(seed: int, name: str | None = None) -> tuple[dict, dict]:
     """A batch that brings the truth of its unlabelled images, which has nothing to do with what they show."""
-    x, y = batch()
+    x, y = batch(name=name)
     random = np.random.default_rng(seed)
     masks = random.integers(0, 2, (U, SIZE, SIZE)).astype("uint8")
     return x, {**y, "unlabeled_mask": masks, "unlabeled_label": np.array([seed % 2, (seed // 2) % 2], "int32")}
@@ -49,7 +53,7 @@ def test_hidden_truth_changes_no_weight_unless_it_is_asked_for(name):
         model.set_weights(start)
         model.compile(run_eagerly=True)
         for _ in range(2):
-            eager_step(model, *(batch() if seed is None else with_truth(seed)))
+            eager_step(model, *(batch(name=name) if seed is None else with_truth(seed, name)))
         ends.append(state_of(model))
     for hidden in ends[1:]:
         for first, second in zip(ends[0], hidden, strict=True):
@@ -63,7 +67,7 @@ def test_with_the_switch_the_loss_moves_with_the_truth(name):
     for seed in (1, 3, 1):
         model.set_weights(start)
         model.epoch_figures.reset_state()
-        model.compute_loss(*with_truth(seed), {})
+        model.compute_loss(*with_truth(seed, name), {})
         figures = {key: float(numpy(value)) for key, value in model.epoch_figures.result().items()}
         terms.append({term: figures[term] for term in model.loss_weights})
     assert terms[0] == terms[2]
@@ -75,7 +79,7 @@ def test_with_the_switch_the_loss_moves_with_the_truth(name):
 @pytest.mark.parametrize("name", LEARNING)
 def test_the_truth_is_sure_and_what_is_unknown_is_not_kept(name):
     model = variant(name, EVERYTHING_KEPT, pseudo_labels="truth")
-    x, y = with_truth(1)
+    x, y = with_truth(1, name)
     y["unlabeled_mask"][0] = 255
     y["unlabeled_label"][1] = 255
     found = model.terms(*model.training_views(x, y))
@@ -96,7 +100,7 @@ def test_a_truth_that_is_missing_is_named_before_anything_is_drawn(name):
     model = variant(name, pseudo_labels="truth")
     before = model.get_weights()
     with pytest.raises(ValueError, match="pseudo_labels='truth' needs the targets.*unlabeled_.*unlabeled_targets=True"):
-        model.compute_loss(*batch(), {})
+        model.compute_loss(*batch(name=name), {})
     for first, second in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(first, second)
 

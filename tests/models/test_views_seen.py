@@ -53,6 +53,8 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     # The strong views: first that of the unlabelled images.
     "pefat": {"network": [("strong_2", "labeled", "strong_1", "weak")]},
     "infomatch": {"network": [("labeled", "weak", "mixed_weak", "strong_1", "strong_2")]},
+    "interlude": {"network": [("interleaved",)]},
+    "shrinkmatch": {"network": [("labeled", "weak", "strong")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
     "hermes_teacher": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
     "hermes_own_statistics": {"network": [("labeled", "weak", "strong")], "teacher": [("weak",)]},
@@ -65,6 +67,7 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
 ASKED: dict[str, dict[str, tuple[str, ...]]] = {
     "fixmatch": {"mask_logits": ("labeled", "weak", "mixed"), "label_logits": ("labeled", "weak", "strong")},
     "corrmatch": {"correlation": ("labeled", "weak", "mixed")},
+    "shrinkmatch": {"auxiliary": ("strong",)},
     "loco": {"mask_logits": ("labeled", "mixed"), "projection": ("labeled", "weak")},
     "loco_labeled": {"mask_logits": ("labeled", "mixed_with_labeled"), "projection": ("labeled", "weak")},
 }
@@ -156,6 +159,14 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "label_strong_2": {"network": {"strong_2"}},
         "label_agreement": {"network": {"strong_1", "strong_2"}},
     },
+    # Which of the views in its one batch, its own tests say.
+    "interlude": dict.fromkeys(("label_supervised", "label_unlabeled", "label_delta"), {"network": {"interleaved"}}),
+    # Where everything is kept, nothing is uncertain.
+    "shrinkmatch": {
+        "label_supervised": _SUPERVISED,
+        "label_unlabeled": {"network": {"strong"}},
+        "label_shrunk": {},
+    },
     "hermes_teacher": {
         "mask_supervised": _SUPERVISED,
         "label_supervised": _SUPERVISED,
@@ -178,7 +189,7 @@ LEARNT |= {"hermes": LEARNT["hermes_teacher"], "hermes_mean": LEARNT["hermes_tea
 def test_each_network_sees_its_views_and_no_other(name):
     model = shaken(variant(name, EVERYTHING_KEPT))
     with watched(model) as found:
-        model.compute_loss(*batch(), {})
+        model.compute_loss(*batch(name=name), {})
     assert found.seen() == SEEN[name]
     assert not set(found.images) <= {"labeled"} or name == "supervised"
     own = model.teacher_statistics == "own"
@@ -197,7 +208,7 @@ def test_each_term_learns_from_its_views_and_pseudo_labels_carry_no_gradient(nam
     model = shaken(variant(name, EVERYTHING_KEPT))
     for attention in getattr(model.network.network, "attentions", ()):  # its gates are constant before training
         attention.excite.kernel.assign(ops.ones(attention.excite.kernel.shape))
-    x, y = batch()
+    x, y = batch(name=name)
     with watched(model) as found:
         model.compute_loss(x, y, {})
     moves = {f"{index}": np.zeros_like(each.images) for index, each in enumerate(found.passes)}
@@ -232,10 +243,11 @@ def test_each_term_learns_from_its_views_and_pseudo_labels_carry_no_gradient(nam
 
 @pytest.mark.parametrize("name", [name for name, (method, _) in VARIANTS.items() if method != "supervised"])
 def test_label_is_what_the_step_kept_on_the_same_views_and_statistics(name):
-    model = shaken(variant(name, SOME_KEPT, **({"noise": 0.0} if name.startswith("mean_teacher") else {})))
+    quiet = {"noise": 0.0} if name.startswith("mean_teacher") else {"fusion": 0.0} if name == "interlude" else {}
+    model = shaken(variant(name, SOME_KEPT, **quiet))
     with moving_statistics():
         with watched(model) as found:
-            model.compute_loss(*batch(), {})
+            model.compute_loss(*batch(name=name), {})
         before = [numpy(v.value) for v in model.weights]
         labels = model.label(found.unlabeled, found.strong[0] if found.strong else None)
         again = model.label(found.unlabeled, found.strong[0] if found.strong else None)
@@ -260,5 +272,5 @@ def test_label_is_what_the_step_kept_on_the_same_views_and_statistics(name):
 def test_an_unlabelled_image_that_is_not_looked_at_is_not_drawn(name):
     model = variant(name)
     with watched(model) as found:
-        model.compute_loss(*batch(), {})
+        model.compute_loss(*batch(name=name), {})
     assert found.unlabeled.drawn != model.supervised_only

@@ -281,6 +281,30 @@ def test_logits_move_every_part_but_no_input_and_a_sample_only_what_comes_behind
         assert slope(layer.embedder.blocks[0].time.bias, lambda guide=guide: total(guide)).any()
 
 
+@pytest.mark.parametrize("guided", [True, False])
+def test_statistics_move_in_training_all_of_them_and_else_none(guided):
+    layer, (colours, time, images, guide, *rest) = shaken(small(), 9), tensors(*example(9, 32))
+    moving = [v for v in layer.variables if v.name.startswith("moving_")]
+    start = [numpy(v.value) for v in moving]
+    layer(colours, time, images, guide if guided else None, *rest)
+    for variable, before in zip(moving, start, strict=True):
+        np.testing.assert_array_equal(numpy(variable.value), before, err_msg=variable.path)
+    layer(colours, time, images, guide if guided else None, *rest, training=True)
+    still = [v.path for v, before in zip(moving, start, strict=True) if (numpy(v.value) == before).any()]
+    assert len(moving) == 4 * 18 and not still
+
+
+def test_statistics_keep_nine_tenths():
+    layer, x = RectifierBlock(4), np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype("float32")
+    code = np.zeros((1, 7), "float32")
+    layer(x, code)
+    shaken(layer)
+    first, means = convolution(layer.convolution_1, x), numpy(layer.norm_1.moving_mean.value)
+    layer(x, code, training=True)
+    found = numpy(layer.norm_1.moving_mean.value)
+    np.testing.assert_allclose(found, 0.9 * means + 0.1 * first.mean((0, 1, 2)), atol=1e-5)
+
+
 def test_number_of_weights():
     layer = LabelRectifier(2)
     assert sum(int(np.prod(v.shape)) for v in layer.trainable_variables) == 17_468_498
@@ -340,6 +364,23 @@ def test_grey_images_go_in_as_three_channels_or_as_one():
     assert np.isfinite(numpy(alone(colours, time, grey, guide, steps, noise)["mask_logits"])).all()
 
 
+@pytest.mark.parametrize(
+    ("place", "shape", "message"),
+    [
+        (0, (2, 16, 8, 3), r"`colours` must be \(2, 16, 16, 3\), like the images, found \(2, 16, 8, 3\)"),
+        (0, (1, 16, 16, 3), r"`colours` must be \(2, 16, 16, 3\), like the images, found \(1, 16, 16, 3\)"),
+        (3, (2, 16, 16), r"`guide` must be \(2, 16, 16, 3\), like the images, found \(2, 16, 16\)"),
+        (2, (2, 16, 16, 3), "`images` must have 1 channel or `image_channels`, 1, found 3"),
+        (2, (2, 16, 16, 2), "`images` must have 1 channel or `image_channels`, 3, found 2"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(place, shape, message):
+    given = [*tensors(*example(0, 16))]
+    given[place] = ops.zeros(shape)
+    with pytest.raises(ValueError, match=message):
+        small(image_channels=1 if "`, 1, found" in message else 3)(*given)
+
+
 def test_config_round_trip():
     layer = small(image_channels=1, diffusion=LatentDiffusion(30, 3, "linear", seed=9), seed=2)
     copy = LabelRectifier.from_config(json.loads(json.dumps(layer.get_config())))
@@ -352,8 +393,11 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RectifierBlock(0), "`filters` must be at least 1, found 0"),
+        (lambda: RectifierBlock(0), "`filters` must be a whole number of at least 1, found 0"),
         (lambda: RectifierBlock(2, dropout=1.0), r"`dropout` must be within \[0, 1\), found 1.0"),
+        (lambda: RectifierBlock(2.5), "`filters` must be a whole number of at least 1, found 2.5"),
+        (lambda: RectifierBlock(2, seed=-1), "`seed` must be a whole number of at least 0, found -1"),
+        (lambda: small(seed=-1, diffusion=LatentDiffusion()), "`seed` must be a whole number of at least 0, found -1"),
         (lambda: small(num_classes=1), "`num_classes` must be a whole number of at least 2, found 1"),
         (lambda: small(widths=(1, 2, 3)), r"`widths` must be 5 positive numbers, found \(1, 2, 3\)"),
         (lambda: small(denoiser_widths=(0, 3)), r"`denoiser_widths` must be 2 positive numbers, found \(0, 3\)"),

@@ -91,7 +91,7 @@ def test_a_control_in_which_something_is_still_learnt_without_labels_is_refused(
 @pytest.mark.parametrize("data", ["phantom_ultrasound", "phantom_endoscopy"])
 def test_every_method_is_made_from_its_flags_for_the_classes_of_the_data(method, data):
     settings = settings_of(f"{data} --method {method} --demo")
-    if data == "phantom_endoscopy" and METHODS[method].supports == ("classification",):  # it has masks alone
+    if data == "phantom_endoscopy" and METHODS[method].supports == ("classification",):
         with pytest.raises(RecipeError, match=f"{method} can do classification, {data} has targets for segmentation"):
             with_tasks(settings)
         return

@@ -24,6 +24,7 @@ from recipes.words import choices, kinds, read_word
         ("Path | None", "a/b", Path("a/b")),
         ("int | tuple[int, ...] | None", "8,4", (8, 4)),
         ("int | tuple[int, ...] | None", "8", 8),
+        ("tuple[str, ...] | None", "benign,normal", ("benign", "normal")),
         ("tuple[float, float]", "0.5,2", (0.5, 2.0)),
         ("dict | WeakStrongViews | None", '{"shift": 0.1}', {"shift": 0.1}),
         ("Literal['none', 'both'] | None", "none", "none"),

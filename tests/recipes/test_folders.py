@@ -1,0 +1,110 @@
+"""One's own folder in the place of a data set, from the shell."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_semimed.files import read_sealed
+from recipes import train
+
+CLASSES = ("much", "none", "some")  # sorted, as their labels are
+
+
+def make_folder(path: Path, masks: bool = False, labels: bool = True, test: bool = True) -> Path:
+    """12 labelled, 8 unlabelled and 6 test images of three classes: how far down a bright square stands."""
+    rng, rows = np.random.default_rng(0), []
+    parts = {"labeled/images": 12, "unlabeled": 8, **({"test/images": 6} if test else {})}
+    for part, count in parts.items():
+        (path / part).mkdir(parents=True)
+        for index in range(count):
+            image, mask = rng.integers(0, 60, (40, 40)).astype("uint8"), np.zeros((40, 40), "uint8")
+            place = slice(4 + 8 * (index % 3), 18 + 8 * (index % 3)), slice(5, 25)
+            image[place] += 120
+            mask[place] = 255
+            Image.fromarray(image).save(path / part / f"{index}.png")
+            if part != "unlabeled":
+                rows.append((f"{part}/{index}.png", CLASSES[index % 3]))
+                if masks:
+                    (path / part).with_name("masks").mkdir(exist_ok=True)
+                    Image.fromarray(mask).save((path / part).with_name("masks") / f"{index}.png")
+    if labels:
+        with open(path / "labels.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("file", "class"), *rows])
+    return path
+
+
+def run(folder: Path, *words: str) -> int:
+    small = "--encoder resnet_tiny --weights none --image-size 32 --steps 2 --batch-size 3 --pseudo-labels 0".split()
+    return train.main([str(folder), *small, "--output", str(folder / "run"), *words])
+
+
+def test_images_with_a_class_and_no_masks_are_trained_on_and_scored(tmp_path, capsys):
+    folder = make_folder(tmp_path / "mine")
+    assert run(folder, "--method", "fixmatch", "--label-weights", "balanced") == 0
+    config = read_sealed(folder / "run" / "config.json", sealed=False)
+    chosen = config["configuration"]
+    assert (chosen["tasks"], chosen["split"], chosen["label_weights"]) == ("classification", "folder", "balanced")
+    assert config["split"]["sizes"] == {"labeled": 12, "unlabeled": 8, "validation": 0, "test": 6}
+    assert {"accuracy", "balanced_accuracy", "auroc"} <= set(config["result"]["last"])
+    assert "dice" not in config["result"]["last"]
+    split = (folder / "run" / "split.txt").read_text()
+    assert "test\ttest/0" in split and "labeled\tlabeled/0" in split  # the parts share names
+    printed = capsys.readouterr().out
+    assert "3 classes" in printed or "much" in printed
+    assert "balanced_accuracy:" in printed and "| balanced accuracy |" in printed
+
+
+def test_masks_alone_and_both_are_found(tmp_path):
+    folder = make_folder(tmp_path / "masks", masks=True, labels=False)
+    assert run(folder, "--method", "supervised") == 0
+    config = read_sealed(folder / "run" / "config.json", sealed=False)
+    assert config["configuration"]["tasks"] == "segmentation" and "dice" in config["result"]["last"]
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("--method u2pl", "u2pl can do segmentation, .* has targets for classification"),
+        ("--method fixmatch --labeled 5", "the parts of .* are its folders; leave out --labeled"),
+        ("--method fixmatch --split paper --test 0.2", "leave out --split, --test"),
+        ("--method fixmatch --validate", "--validate: .* has no validation part"),
+        ("--method fixmatch --mask-classes type", "--mask-classes type: .* leave it out"),
+        ("--method fixmatch --num-labels 4", r"`num_labels`=4, but no labelled image has the class 3"),
+        (
+            "--method fixmatch --label-weights 1,2",
+            "`label_weights` must be .* 3 image classes, found .*--label-weights",
+        ),
+        ("--method fixmatch --label-weights even", "--label-weights: expected numbers with commas between or one of"),
+    ],
+)
+def test_what_does_not_fit_a_folder_is_named_before_training(tmp_path, capsys, words, said):
+    folder = make_folder(tmp_path / "mine")
+    assert run(folder, *words.split()) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error), error
+    assert not (folder / "run" / "metrics.csv").exists()
+
+
+def test_parts_that_are_missing_are_named(tmp_path, capsys):
+    folder = make_folder(tmp_path / "mine", test=False)
+    assert run(folder, "--method", "fixmatch") == 2
+    assert f"{folder} has no folder test/; a run needs labeled/, unlabeled/, test/" in capsys.readouterr().err
+    bare = make_folder(tmp_path / "bare", labels=False)
+    assert run(bare, "--method", "fixmatch") == 2
+    assert "has neither labeled/masks/ nor labels.csv" in capsys.readouterr().err
+    unscored = make_folder(tmp_path / "unscored")
+    rows = (unscored / "labels.csv").read_text().splitlines()
+    (unscored / "labels.csv").write_text("\n".join(row for row in rows if not row.startswith("test/")))
+    assert run(unscored, "--method", "fixmatch") == 2
+    assert "has no rows of labels.csv for the images in test; nothing could be scored" in capsys.readouterr().err
+    outside = make_folder(tmp_path / "outside")
+    text = (outside / "labels.csv").read_text().replace("none", " ", 1)
+    (outside / "labels.csv").write_text(text)
+    assert run(outside, "--method", "fixmatch") == 2
+    assert "labels.csv" in capsys.readouterr().err
