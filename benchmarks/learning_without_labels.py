@@ -53,7 +53,8 @@ MOMENTUM = 0.98
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    learning = [name for name in METHODS if name != "supervised"]
+    masks = [name for name, method in METHODS.items() if "segmentation" in method.supports]
+    learning = [name for name in masks if name != "supervised"]
     parser.add_argument("--methods", nargs="+", choices=learning, default=learning, help="(all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="(0 1 2); the truth for the first one")
     parser.add_argument("--labeled", type=int, default=24, help="labelled phantoms (24)")

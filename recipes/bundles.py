@@ -103,6 +103,8 @@ VARIANTS = {
 CONTROL: dict[str, dict[str, float]] = {
     "hermes": dict.fromkeys(("unlabeled_weight", "alpha", "beta", "gamma"), 0.0),
     "u2pl": {"warmup_share": 1.0},
+    # No step of the contrast, then nothing trusted: the labelled views alone.
+    "pefat": {"warmup_share": 1e-9, "threshold": 1.0, "lambda_adversarial": 0.0, "lambda_uncertain": 0.0},
 }
 """What takes the unlabelled terms away, of methods that weigh them by more than arguments called `lambda_…`."""
 LABELED_WEIGHTS = ("lambda_seg", "lambda_cls")

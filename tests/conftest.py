@@ -27,8 +27,8 @@ BACKEND_FREE = (
     ),
     *(f"models/test_{name}.py" for name in ("hidden_truth", "presets", "views_seen")),
     *(f"models/test_{name}.py" for name in ("abd", "ad_mt", "augseg", "corrmatch", "cps", "dcnet", "diffrect")),
-    *(f"models/test_{name}.py" for name in ("fixmatch", "interlude", "mean_teacher", "shrinkmatch")),
-    *(f"models/test_{name}.py" for name in ("ss_net", "u2pl", "unimatch")),
+    *(f"models/test_{name}.py" for name in ("fixmatch", "infomatch", "interlude", "mean_teacher", "pefat")),
+    *(f"models/test_{name}.py" for name in ("shrinkmatch", "ss_net", "u2pl", "unimatch")),
     # Trainings of which the files are what is tested.
     *(f"recipes/test_{name}.py" for name in ("protocol_data", "runs_that_last", "stages")),
 )

@@ -19,8 +19,10 @@ from keras_semimed.layers.feature_dropout import FeatureDropout
 from keras_semimed.layers.intensity import INTENSITIES, intensity, intensity_strength
 from keras_semimed.layers.interleaving import deinterleave, interleave
 from keras_semimed.layers.latent_diffusion import LatentDiffusion
+from keras_semimed.layers.loss_mixture import LossMixture
 from keras_semimed.layers.margin_labels import margin_labels, paint
 from keras_semimed.layers.memory_bank import MemoryBank
+from keras_semimed.layers.mixture import Mixture, fit_mixture, mixture_posterior
 from keras_semimed.layers.mlp_head import MLPHead
 from keras_semimed.layers.noise import add_clipped_noise
 from keras_semimed.layers.projection import ProjectionHead
@@ -30,11 +32,17 @@ from keras_semimed.layers.random_intensity import IntensityDraw, RandomIntensity
 from keras_semimed.layers.region_propagation import correlation_region, propagate_regions
 from keras_semimed.layers.running_mean import RunningMean
 from keras_semimed.layers.saliency import SaliencyMap
+from keras_semimed.layers.self_adaptive_threshold import SelfAdaptiveThreshold
 from keras_semimed.layers.separation_heads import SeparationHeads
 from keras_semimed.layers.sinusoidal_code import sinusoidal_code
 from keras_semimed.layers.views import WeakStrongViews
 
 __all__ = [
+    "SelfAdaptiveThreshold",
+    "mixture_posterior",
+    "fit_mixture",
+    "Mixture",
+    "LossMixture",
     "AdaptiveBoxes",
     "AdaptiveCutMix",
     "AdaptiveThreshold",

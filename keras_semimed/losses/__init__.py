@@ -11,16 +11,35 @@ from keras_semimed.losses.delta_consistency import DeltaConsistencyLoss
 from keras_semimed.losses.dice import DiceLoss
 from keras_semimed.losses.directional_consistency import DirectionalConsistency
 from keras_semimed.losses.entropy_partition import EntropyPartition, entropy_partition, reliable_cross_entropy
+from keras_semimed.losses.feature_adversarial import (
+    trusted_adversarial_loss,
+    trusted_directions,
+    uncertain_directions,
+    uncertain_loss,
+)
 from keras_semimed.losses.image_contrast import ImageContrastiveLoss
+from keras_semimed.losses.logit_agreement import LogitAgreement
 from keras_semimed.losses.low_contrast import LowContrastLoss, LowContrastMaps
+from keras_semimed.losses.mixed_cross_entropy import mixed_cross_entropy
 from keras_semimed.losses.pixel_contrast import Anchors, PixelContrastiveLoss
+from keras_semimed.losses.pseudo_losses import PseudoLosses, pseudo_losses
 from keras_semimed.losses.segmentation import SegmentationLoss
 from keras_semimed.losses.separation import ClassSeparation
 from keras_semimed.losses.shrunk_space import ShrunkSpace, shrunk_cross_entropy
 from keras_semimed.losses.softmax_consistency import SoftmaxConsistency
 from keras_semimed.losses.unreliable_contrast import Drawn, UnreliableContrastLoss, draw_members
+from keras_semimed.losses.view_contrast import ViewContrastiveLoss
 
 __all__ = [
+    "mixed_cross_entropy",
+    "LogitAgreement",
+    "uncertain_loss",
+    "uncertain_directions",
+    "trusted_directions",
+    "trusted_adversarial_loss",
+    "pseudo_losses",
+    "PseudoLosses",
+    "ViewContrastiveLoss",
     "AdversarialSmoothness",
     "Anchors",
     "AttentionTransfer",

@@ -36,9 +36,26 @@ def masked_cross_entropy(
     """
     if normalize not in ("valid", "all"):
         raise ValueError(f"`normalize` must be 'valid' or 'all', found {normalize!r}.")
-    logits = ops.cast(logits, "float32")
-    one_hot, valid = one_hot_and_valid(labels, logits.shape[-1], ignore_value)
-    entries = -ops.sum(one_hot * ops.log_softmax(logits, axis=-1), axis=-1)  # (...)
+    entries, valid = cross_entropies(labels, logits, ignore_value)
     weights = valid if weights is None else ops.cast(weights, "float32") * valid
     denominator = ops.sum(weights if normalize == "valid" else valid)
     return safe_divide(ops.sum(entries * weights), denominator)
+
+
+def cross_entropies(
+    labels: keras.KerasTensor, logits: keras.KerasTensor, ignore_value: int = 255
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Cross-entropy of each entry, which `masked_cross_entropy` is a mean of.
+
+    Args:
+        labels: integers. Shape: `(...)`.
+        logits: scores before the softmax, any float dtype. Shape: `(..., K)`.
+        ignore_value: label of the entries that leave the loss altogether.
+
+    Returns:
+        The cross-entropies, 0 where ignored, and 1.0 where a label counts, 0.0 where it is ignored; both `(...)`,
+        float32.
+    """
+    logits = ops.cast(logits, "float32")
+    one_hot, valid = one_hot_and_valid(labels, logits.shape[-1], ignore_value)
+    return -ops.sum(one_hot * ops.log_softmax(logits, axis=-1), axis=-1), valid

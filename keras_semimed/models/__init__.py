@@ -9,9 +9,11 @@ from keras_semimed.models.dcnet import DCNet
 from keras_semimed.models.diffrect import DiffRect
 from keras_semimed.models.fixmatch import FixMatch
 from keras_semimed.models.hermes import Hermes
+from keras_semimed.models.infomatch import InfoMatch
 from keras_semimed.models.interlude import InterLUDE
 from keras_semimed.models.loco import LoCo
 from keras_semimed.models.mean_teacher import MeanTeacher
+from keras_semimed.models.pefat import PEFAT
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.shrinkmatch import ShrinkMatch
 from keras_semimed.models.ss_net import SSNet
@@ -35,6 +37,8 @@ METHODS: dict[str, type[SemiSupervisedModel]] = {
     "ad_mt": ADMT,
     "dcnet": DCNet,
     "diffrect": DiffRect,
+    "pefat": PEFAT,
+    "infomatch": InfoMatch,
     "interlude": InterLUDE,
     "shrinkmatch": ShrinkMatch,
     "hermes": Hermes,
@@ -47,6 +51,7 @@ __all__ = [
     "ABD",
     "CPS",
     "METHODS",
+    "PEFAT",
     "U2PL",
     "AugSeg",
     "CorrMatch",
@@ -54,6 +59,7 @@ __all__ = [
     "DiffRect",
     "FixMatch",
     "Hermes",
+    "InfoMatch",
     "InterLUDE",
     "LoCo",
     "Losses",

@@ -30,6 +30,8 @@ EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
     "ad_mt": {"threshold": 0.0},
     "corrmatch": {"threshold_start": 0.0, "threshold_momentum": 1.0},
     "dcnet": {"saturation": 0.0},
+    "pefat": {"threshold": 0.0, "warmup_share": 0.01},  # of 6 steps none, before which each posterior is 1/2
+    "infomatch": {"threshold_momentum": 1.0},  # each threshold is 1/C
     "interlude": {"threshold": 0.0},
     "shrinkmatch": {"threshold": 0.0},
     "hermes": {"selection": "none"},
@@ -58,6 +60,8 @@ SOME_KEPT: dict[str, dict[str, Any]] = {
     "ad_mt": {"threshold": 0.8},
     "corrmatch": {"threshold_start": 0.8, "threshold_momentum": 0.9},
     "dcnet": {"threshold_limits": (0.6, 0.6), "saturation": 1.1},
+    "pefat": {"threshold": 0.4, "warmup_share": 0.01},
+    "infomatch": {"threshold_momentum": 0.1},
     "interlude": {"threshold": 0.8},
     "shrinkmatch": {"threshold": 0.8},
     "hermes": {"confidence": 0.8, "uncertainty": 0.45},
@@ -76,6 +80,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cps_cutmix": ("cps", {"cutmix_probability": 1.0}),
     "fixmatch_masks": ("fixmatch", {"tasks": "segmentation", "teacher_momentum": 0.9}),
     "fixmatch_labels": ("fixmatch", {"tasks": "classification"}),
+    "infomatch": ("infomatch", {"num_labels": 3}),  # with two the agreement has no gradient
     "hermes_teacher": ("hermes", {"teacher_momentum": 0.9}),
     "hermes_own_statistics": ("hermes", {"teacher_momentum": 0.9, "teacher_statistics": "own"}),
     "hermes_mean": ("hermes", {"uncertainty_of": "mean"}),
@@ -219,8 +224,11 @@ class Watched:
             "labeled": labeled,
             "weak": weak,
             **_numbered("strong", strong),
-            **_numbered("noisy", [weak + 25.5 * np.clip(noise, -2, 2) for noise in self.noise]),
+            **_numbered(
+                "noisy", [weak + 25.5 * np.clip(noise, -2, 2) for noise in self.noise if noise.shape == weak.shape]
+            ),
             **_numbered("mixed", [_pasted(own, np.roll(own, 1, axis=0), boxes) for own, boxes in mixed]),
+            **_numbered("mixed_weak", [_pasted(weak, np.roll(weak, 1, axis=0), boxes) for boxes in self.boxes]),
             **_numbered("mixed_with_labeled", [_pasted(own, partners, boxes) for own, boxes in mixed]),
             **_numbered("augmented", [self._augmented(labeled, *pair) for pair in augmented]),
             **_numbered("displaced", [np.concatenate(pair) for pair in self.moved]),

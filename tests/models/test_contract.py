@@ -37,6 +37,7 @@ EAGER = pytest.mark.skipif(JAX, reason="JAX compiles each operation of an eager 
 LASTING = {
     "supervised": {"teacher_momentum": 0.9},
     "ad_mt": {"max_period": 2},
+    "infomatch": {"threshold_momentum": 0.9},
     "shrinkmatch": {"num_labels": 3, "distribution_alignment": 4},
     "hermes": {"teacher_momentum": 0.9, "confidence": 0.5, "uncertainty": 0.7},
 }
@@ -46,6 +47,8 @@ STATE = {
     "ad_mt": {"turns"},
     "dcnet": {"filter"},
     "diffrect": {"rectifier", "diffusion"},
+    "pefat": {"mixture"},
+    "infomatch": {"filter"},
     "shrinkmatch": {"ratio", "alignment"},
     "hermes": {"bank"},
     "loco": {"filter"},

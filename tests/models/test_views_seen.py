@@ -50,6 +50,9 @@ SEEN: dict[str, dict[str, list[tuple[str, ...]]]] = {
     },
     "ss_net": {"network": [("labeled", "weak"), ("explored",), ("perturbed",)]},
     "diffrect": {"network": [("labeled", "weak", "strong_1", "strong_2")]},
+    # The strong views: first that of the unlabelled images.
+    "pefat": {"network": [("strong_2", "labeled", "strong_1", "weak")]},
+    "infomatch": {"network": [("labeled", "weak", "mixed_weak", "strong_1", "strong_2")]},
     "interlude": {"network": [("interleaved",)]},
     "shrinkmatch": {"network": [("labeled", "weak", "strong")]},
     "hermes": {"network": [("labeled", "weak", "strong")]},
@@ -141,6 +144,20 @@ LEARNT: dict[str, dict[str, dict[str, set[str]]]] = {
         "mask_unlabeled": {"network": {"strong_1", "strong_2"}},
         "rectifier": {},
         "mask_rectified": {"network": {"weak"}},
+    },
+    "pefat": {
+        "label_supervised": {"network": {"strong_2", "labeled"}},
+        "label_contrast": {"network": {"strong_2", "labeled", "strong_1", "weak"}},
+        "label_trusted": {"network": {"strong_2", "labeled", "strong_1", "weak"}},
+        "label_adversarial": {},
+        "label_uncertain": {},
+    },
+    "infomatch": {
+        "label_supervised": _SUPERVISED,
+        "label_cutmix": {"network": {"mixed_weak"}},
+        "label_strong_1": {"network": {"strong_1"}},
+        "label_strong_2": {"network": {"strong_2"}},
+        "label_agreement": {"network": {"strong_1", "strong_2"}},
     },
     # Which of the views in its one batch, its own tests say.
     "interlude": dict.fromkeys(("label_supervised", "label_unlabeled", "label_delta"), {"network": {"interleaved"}}),
