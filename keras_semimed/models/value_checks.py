@@ -7,6 +7,7 @@ read twice. Images of 8 bits are not looked at: they cannot lie in 0..1 by accid
 from __future__ import annotations
 
 import types
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -110,7 +111,7 @@ def check_image_set(image_set: Any, num_classes: int, num_labels: int, heads: Se
     if "label" in heads and image_set.labels is not None:
         _check_labels(image_set.labels, num_labels)
         if learn:
-            _check_every_class(image_set.labels, num_labels, image_set.class_names)
+            _check_every_class(image_set.labels, num_labels, heads, image_set.class_names)
 
 
 def check_targets(
@@ -146,7 +147,7 @@ def check_targets(
         if name == "label":
             _check_labels(values, num_labels)
             if whole_set and learn:
-                _check_every_class(values, num_labels)
+                _check_every_class(values, num_labels, heads)
             continue
         masks = values.astype("uint8")
         if not np.array_equal(masks, values):
@@ -170,17 +171,23 @@ def _check_labels(labels: np.ndarray, num_labels: int) -> None:
         )
 
 
-def _check_every_class(labels: np.ndarray, num_labels: int, names: Sequence[str] = ()) -> None:
-    """Refuses to learn a class that no labelled image has; where no label is known, there is nothing to say."""
+def _check_every_class(labels: np.ndarray, num_labels: int, heads: Sequence[str], names: Sequence[str] = ()) -> None:
+    """Refuses to learn a class that no labelled image has, or warns where there are masks to learn as well.
+
+    Where no label is known, there is nothing to say.
+    """
     labels = np.asarray(labels).reshape(-1)
     present = set(labels[labels != IGNORE].tolist())
     missing = [index for index in range(num_labels) if index not in present]
     if present and missing:
         named = ", ".join(f"{index} ({names[index]})" if index < len(names) else f"{index}" for index in missing)
-        raise ValueError(
+        sentence = (
             f"`num_labels`={num_labels}, but no labelled image has the class {named}; label at least one of each "
             "class, or leave the class out."
         )
+        if "mask" not in heads:
+            raise ValueError(sentence)
+        warnings.warn(sentence, stacklevel=4)
 
 
 def check_weights(network: keras.layers.Layer) -> None:

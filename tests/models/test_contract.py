@@ -84,7 +84,8 @@ class SavedAfter(keras.callbacks.Callback):
 
 def data_of(name: str) -> SemiSupervisedBatches:
     """Data for a training of a method."""
-    return batches(steps=STEPS, **BATCHES.get(name, {}))
+    labels = LASTING.get(name, {}).get("num_labels", 2)
+    return batches(steps=STEPS, labels=labels, **BATCHES.get(name, {}))
 
 
 @pytest.fixture(scope="module", params=METHODS)

@@ -115,7 +115,9 @@ def test_weights_without_image_classes_and_of_labels_that_nobody_sees_are_named(
 def test_a_class_that_no_labelled_image_has_is_named_before_training(name):
     model = classifier(METHODS[name])
     model.compile()
-    with pytest.raises(ValueError, match=r"`num_labels`=3, but no labelled image has the class 1 \(class_1\), 2"):
+    with pytest.raises(
+        ValueError, match=r"`num_labels`=3, but no labelled image has the class 1 \(class_1\), 2 \(class_2\)"
+    ):
         model.fit(data(np.zeros(6, "int32")), verbose=0)
     assert int(model.step) == 0
     x, y = data()[0]
@@ -134,3 +136,11 @@ def test_images_with_a_class_and_no_masks_are_enough(name):
     predicted = model.predict(validation[0], verbose=0)["label"].argmax(-1)[:3]
     assert history["val_accuracy"][0] == pytest.approx((predicted == [0, 1, 2]).mean())
     assert history["val_balanced_accuracy"][0] == pytest.approx((predicted == [0, 1, 2]).mean())
+
+
+def test_where_masks_are_learnt_as_well_a_missing_class_is_a_warning():
+    model = made(Supervised, num_labels=3)
+    model.compile()
+    with pytest.warns(UserWarning, match="no labelled image has the class 1, 2"):
+        model.fit(data(np.array([0, 0, 0, 0, 0, 255], "int32"), steps=1), verbose=0)
+    assert int(model.step) == 1

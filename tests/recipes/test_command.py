@@ -313,5 +313,5 @@ def test_a_flag_that_two_things_have_is_refused(monkeypatch):
 
 def test_names_of_data_sets_and_splits_are_the_package_s():
     assert set(DATA_SETS) == {*CARDS, "polyp"}
-    assert set(flags.choices(parameters(Settings)["split"].annotation)) == set(SPLIT_MEANINGS)
+    assert set(flags.choices(parameters(Settings)["split"].annotation)) == {*SPLIT_MEANINGS, "folder"}
     assert all(data_set.split in CARDS[name].splits for name, data_set in DATA_SETS.items() if not data_set.parts)
