@@ -156,6 +156,7 @@ def test_the_compiled_step_stays_finite_without_a_label_and_with_one_class(train
         assert_finite(trained.model, logs)
         terms = [float(logs[name]) for name in trained.model.loss_weights if name.endswith("supervised")]
         assert all(term == 0 for term in terms) if value == 255 else any(term > 0 for term in terms)
+    restore(trained.model, trained.end)
 
 
 def test_the_exported_network_and_a_loaded_model_give_what_predict_gives(trained):
