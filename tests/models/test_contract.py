@@ -277,6 +277,7 @@ def test_batches_of_one_class_and_without_a_selected_pixel_stay_finite(name):
         assert kept == WITHOUT_LABELS.get(name, set()) | OF_IMAGES.get(name, set())
 
 
+@EAGER
 def test_weights_and_terms_must_have_the_same_names():
     for name in METHODS:
         model = variant(name)
@@ -438,6 +439,7 @@ def test_a_pass_refuses_outputs_and_views_that_it_has_not():
         model.teach(labeled, heads=("projector",))
 
 
+@EAGER
 @pytest.mark.parametrize("name", METHODS)
 def test_plain_images_are_labelled_as_a_view_that_is_all_image(name):
     model = variant(name)
@@ -456,6 +458,7 @@ def test_an_error_in_terms_leaves_nothing_of_the_step_behind():
     assert model._pass.labeled is None and model._pass.outputs is None
 
 
+@EAGER
 @pytest.mark.parametrize("name", METHODS)
 def test_no_two_random_streams_that_are_drawn_from_begin_alike(name):
     model = variant(name)
@@ -483,6 +486,7 @@ def test_plain_images_to_be_labelled_are_looked_at(name):
         model.label(image_set(2).images[0])
 
 
+@EAGER
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "supervised"])
 def test_a_control_takes_the_unlabelled_images_through_batch_norm_but_learns_nothing_from_them(name):
     model = variant(name)
