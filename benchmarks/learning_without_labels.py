@@ -9,7 +9,11 @@ all weights: the norm of the term's gradient, times its weight, by the sum of al
 
     KERAS_BACKEND=torch python -m benchmarks.learning_without_labels
     KERAS_BACKEND=torch python -m benchmarks.learning_without_labels --methods u2pl corrmatch
+    KERAS_BACKEND=torch python -m benchmarks.learning_without_labels --classes 3
     python -m benchmarks.learning_without_labels --table
+
+Without --classes masks are learnt and Dice is compared; with --classes 2 or 3 image classes and accuracy: benign and
+malignant phantoms, or benign ones with a lesion smaller and larger than the median, and malignant ones.
 
 The same command goes on where it was stopped, run by run. Nothing is chosen by these runs, and they say nothing about
 patients.
@@ -18,6 +22,7 @@ patients.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +32,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_semimed.data import SemiSupervisedBatches, load
+from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, load
 from keras_semimed.evaluation import evaluate_images
 from keras_semimed.evaluation.compare import paired_scores
 from keras_semimed.evaluation.images import read_rows
@@ -38,14 +43,13 @@ from recipes.defaults import control_of
 
 ARMS = ("method", "control", "truth")
 SIZE, BATCH, EPOCHS = 64, 4, 10
-SHARED: dict[str, Any] = {
-    "tasks": "segmentation",
-    "network": "unet",
-    "encoder": "resnet_tiny",
-    "decoder_filters": (64, 48, 32, 16, 16),
-    "image_size": SIZE,
-    "preset": "small",
+SHARED: dict[str, Any] = {"encoder": "resnet_tiny", "image_size": SIZE, "preset": "small"}
+TASKS: dict[str, dict[str, Any]] = {
+    "segmentation": {"network": "unet", "decoder_filters": (64, 48, 32, 16, 16)},
+    "classification": {},
 }
+SCORE = {"segmentation": "dice", "classification": "accuracy"}
+ENCODER = {"segmentation": "segmentation_encoder", "classification": "classifier_stages"}
 # Averages must be short beside 300 steps.
 MOMENTUM = 0.98
 
@@ -53,9 +57,8 @@ MOMENTUM = 0.98
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    masks = [name for name, method in METHODS.items() if "segmentation" in method.supports]
-    learning = [name for name in masks if name != "supervised"]
-    parser.add_argument("--methods", nargs="+", choices=learning, default=learning, help="(all)")
+    parser.add_argument("--classes", type=int, choices=(2, 3), help="learn that many image classes instead of masks")
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), help="(all that can do it)")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="(0 1 2); the truth for the first one")
     parser.add_argument("--labeled", type=int, default=24, help="labelled phantoms (24)")
     parser.add_argument("--first", type=int, default=600, help="supervised steps before (600)")
@@ -63,7 +66,12 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="where TFDS keeps prepared data")
     parser.add_argument("--output", type=Path, default=Path("runs/learning_without_labels"), help="folder of the runs")
     parser.add_argument("--table", action="store_true", help="train nothing, print what there is")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    options.task = "segmentation" if options.classes is None else "classification"
+    able = [name for name, method in METHODS.items() if options.task in method.supports and name != "supervised"]
+    options.methods = options.methods or able
+    options.output = options.output / (options.task if options.classes is None else f"{options.classes}_classes")
+    return options
 
 
 class Bench:
@@ -72,12 +80,18 @@ class Bench:
     def __init__(self, seed: int, options: argparse.Namespace) -> None:
         self.seed, self.options = seed, options
         given = {"labeled": options.labeled, "seed": seed, "image_size": SIZE, "data_dir": options.data_dir}
-        training, self.held_out, _ = load("phantom_ultrasound", **given)
-        self.labeled, self.unlabeled = training.labeled, training.unlabeled
+        training, held_out, _ = load("phantom_ultrasound", **given)
+        parts = training.labeled, training.unlabeled, held_out.image_set
+        if options.classes == 3:
+            parts = by_size(*parts)
+        self.labeled, self.unlabeled = parts[:2]
+        self.held_out = EvaluationBatches(parts[2])
 
     def arguments(self, method: str, steps: int) -> dict[str, Any]:
         """Of a method's model."""
-        given = {**SHARED, "total_steps": steps, "seed": self.seed}
+        task = self.options.task
+        given = {**SHARED, "tasks": task, **TASKS[task], "total_steps": steps, "seed": self.seed}
+        given["num_labels"] = self.options.classes or 2
         return given | ({"teacher_momentum": MOMENTUM} if METHODS[method].teachers else {})
 
     def start(self) -> SemiSupervisedModel:
@@ -114,7 +128,7 @@ class Bench:
         seconds = time.perf_counter() - began
         details: dict[str, Any] = {"history": history, "seconds": seconds}
         if arm == "method":
-            details |= gradient_shares(model, [batches[index] for index in range(3)])
+            details |= gradient_shares(model, [batches[index] for index in range(3)], ENCODER[options.task])
         self._score(model, options.output / method / arm / str(self.seed), details)
 
     @staticmethod
@@ -129,23 +143,43 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         write_sealed(folder / "details.json", details)
         write_table(folder / "images.csv", rows)  # last: what has it is done
-        dice = 100 * np.nanmean([row["dice"] for row in rows])
-        print(f"{folder}: Dice {dice:.1f} of {len(rows)} images, {details.get('seconds', 0):.0f} s", flush=True)
+        score = 100 * mean_score(rows, self.options.task)
+        print(f"{folder}: {score:.1f} of {len(rows)} images, {details.get('seconds', 0):.0f} s", flush=True)
 
 
-def gradient_shares(model: SemiSupervisedModel, batches: Sequence[tuple]) -> dict[str, dict[str, float]]:
+def by_size(*parts: ImageSet) -> list[ImageSet]:
+    """Benign images become two classes, by the median of their lesions in the first part; malignant ones the third."""
+    first = parts[0]
+    middle = np.median([mask.sum() for mask, label in zip(first.masks, first.labels, strict=True) if label == 0])
+    found = []
+    for part in parts:
+        large = np.array([mask.sum() > middle for mask in part.masks])
+        labels = np.where(part.labels == 1, 2, large).astype("int32")
+        found.append(dataclasses.replace(part, labels=labels, class_names=("small", "large", "malignant")))
+    return found
+
+
+def mean_score(rows: Sequence[dict[str, Any]], task: str) -> float:
+    """Dice, or the share of the classes that are right."""
+    if task == "segmentation":
+        return float(np.nanmean([row["dice"] for row in rows]))
+    return float(np.mean([row["label"] == row["prediction"] for row in rows]))
+
+
+def gradient_shares(model: SemiSupervisedModel, batches: Sequence[tuple], encoder: str) -> dict[str, dict[str, float]]:
     """Each term's share of the gradient at the last step, in the encoders and in all weights.
 
     Args:
         model: trained; its state moves.
         batches: inputs and targets.
+        encoder: its name among the parts of the network.
     """
     if keras.backend.backend() != "torch":
         raise SystemExit("gradients are measured on PyTorch alone; set KERAS_BACKEND=torch.")
     encoders = {
         id(variable)
         for network in model.networks
-        for layer in network.parts["segmentation_encoder"]
+        for layer in network.parts[encoder]
         for variable in layer.trainable_variables
     }
     norms: dict[str, list[tuple[float, float]]] = {name: [] for name in model.loss_weights}
@@ -190,7 +224,8 @@ def line_of(method: str, options: argparse.Namespace) -> list[str]:
         seeds = sorted(rows[first].keys() & rows[second].keys())
         if not seeds:
             return "-"
-        found = paired_scores([(rows[first][seed], rows[second][seed]) for seed in seeds])["dice"]
+        pairs = [(rows[first][seed], rows[second][seed]) for seed in seeds]
+        found = paired_scores(pairs)[SCORE[options.task]]
         return f"{100 * found[0]:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
     details = [read_sealed(place / "method" / str(seed) / "details.json") for seed in rows["method"]]
@@ -204,12 +239,12 @@ def line_of(method: str, options: argparse.Namespace) -> list[str]:
                 f"{100 * np.mean([each[key][name] for each in details]):.2g}" for key in ("encoder_share", "share")
             ]
             cells.append(f"{name} {min(values):.3g} to {max(values):.3g}, {shares[0]} / {shares[1]} %")
-    dice = np.mean([np.nanmean([row["dice"] for row in each]) for each in rows["method"].values()])
+    score = np.mean([mean_score(each, options.task) for each in rows["method"].values()])
     seconds = np.mean([each["seconds"] for each in details]) / options.steps
     return [
         method,
         "; ".join(cells),
-        f"{100 * dice:.1f}",
+        f"{100 * score:.1f}",
         gain("method", "control"),
         gain("truth", "method"),
         f"{1000 * seconds:.0f}",
@@ -227,7 +262,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                     if not (options.output / method / arm / str(seed) / "images.csv").exists():
                         bench.run(method, arm)
     lines = [line for method in options.methods if (line := line_of(method, options))]
-    heads = ["method", "terms: range, share of the gradient", "Dice", "- control", "truth -", "ms a step"]
+    score = {"dice": "Dice"}.get(SCORE[options.task], SCORE[options.task])
+    heads = ["method", "terms: range, share of the gradient", score, "- control", "truth -", "ms a step"]
     print_table(heads, lines)
 
 
