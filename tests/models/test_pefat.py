@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 import keras
@@ -179,7 +180,7 @@ def test_weights_of_the_stages(monkeypatch):
         model.step.assign(step)
         weights = [float(array(weight)) for weight in model.loss_weights.values()]
         np.testing.assert_allclose(weights, [1, 1, 0, 0, 0] if step < 2 else [0, 0, 1, 0.3, 0.1], rtol=1e-6)
-        assert model.selects == (step >= 2)
+        assert model.selects == (step > 2)  # since a step that was no warm-up
     assert tuple(model.loss_weights) == TERMS
 
 
@@ -189,9 +190,10 @@ def test_where_nothing_can_be_trusted_the_labelled_mean_has_its_own_name(monkeyp
     np.testing.assert_allclose(terms["label_supervised"] / 2, terms["label_trusted"], rtol=1e-6)
     weights = numbers(example.model.loss_weights)
     np.testing.assert_allclose(list(weights.values()), [0.5, 0, 0, 0.3, 0.1], rtol=1e-6)
+    assert not example.model.selects
     oracle = made(PEFAT, threshold=1.0, pseudo_labels="truth", total_steps=10)
     oracle.step.assign(5)
-    assert numbers(oracle.loss_weights)["label_trusted"] == 1
+    assert numbers(oracle.loss_weights)["label_trusted"] == 1 and oracle.selects
 
 
 def test_factors_of_the_classes_weigh_labels_and_trusted_labels(monkeypatch):
@@ -315,6 +317,18 @@ def test_a_run_passes_through_both_stages():
     assert history["mixture_low_mean"] == [0.5, pytest.approx(number(model.mixture.means[0]))]
     assert history["label_selected"][0] == 0 <= history["label_selected"][1]
     assert number(model.mixture.means[0]) < number(model.mixture.means[1])
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_the_warm_up_leaves_the_selected_share_and_warns_of_nothing(monkeypatch, steps):
+    """Whether it ends with an epoch or within one."""
+    model = made(PEFAT, total_steps=6, warmup_share=0.5)
+    monkeypatch.setattr(model.mixture, "call", lambda scaled: (ops.ones(2), ops.convert_to_tensor([1.0, 0.0])))
+    model.compile()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*of the pseudo-labels", UserWarning)
+        history = model.fit(batches(steps=steps), epochs=2, verbose=0).history
+    assert history["label_selected"] == [0.0, 0.5]
 
 
 def test_label_looks_at_both_views_and_moves_nothing(monkeypatch):
