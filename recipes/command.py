@@ -144,8 +144,9 @@ def _settings(name: str, method: str, kind: str | None, given: Mapping[str, Any]
     control = kind == CONTROL or values["control"]
     if kind == ORACLE:
         arguments["pseudo_labels"] = "truth"
-    if control and (moot := [flags[name].word for name in control_of(method, arguments) if given.get(name)]):
-        print(f"0 in a control: {', '.join(moot)}", flush=True)
+    fixed = control_of(method, arguments) if control else {}
+    if moot := [f"{flags[name].word} {value:g}" for name, value in fixed.items() if given.get(name, value) != value]:
+        print(f"a control takes {', '.join(moot)}", flush=True)
     settings = Settings(
         **{
             **those("run"),
@@ -153,7 +154,7 @@ def _settings(name: str, method: str, kind: str | None, given: Mapping[str, Any]
             "method": method,
             "control": control,
             "mixed_precision": values["mixed_precision"] or "float32",
-            "arguments": arguments | (control_of(method, arguments) if control else {}),
+            "arguments": arguments | fixed,
             "views": those("views"),
             "optimizer": those("optimizer", _rates(values)),
             "variants": those("variant"),

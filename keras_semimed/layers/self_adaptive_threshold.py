@@ -58,18 +58,19 @@ class SelfAdaptiveThreshold(keras.Layer):
         return self.global_threshold.value * safe_divide(means, ops.max(means))
 
     def update(self, probabilities: Any, inside: Any = None) -> None:
-        """Moves both averages towards a batch; without an image that counts they stay.
+        """Moves both averages towards a batch; without an image that counts, or where one is not finite, they stay.
 
         Args:
             probabilities: `(U, C)`, any float dtype.
             inside: `(U,)`, 1 for images that count, else 0; None: all of them.
         """
         probabilities, confidence, inside = _confidence(probabilities, inside)
-        step = (1.0 - self.momentum) * ops.max(inside)
+        count = ops.sum(inside)
+        moves = ops.logical_and(count > 0, ops.all(ops.isfinite(probabilities)))
         for state, values in ((self.global_threshold, confidence), (self.class_means, probabilities)):
             weights = inside if len(values.shape) == 1 else inside[:, None]
-            mean = safe_divide(ops.sum(weights * values, axis=0), ops.sum(inside))
-            state.assign(state.value + step * (mean - state.value))
+            mean = safe_divide(ops.sum(weights * values, axis=0), count)
+            state.assign(ops.where(moves, state.value + (1.0 - self.momentum) * (mean - state.value), state.value))
 
     def call(self, probabilities: Any, inside: Any = None, training: bool | None = None) -> PseudoLabels:
         """Turns probabilities into filtered pseudo-labels.

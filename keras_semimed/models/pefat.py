@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
@@ -67,19 +66,20 @@ class PEFAT(SemiSupervisedModel):
             raise ValueError(f"`warmup_share` must be between 0 and 1, found {warmup_share!r}.")
         check_not_negative(self, "xi", "lambda_adversarial", "lambda_uncertain")
         check_whole("iterations", iterations, 1)
-        self.warmup_steps = math.floor(warmup_share * self.total_steps)
+        self.warmup_steps = int(warmup_share * self.total_steps)
         self.contrast_loss = ViewContrastiveLoss(temperature)
         self.mixture = LossMixture(window=window, threshold=threshold, name="mixture")
+        self._trusts = self.pseudo_labels == "truth" or threshold < 1  # any image at all
         self.build_networks()
 
     @property
     def loss_weights(self) -> dict[str, Any]:
         """Of the warm-up, then of what follows it; where nothing can be trusted, the labelled mean by its own name."""
-        warm, none = 1.0 - self._after, float(self.pseudo_labels == "method" and self.threshold >= 1)
+        warm = 1.0 - self._after
         return {
-            "label_supervised": warm + self._after * none / 2,
+            "label_supervised": warm if self._trusts else warm + self._after / 2,
             "label_contrast": warm,
-            "label_trusted": self._after * (1.0 - none),
+            "label_trusted": self._after if self._trusts else 0.0,
             "label_adversarial": self._after * self.lambda_adversarial,
             "label_uncertain": self._after * self.lambda_uncertain,
         }
@@ -91,8 +91,8 @@ class PEFAT(SemiSupervisedModel):
 
     @property
     def selects(self) -> bool:
-        """Whether the warm-up is over."""
-        return bool(ops.convert_to_numpy(self._after))
+        """Whether a step since the warm-up has chosen what to trust."""
+        return self._trusts and int(ops.convert_to_numpy(self.step)) > self.warmup_steps
 
     def terms(self, labeled: View, unlabeled: View) -> Losses:
         """Of the warm-up both labelled views and the contrast; of what follows labels, trusted ones too, and noise."""
@@ -103,9 +103,9 @@ class PEFAT(SemiSupervisedModel):
         self.mixture.update(losses, valid * (1.0 - self._after))
         own, posterior = self._judged(on_2["label_logits"], on_1["label_logits"], inside, training=True)
         pseudo = self.pseudo("label", unlabeled, own)
-        pseudo = pseudo._replace(kept=self._after * pseudo.kept)
         other = self.pseudo("label", strong, hard_labels(on_1["label_logits"]))
-        # Crossed: the first view learns the label of the second.
+        # Images of the warm-up do not count. Crossed: the first view learns the label of the second.
+        pseudo = pseudo._replace(kept=self._after * pseudo.kept, inside=self._after * pseudo.inside)
         crossed = [ops.where(pseudo.kept > 0, each.labels, IGNORE) for each in (pseudo, other)]
         labels = ops.concatenate([labeled.labels, labeled.labels, *crossed])
         logits, pooled = ([each[name] for each in outputs] for name in ("label_logits", "pooled"))

@@ -144,6 +144,16 @@ def test_it_is_fitted_when_it_is_due_and_there_is_a_loss():
         np.testing.assert_array_equal(array(state.value), value)
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_losses_that_are_all_the_same_tell_nothing_apart(count):
+    layer = LossMixture(8, 4)
+    layer.update(np.full(count, 0.3, "float32"))
+    layer.fit()
+    posterior, trusted = layer(np.array([(0.0, 0.5, 1.0)] * 2, "float32"))
+    np.testing.assert_allclose(array(posterior), 1, atol=1e-5)
+    assert array(trusted).all()
+
+
 def test_before_the_fit_nobody_is_trusted_and_the_threshold_is_strict():
     posterior, trusted = LossMixture()(np.zeros((2, 3), "float32"))
     assert array(posterior).tolist() == [0.5] * 3 and not array(trusted).any()

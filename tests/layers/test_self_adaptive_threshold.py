@@ -109,6 +109,18 @@ def test_it_stays_without_training_and_without_an_image_that_counts():
     np.testing.assert_array_equal(array(layer.class_means.value), np.full(3, 1 / 3, "float32"))
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_step_that_overflows_moves_no_threshold(wrong):
+    layer, (probabilities, inside) = SelfAdaptiveThreshold(3, momentum=0.5), batch(3, 1)
+    layer.update(probabilities, inside)
+    before = [array(v.value) for v in layer.variables]
+    probabilities[2] = wrong
+    found = layer(probabilities, inside, training=True)
+    for variable, value in zip(layer.variables, before, strict=True):
+        np.testing.assert_array_equal(array(variable.value), value)
+    assert np.isfinite(array(found.kept)).all() and np.isfinite(before[0])
+
+
 def test_no_slope_goes_through():
     layer, (probabilities, inside) = SelfAdaptiveThreshold(3), batch(3, 2)
 

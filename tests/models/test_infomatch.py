@@ -17,6 +17,7 @@ from tests.losses.test_logit_agreement import agreement_by_hand
 from tests.losses.test_mixed_cross_entropy import mixed_by_hand
 from tests.models import pixelwise as pixels
 from tests.models.common import batches, made
+from tests.models.methods import batch, watched
 from tests.models.pixelwise import array, cross_entropies, losses_of, mean_cross_entropy, mixed, number, numbers
 
 TERMS = ("label_supervised", "label_cutmix", "label_strong_1", "label_strong_2", "label_agreement")
@@ -158,6 +159,16 @@ def test_one_pass_over_five_views_of_which_the_mixed_are_weak(monkeypatch):
     ((images, training),) = pixels.seen(example.model.network)
     assert training is True and not example.model.teacher.network.log.passes
     np.testing.assert_allclose(images, np.concatenate(example.images), rtol=1e-5)
+
+
+def test_all_views_of_an_image_have_one_geometry():
+    model = made(InfoMatch, num_labels=3)
+    with watched(model) as found:
+        model.compute_loss(*batch(labels=3), {})
+    assert len(found.strong) == 2
+    for view in found.strong:
+        np.testing.assert_array_equal(array(view.geometry["rows"]), array(found.unlabeled.geometry["rows"]))
+    assert (array(found.strong[0].images) != array(found.strong[1].images)).any()
 
 
 def test_the_second_strong_view_is_never_the_host_s(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 import keras
@@ -27,6 +28,7 @@ from tests.losses.test_pseudo_losses import crossed_by_hand
 from tests.losses.test_view_contrast import contrast_by_hand
 from tests.models import pixelwise as pixels
 from tests.models.common import batches, made
+from tests.models.methods import batch, watched
 from tests.models.pixelwise import array, cross_entropies, mean_cross_entropy, number, numbers
 
 TERMS = ("label_supervised", "label_contrast", "label_trusted", "label_adversarial", "label_uncertain")
@@ -179,7 +181,7 @@ def test_weights_of_the_stages(monkeypatch):
         model.step.assign(step)
         weights = [float(array(weight)) for weight in model.loss_weights.values()]
         np.testing.assert_allclose(weights, [1, 1, 0, 0, 0] if step < 2 else [0, 0, 1, 0.3, 0.1], rtol=1e-6)
-        assert model.selects == (step >= 2)
+        assert model.selects == (step > 2)  # since a step that was no warm-up
     assert tuple(model.loss_weights) == TERMS
 
 
@@ -189,9 +191,10 @@ def test_where_nothing_can_be_trusted_the_labelled_mean_has_its_own_name(monkeyp
     np.testing.assert_allclose(terms["label_supervised"] / 2, terms["label_trusted"], rtol=1e-6)
     weights = numbers(example.model.loss_weights)
     np.testing.assert_allclose(list(weights.values()), [0.5, 0, 0, 0.3, 0.1], rtol=1e-6)
+    assert not example.model.selects
     oracle = made(PEFAT, threshold=1.0, pseudo_labels="truth", total_steps=10)
     oracle.step.assign(5)
-    assert numbers(oracle.loss_weights)["label_trusted"] == 1
+    assert numbers(oracle.loss_weights)["label_trusted"] == 1 and oracle.selects
 
 
 def test_factors_of_the_classes_weigh_labels_and_trusted_labels(monkeypatch):
@@ -263,6 +266,16 @@ def test_views_are_crossed(monkeypatch):
     np.testing.assert_array_equal(slope, 0)
 
 
+def test_each_view_has_a_geometry_of_its_own():
+    model = made(PEFAT)
+    with watched(model) as found:
+        model.compute_loss(*batch(), {})
+    strong, strong_labeled = found.strong
+    for one, two in ((strong, found.unlabeled), (strong_labeled, found.labeled)):
+        assert len(one.images) == len(two.images)
+        assert (array(one.geometry["rows"]) != array(two.geometry["rows"])).any(axis=1).all()
+
+
 def test_losses_of_labelled_weak_views_fill_the_queue_in_the_warm_up_alone(monkeypatch):
     example = Example(monkeypatch, 9, step=1)
     example.labels[1] = 255
@@ -315,6 +328,34 @@ def test_a_run_passes_through_both_stages():
     assert history["mixture_low_mean"] == [0.5, pytest.approx(number(model.mixture.means[0]))]
     assert history["label_selected"][0] == 0 <= history["label_selected"][1]
     assert number(model.mixture.means[0]) < number(model.mixture.means[1])
+
+
+def test_a_run_that_goes_on_before_the_fit_is_the_run_in_one_go(tmp_path):
+    model = made(PEFAT, total_steps=6, warmup_share=0.5)  # the mixture is fitted behind the third step
+    model.compile()
+    data = batches(steps=2)
+    model.fit(data, epochs=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert int(number(again.mixture.count)) == 6 and array(again.mixture.means).tolist() == [0.5, 0.5]
+    for each in (model, again):
+        data.epoch = 1
+        each.fit(data, epochs=3, initial_epoch=1, verbose=0)
+    assert array(model.mixture.means).tolist() != [0.5, 0.5] and int(number(model.mixture.recent_count)) == 6
+    for variable, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(array(variable.value), array(other.value), err_msg=variable.path)
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_the_warm_up_leaves_the_selected_share_and_warns_of_nothing(monkeypatch, steps):
+    """Whether it ends with an epoch or within one."""
+    model = made(PEFAT, total_steps=6, warmup_share=0.5)
+    monkeypatch.setattr(model.mixture, "call", lambda scaled: (ops.ones(2), ops.convert_to_tensor([1.0, 0.0])))
+    model.compile()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*of the pseudo-labels", UserWarning)
+        history = model.fit(batches(steps=steps), epochs=2, verbose=0).history
+    assert history["label_selected"] == [0.0, 0.5]
 
 
 def test_label_looks_at_both_views_and_moves_nothing(monkeypatch):

@@ -233,6 +233,12 @@ def test_oracle_is_the_method_with_the_truth():
     assert read("--method oracle") == read("--pseudo-labels-from truth")
 
 
+def test_a_control_says_what_it_takes_in_the_place_of_what_was_given(capsys):
+    given = "busi --method pefat --tasks classification --control --threshold 0.9 --lambda-uncertain 0"
+    assert read(given, "train").arguments["threshold"] == 1.0
+    assert capsys.readouterr().out == "a control takes --threshold 1\n"
+
+
 def test_control_is_the_method_with_unlabelled_weights_at_zero():
     hermes, control = (configuration(read(f"--method {method}")) for method in ("hermes", "control"))
     changed = {name: control[name] for name in control if control[name] != hermes[name]}
