@@ -355,9 +355,16 @@ class NetworkedModel(Inference, Passes, keras.Model):
             teacher.set_weights(self.network.get_weights())
 
     @property
-    def statistics(self) -> list[keras.Variable]:
-        """Running statistics of BatchNorm, of students, teachers and what else learns."""
-        return [v for v in self.non_trainable_variables if v.name.startswith("moving_")]
+    def running_state(self) -> list[keras.Variable]:
+        """What moves in a step without a gradient: statistics of BatchNorm, thresholds, banks; no teacher's weights."""
+        fixed = {
+            id(variable)
+            for network in (*self.networks, *self.teacher_networks)
+            for variable in network.variables
+            if not variable.name.startswith("moving_")
+        }
+        moving = [v for v in self.non_trainable_variables if id(v) not in fixed]
+        return [v for v in moving if keras.backend.is_float_dtype(v.dtype)]
 
     def teacher_follows(self, index: int) -> Any:
         """Whether a teacher follows the network at this step: None for always, or a scalar, 1 or 0."""

@@ -364,8 +364,8 @@ class SemiSupervisedModel(EntryPoints):
         return {**results, **self.epoch_figures.result()} if training else results
 
     def train_step(self, *args: Any) -> Any:
-        """Keras' step, then `after_step`; in float16 a step that overflows leaves BatchNorm as it was, too."""
-        kept = self.statistics if keras.backend.standardize_dtype(self.compute_dtype) == "float16" else []
+        """Keras' step, then `after_step`; in float16 a step that overflows leaves what runs along as it was, too."""
+        kept = self.running_state if keras.backend.standardize_dtype(self.compute_dtype) == "float16" else []
         return backend.run_step(self, super().train_step, args, kept)
 
     def after_step(self) -> None:

@@ -224,6 +224,22 @@ def test_mixed_precision_is_finite_and_predicts_float32(name, policy):
     assert not [v.path for v in model.weights if "float16" in str(v.dtype)], "what lasts is kept in float32"
 
 
+@EAGER
+@pytest.mark.parametrize("name", METHODS)
+def test_a_float16_step_that_overflows_leaves_no_weight_infinite_and_none_that_trains_moved(name):
+    model = variant(name, LASTING, dtype="mixed_float16")
+    for network in model.networks:
+        kernel = next(v for v in network.trainable_variables if v.name == "kernel")
+        kernel.assign(1e30 * kernel.value)  # infinite in float16
+    model.compile(run_eagerly=True)
+    before = [numpy(v.value) for v in model.trainable_variables]
+    model.train_on_batch(*batch(name=name))
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable.value), value, err_msg=variable.path)
+    for variable in model.weights:
+        assert np.isfinite(numpy(variable.value)).all(), variable.path
+
+
 def test_a_teacher_and_a_bank_stay_frozen_whatever_is_set_above_them():
     for name in VARIANTS:
         model = variant(name, LASTING)

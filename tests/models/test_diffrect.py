@@ -314,8 +314,10 @@ def test_a_step_that_overflows_leaves_the_rectifier_s_statistics(small):
     assert model.rectifier.contraction.blocks[0].compute_dtype == "float16"
     assert model.rectifier.denoiser.enlargements[1].block.compute_dtype == "float16"
     moving = {id(v) for v in model.rectifier.variables if v.name.startswith("moving_")}
-    assert moving and moving <= {id(v) for v in model.statistics}
-    assert {id(v) for v in model.network.variables if v.name.startswith("moving_")} <= {id(v) for v in model.statistics}
+    assert moving and moving <= {id(v) for v in model.running_state}
+    assert {id(v) for v in model.network.variables if v.name.startswith("moving_")} <= {
+        id(v) for v in model.running_state
+    }
 
 
 @pytest.mark.parametrize("network", ["unet", "deeplab"])
