@@ -36,6 +36,8 @@ epoch is picked: the last weights count.
 """
 HELP = {"-h", "--help", "--help-all"}
 SPLITTING = ("split", "labeled", "test", "intersect")
+OF_DATA_SETS = ("split_file", "manual_dir", "cvc_dir")
+"""What else says which images a run has, but where a folder holds them."""
 CONTROL, ORACLE = "control", "oracle"
 """Values of `--method` of the commands that have a method of their own: its control, and it with the true labels."""
 
@@ -200,7 +202,7 @@ def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any]
         raise RecipeError(f"DATA is missing: one of {', '.join(known)}")
     if data not in known and not is_folder(data):
         raise RecipeError(f"data: {data!r} is none of {', '.join(known)}, and no folder{did_you_mean(data, known)}")
-    if is_folder(data) and (moot := [flags[key].word for key in given if key in (*SPLITTING, "split_file")]):
+    if is_folder(data) and (moot := [flags[key].word for key in given if key in (*SPLITTING, *OF_DATA_SETS)]):
         raise RecipeError(f"data: the parts of {data} are its folders; leave out {', '.join(moot)}")
     check_steps(flags, given, values)
     if "split_file" in given and (moot := [flags[key].word for key in given if key in SPLITTING]):

@@ -48,6 +48,7 @@ def run(settings: Settings) -> None:
         RecipeError: For input that the user can mend.
     """
     check_data(settings)
+    check_batches(settings)
     settings = with_tasks(settings)
     if settings.deterministic:
         backend.enable_determinism()
@@ -74,6 +75,20 @@ def run(settings: Settings) -> None:
     memory = "unknown" if cost["peak_memory_mib"] is None else f"{cost['peak_memory_mib']} MiB"
     print(f"\ntraining {cost['training_seconds']:.0f} s, peak memory of the process {memory}")
     print(f"files in {settings.output}, to begin with {NAME}\n{NOTICE}")
+
+
+def check_batches(settings: Settings) -> None:
+    """Refuses numbers of images in a batch that a method of the run cannot learn from, in every stage.
+
+    Raises:
+        RecipeError: Which names the flags.
+    """
+    for stage in (*settings.earlier, settings):
+        labeled, unlabeled = stage.labeled_batch_size or stage.batch_size, stage.batch_size
+        try:
+            METHODS[stage.method].check_batch(labeled, unlabeled)
+        except ValueError as error:
+            raise RecipeError(f"--labeled-batch-size {labeled} with --batch-size {unlabeled}: {error}") from error
 
 
 def with_tasks(settings: Settings) -> Settings:
@@ -105,9 +120,9 @@ def build(settings: Settings, images: ImageSet) -> SemiSupervisedModel:
     Raises:
         RecipeError: If an argument does not fit; the message names it and its flag.
     """
-    counts = {"num_classes": images.num_classes, "num_labels": len(images.class_names) or None}
+    counts = {"num_classes": images.num_classes, "num_labels": len(images.class_names)}
     given = {name: value for name, value in settings.arguments.items() if value is not None}
-    arguments = {name: count for name, count in counts.items() if count is not None} | given
+    arguments = {name: count for name, count in counts.items() if count > 1} | given
     arguments |= {"image_size": settings.image_size, "seed": settings.seed, "total_steps": settings.steps}
     make = encoder_optimizer if settings.optimizer_groups == "encoder" else branch_optimizer
     try:

@@ -21,7 +21,7 @@ NOT_GROUPS = ("file", "class", "group", "patient")
 
 
 class External(NamedTuple):
-    """Images with masks, and the groups that they are scored by."""
+    """Images with what the run learns, and the groups that they are scored by."""
 
     name: str
     images: ImageSet
@@ -59,7 +59,7 @@ def read_external(settings: Settings, like: ImageSet) -> External | None:
         like: Its training images.
 
     Raises:
-        RecipeError: If they have no masks, or other classes.
+        RecipeError: If they have not what the run learns, or other classes.
     """
     place = settings.test_on
     if place is None:
@@ -72,8 +72,11 @@ def read_external(settings: Settings, like: ImageSet) -> External | None:
         else:
             images = read_image_folder(place, settings.image_size, class_names=like.class_names or None)
             columns = _columns(Path(place) / LABELS)
-    if images.masks is None:
+    segments = settings.arguments["tasks"] != "classification"
+    if images.masks is None and segments:
         raise RecipeError(f"--test-on {place} has no masks to score by; give images with masks")
+    if images.labels is None and not segments:
+        raise RecipeError(f"--test-on {place} has no image classes to score by; give images with classes")
     if like.class_names and images.labels is not None and tuple(images.class_names) != tuple(like.class_names):
         raise RecipeError(
             f"--test-on {place} has the classes {', '.join(images.class_names)}, the training images have "
@@ -89,7 +92,7 @@ def read_external(settings: Settings, like: ImageSet) -> External | None:
         if images.labels is None:
             raise RecipeError(f"--test-on {place} has no image classes, which --mask-classes type needs")
         images = masks_by_class(images)
-    if images.num_classes != like.num_classes:
+    if segments and images.num_classes != like.num_classes:
         raise RecipeError(
             f"--test-on {place} has masks of {images.num_classes} classes, the training images of {like.num_classes}"
         )

@@ -48,6 +48,12 @@ def read_parts(settings: Settings) -> tuple[dict[str, ImageSet], Split]:
     with naming_flags("data", "data"):
         folder = read_folder(settings.data, settings.image_size)
     assert folder.test is not None  # `check_folder`
+    if len(folder.class_names) == 1 and settings.arguments["tasks"] != "segmentation":
+        more = ", or learn the masks alone with --tasks segmentation" if folder.labeled.masks is not None else ""
+        raise RecipeError(
+            f"data: {settings.data}/labels.csv has the one class {folder.class_names[0]!r}; give images of at least two"
+            f"{more}"
+        )
     parts = dict(zip(PARTS, (folder.labeled, folder.unlabeled, folder.test), strict=True))
     for name, targets in (("masks", folder.labeled.masks), ("labels", folder.labeled.labels)):
         if targets is not None and getattr(folder.test, name) is None:

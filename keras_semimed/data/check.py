@@ -112,7 +112,18 @@ def _check_masks(found: Sequence[FoundValues], declared: Declarations) -> tuple[
 def _check_classes(files: FolderFiles, declared: tuple[str, ...] | None) -> list[str]:
     images = [image for image in (*files.labeled, *files.test) if image.label is not None]
     wrong = [image for image in images if declared is not None and image.label not in declared]
-    return [f"{image.image}: its class in labels.csv is {image.label!r}; expected one of {declared}" for image in wrong]
+    found = [
+        f"{image.image}: its class in labels.csv is {image.label!r}; expected one of {declared}" for image in wrong
+    ]
+    if not images or any(image.mask is not None for image in files.labeled):
+        return found  # the masks can be learnt
+    table, names = files.path / "labels.csv", declared or tuple(sorted({str(image.label) for image in images}))
+    present = {image.label for image in files.labeled}
+    if missing := [name for name in names if name not in present]:
+        found.append(f"{table}: no labelled image has the class {', '.join(missing)}; label at least one of each class")
+    if len(names) == 1:
+        found.append(f"{table}: the one class is {names[0]!r}; image classes are learnt from two on")
+    return found
 
 
 def _table(files: FolderFiles, looks: dict[str, list[Look]], values: MaskValues | None, problems: Sequence[str]) -> str:

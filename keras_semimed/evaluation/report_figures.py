@@ -163,7 +163,8 @@ def confusion_figure(rows: Sequence[Row], class_names: Sequence[str] = ()) -> Fi
             color = "white" if shares[true, predicted] > 0.6 else "black"
             axis.text(predicted, true, f"{number}", ha="center", va="center", color=color)
         axis.set(xlabel="predicted class", ylabel="true class")
-        axis.set_xticks(range(len(names)), names)
+        turned = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > 40 else {}  # or they overlap
+        axis.set_xticks(range(len(names)), names, **turned)
         axis.set_yticks(range(len(names)), names)
 
     text = "Images of each true class (a row) by the class that they were given; darker is a larger share of the row."

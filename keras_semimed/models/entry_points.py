@@ -183,6 +183,8 @@ class EntryPoints(NetworkedModel):
         self._check_devices()
         given["x"] = self._look_at(given["x"])
         self._check_arrays(given["x"], given.get("y"), whole_set=False)
+        if self.label_factors is not None and not value_checks.on_host(self.label_factors.value).any():
+            self._weigh_labels(None)  # `fit` has not seen any labels
         with backend.state_kept(self):
             return super().train_on_batch(**given)
 
@@ -206,8 +208,9 @@ class EntryPoints(NetworkedModel):
             return
         if labels is None:
             raise ValueError(
-                "`label_weights`='balanced' needs the labels of all labelled images before training, which a generator "
-                "or tf.data does not tell; give a data set of this package, arrays, or the numbers themselves."
+                "`label_weights`='balanced' needs the labels of all labelled images before training, which a "
+                "generator, tf.data or a single batch does not tell; give a data set of this package, arrays, or the "
+                "numbers themselves."
             )
         self.label_factors.assign(balancing(value_checks.on_host(labels), self.num_labels))
 
@@ -218,7 +221,8 @@ class EntryPoints(NetworkedModel):
                 "gradients and losses; train on one device, or with keras.distribution.DataParallel on JAX."
             )
 
-    def check_batch(self, labeled: int, unlabeled: int) -> None:
+    @classmethod
+    def check_batch(cls, labeled: int, unlabeled: int) -> None:
         """Raises a ValueError for numbers of images in a batch that the method cannot learn from; here: for none."""
 
     def _check_sizes(self, data: Any, given: dict[str, Any]) -> None:

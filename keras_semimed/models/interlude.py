@@ -75,7 +75,8 @@ class InterLUDE(SemiSupervisedModel):
             "label_delta": self.lambda_delta,
         }
 
-    def check_batch(self, labeled: int, unlabeled: int) -> None:
+    @classmethod
+    def check_batch(cls, labeled: int, unlabeled: int) -> None:
         """Raises a ValueError unless there are as many unlabelled images for each labelled one."""
         if unlabeled % labeled:
             raise ValueError(

@@ -30,6 +30,8 @@ def checked_label_weights(given: Any, num_labels: int, classifies: bool) -> Any:
         return None
     if not classifies:
         raise ValueError(f"`label_weights` must be None where no image classes are learnt, found {given!r}.")
+    if isinstance(given, np.ndarray):
+        given = given.tolist()
     if isinstance(given, str):
         if given == BALANCED:
             return given

@@ -169,8 +169,9 @@ class NetworkedModel(Inference, Passes, keras.Model):
         self.step = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
         self.label_factors: keras.Variable | None = None
         if self.label_weights is not None:
+            # 0 until `fit` has seen the labels.
             self.label_factors = self.add_weight(
-                (num_labels,), "ones", "float32", trainable=False, name="label_factors"
+                (num_labels,), "zeros", "float32", trainable=False, name="label_factors"
             )
             if self.label_weights != BALANCED:
                 self.label_factors.assign(self.label_weights)

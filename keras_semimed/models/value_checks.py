@@ -174,12 +174,12 @@ def _check_labels(labels: np.ndarray, num_labels: int) -> None:
 def _check_every_class(labels: np.ndarray, num_labels: int, heads: Sequence[str], names: Sequence[str] = ()) -> None:
     """Refuses to learn a class that no labelled image has, or warns where there are masks to learn as well.
 
-    Where no label is known, there is nothing to say.
+    Where masks are learnt and no label is known, there is nothing to say.
     """
     labels = np.asarray(labels).reshape(-1)
     present = set(labels[labels != IGNORE].tolist())
     missing = [index for index in range(num_labels) if index not in present]
-    if present and missing:
+    if missing and (present or "mask" not in heads):
         named = ", ".join(f"{index} ({names[index]})" if index < len(names) else f"{index}" for index in missing)
         sentence = (
             f"`num_labels`={num_labels}, but no labelled image has the class {named}; label at least one of each "

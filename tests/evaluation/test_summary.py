@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from keras_semimed.evaluation import paired_scores, summarize
+from keras_semimed.evaluation import paired_scores, report_figures, summarize
 from keras_semimed.evaluation.classes import calibration_bins, confusion_matrix
 from keras_semimed.evaluation.images import read_rows
 from keras_semimed.evaluation.intervals import jackknife_interval
@@ -80,6 +80,24 @@ def test_the_confusion_matrix_is_scikit_learn_s():
         np.testing.assert_array_equal(confusion_matrix(rows), expected)
     with pytest.raises(ValueError, match="no true and predicted classes"):
         confusion_matrix([{"name": "a", "dice": 1.0}])
+
+
+@pytest.mark.parametrize("long", ["", " of a long name that would lie on its neighbour's"])
+def test_the_confusion_figure_has_true_classes_as_rows(monkeypatch, long):
+    from matplotlib.figure import Figure
+
+    axis = Figure().subplots()
+    monkeypatch.setattr(report_figures, "figure_uri", lambda draw: draw(axis))
+    # Two of class 0 are taken for class 2, one of class 2 is right.
+    rows = class_rows(np.eye(3)[[2, 2, 2]], [0, 0, 2])
+    figure = report_figures.confusion_figure(rows, ("a $x$" + long, "b" + long))
+    assert figure.title == "Confusion matrix" and axis.get_ylabel() == "true class"
+    texts = {tuple(text.get_position()): text.get_text() for text in axis.texts}  # column, row
+    assert texts == {(c, r): {(2, 0): "2", (2, 2): "1"}.get((c, r), "0") for c in range(3) for r in range(3)}
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == [rf"a \$x\${long}", "b" + long, "2"]
+    assert {label.get_rotation() for label in axis.get_xticklabels()} == {30 if long else 0}
+    assert report_figures.confusion_figure([{"name": "masks only", "dice": 0.5}]) is None
 
 
 def test_calibration_error_by_hand():

@@ -141,6 +141,17 @@ def test_one_pass_over_all_views_in_their_order(monkeypatch):
     np.testing.assert_allclose(images, interleaved(*example.views), rtol=1e-6)
 
 
+def test_strong_views_are_of_the_very_views_that_are_learnt_from(monkeypatch):
+    """The same geometry, so that only colours change between weak and strong."""
+    example, asked = Example(0), []
+    model = example.model(monkeypatch)
+    labeled, unlabeled = pixels.views_of(model, example.inputs, example.targets)
+    strong = model.strong
+    monkeypatch.setattr(model, "strong", lambda view: asked.append(view) or strong(view))
+    model.terms(labeled, unlabeled)
+    assert len(asked) == 2 and asked[0] is labeled and asked[1] is unlabeled
+
+
 @pytest.mark.parametrize("pairs", ["all", "class"])
 def test_slopes_by_the_network(monkeypatch, pairs):
     example = Example(1)

@@ -88,6 +88,8 @@ def test_the_factors_are_saved_and_come_back(tmp_path):
     assert again.label_weights == "balanced"
     np.testing.assert_array_equal(ops.convert_to_numpy(again.label_factors.value), balancing(LABELS, 3))
     assert classifier(label_weights=[1, 2, 3]).get_config()["label_weights"] == [1.0, 2.0, 3.0]
+    again.train_on_batch(*data()[0])  # with the factors that came back
+    assert classifier(label_weights=balancing(LABELS, 3)).label_weights == pytest.approx(tuple(balancing(LABELS, 3)))
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,9 @@ def test_weights_without_image_classes_and_of_labels_that_nobody_sees_are_named(
     model.compile()
     with pytest.raises(ValueError, match="`label_weights`='balanced' needs the labels of all labelled images"):
         model.fit((batch for batch in [data()[0]]), verbose=0)
+    with pytest.raises(ValueError, match="`label_weights`='balanced' needs the labels .* a single batch does not tell"):
+        model.train_on_batch(*data()[0])
+    assert int(model.step) == 0
     x, y = data()[0]
     model.fit(x, {"label": np.array([0, 1, 2])}, batch_size=3, verbose=0)  # arrays tell
 
@@ -119,6 +124,8 @@ def test_a_class_that_no_labelled_image_has_is_named_before_training(name):
         ValueError, match=r"`num_labels`=3, but no labelled image has the class 1 \(class_1\), 2 \(class_2\)"
     ):
         model.fit(data(np.zeros(6, "int32")), verbose=0)
+    with pytest.raises(ValueError, match=r"`num_labels`=3, but no labelled image has the class 0, 1, 2; label"):
+        model.fit(data(np.full(6, 255, "int32")), verbose=0)
     assert int(model.step) == 0
     x, y = data()[0]
     with pytest.raises(ValueError, match=r"`num_labels`=3, but no labelled image has the class 2; label"):

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_semimed.data.check import main as check
+from keras_semimed.evaluation import report
 from keras_semimed.files import read_sealed
 from recipes import train
 
@@ -73,6 +75,11 @@ def test_masks_alone_and_both_are_found(tmp_path):
         ("--method u2pl", "u2pl can do segmentation, .* has targets for classification"),
         ("--method fixmatch --labeled 5", "the parts of .* are its folders; leave out --labeled"),
         ("--method fixmatch --split paper --test 0.2", "leave out --split, --test"),
+        ("--method fixmatch --manual-dir . --cvc-dir .", "leave out --manual-dir, --cvc-dir"),
+        (
+            "--method interlude --labeled-batch-size 2",
+            "--labeled-batch-size 2 with --batch-size 3: the unlabelled .* multiple of the 2 labelled ones, found 3",
+        ),
         ("--method fixmatch --validate", "--validate: .* has no validation part"),
         ("--method fixmatch --mask-classes type", "--mask-classes type: .* leave it out"),
         ("--method fixmatch --num-labels 4", r"`num_labels`=4, but no labelled image has the class 3"),
@@ -88,7 +95,72 @@ def test_what_does_not_fit_a_folder_is_named_before_training(tmp_path, capsys, w
     assert run(folder, *words.split()) == 2
     error = capsys.readouterr().err
     assert re.search(said, error), error
-    assert not (folder / "run" / "metrics.csv").exists()
+    assert not (folder / "run").exists()
+
+
+def test_a_batch_that_a_later_stage_cannot_learn_from_is_named_before_the_first(tmp_path, capsys):
+    folder = make_folder(tmp_path / "mine")
+    words = "--encoder resnet_tiny --weights none --image-size 32 --stages supervised:2,interlude:2 --batch-size 3"
+    output = ["--output", str(folder / "run")]
+    assert train.main([str(folder), *words.split(), *output, "--labeled-batch-size", "2"]) == 2
+    assert "multiple of the 2 labelled ones, found 3" in capsys.readouterr().err
+    assert not (folder / "run").exists()
+
+
+def relabel(folder: Path, old: str, new: str) -> None:
+    text = (folder / "labels.csv").read_text(encoding="utf-8")
+    (folder / "labels.csv").write_text(re.sub(old, new, text, flags=re.MULTILINE), encoding="utf-8")
+
+
+def test_one_class_is_too_few_to_learn_and_no_obstacle_to_masks(tmp_path, capsys):
+    folder = make_folder(tmp_path / "mine", masks=True)
+    relabel(folder, ",(much|some)$", ",none")
+    assert run(folder, "--method", "fixmatch") == 2
+    error = capsys.readouterr().err
+    assert "labels.csv has the one class 'none'; give images of at least two, or learn the masks alone" in error
+    assert not (folder / "run").exists() and check([str(folder)]) == 0
+    assert run(folder, "--method", "supervised", "--tasks", "segmentation") == 0
+    bare = make_folder(tmp_path / "bare")
+    relabel(bare, ",(much|some)$", ",none")
+    assert check([str(bare)]) == 1
+    assert "labels.csv: the one class is 'none'; image classes are learnt from two on" in capsys.readouterr().out
+
+
+def test_a_class_of_test_images_alone_is_named_by_the_check_and_by_the_run(tmp_path, capsys):
+    folder = make_folder(tmp_path / "mine")
+    relabel(folder, "^test/images/0.png,much$", "test/images/0.png,rare")
+    assert check([str(folder)]) == 1
+    assert "labels.csv: no labelled image has the class rare; label at least one" in capsys.readouterr().out
+    assert run(folder, "--method", "fixmatch") == 2
+    assert "no labelled image has the class 2 (rare)" in capsys.readouterr().err
+    masks = make_folder(tmp_path / "masks", masks=True)
+    relabel(masks, "^test/images/0.png,much$", "test/images/0.png,rare")
+    assert check([str(masks)]) == 0  # its masks can be learnt
+
+
+def test_names_in_any_script_and_with_spaces_get_into_the_report(tmp_path):
+    folder = make_folder(tmp_path / "mine")
+    relabel(folder, "much", '"sehr viel, <größer>"')
+    assert run(folder, "--method", "shrinkmatch", "--label-weights", "balanced") == 0
+    report(folder / "run")
+    page = (folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert "sehr viel, &lt;größer&gt;" in page and "Confusion matrix" in page
+    assert run(folder, "--method", "shrinkmatch", "--label-weights", "balanced", "--resume") == 0
+
+
+def test_another_hospital_with_classes_and_no_masks_is_scored(tmp_path, capsys):
+    folder, place = make_folder(tmp_path / "mine"), make_folder(tmp_path / "elsewhere")
+    for file in (place / "test" / "images").iterdir():  # other pixels
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    assert run(folder, "--method", "interlude", "--test-on", str(place)) == 0
+    result = read_sealed(folder / "run" / "config.json", sealed=False)["result"]
+    assert result["last on elsewhere"]["images"] == 6 and "accuracy" in result["last on elsewhere, much"]
+    (place / "labels.csv").unlink()
+    (place / "test" / "masks").mkdir()
+    for index in range(6):
+        Image.fromarray(np.zeros((40, 40), "uint8")).save(place / "test" / "masks" / f"{index}.png")
+    assert run(folder, "--method", "interlude", "--test-on", str(place), "--seed", "1") == 2
+    assert "elsewhere has no image classes to score by" in capsys.readouterr().err
 
 
 def test_parts_that_are_missing_are_named(tmp_path, capsys):
