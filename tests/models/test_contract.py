@@ -146,6 +146,7 @@ def test_same_state_same_data_same_bits(trained):
     assert networks | STATE.get(trained.name, set()) <= moved
 
 
+@pytest.mark.skipif(not JAX, reason="eager steps are tested on this backend")
 def test_the_compiled_step_stays_finite_without_a_label_and_with_one_class(trained):
     x, y = batch(name=trained.name)
     for value in (255, 0):
