@@ -129,6 +129,8 @@ def build(settings: Settings, images: ImageSet) -> SemiSupervisedModel:
         model = METHODS[settings.method](views=dict(settings.views), **arguments)
         if settings.control:
             check_control(settings, model)
+        if isinstance(images, ImageSet):  # or the counts alone
+            check_image_set(images, model.num_classes, model.num_labels, model.learnt_heads, learn=True)
         model.compile(make(settings.steps, **settings.optimizer))
     except (ValueError, OSError, RuntimeError) as error:
         named = {f"`{name}`": word for name in (*arguments, *settings.optimizer) for word in flag_names({name: None})}
@@ -205,8 +207,6 @@ def train_stages(
         # Behind the reading: preparing data draws random numbers, and is done only once.
         keras.utils.set_random_seed(stage.seed)
         made = build(stage, data.labeled)
-        with input_errors():
-            check_image_set(data.labeled, made.num_classes, made.num_labels, made.learnt_heads, learn=True)
         if len(stages) > 1:
             print(f"\nstage {number + 1} of {len(stages)}: {stage.method}, {stage.steps} steps", flush=True)
         with input_errors():
