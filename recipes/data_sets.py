@@ -11,7 +11,7 @@ from keras_semimed.data.cards import card
 from keras_semimed.data.leaks import leak_report
 from keras_semimed.data.named_splits import check_split
 from keras_semimed.data.splits import PARTS
-from recipes.bundles import DATA_SETS, is_folder
+from recipes.bundles import is_folder
 from recipes.console import RecipeError, naming_flags
 from recipes.external import External, check_external, read_external
 from recipes.folders import check_folder, read_parts, targets_of
@@ -42,7 +42,7 @@ def check_data(settings: Settings) -> None:
         check_folder(settings)
         return
     if settings.classes is not None:
-        known = card((_parts(settings) or (settings.data_set,))[0]).class_names
+        known = card((settings.parts or (settings.data_set,))[0]).class_names
         if unknown := [name for name in settings.classes if name not in known]:
             raise RecipeError(
                 f"--classes: {settings.data} has no class {unknown[0]!r}; it has {', '.join(known) or 'none'}"
@@ -54,7 +54,7 @@ def check_data(settings: Settings) -> None:
     if settings.split_file is not None:
         load_split(settings.split_file)
         return
-    name = None if _parts(settings) else settings.data_set
+    name = None if settings.parts else settings.data_set
     try:
         check_split(name, settings.split, settings.test, settings.intersect)
     except ValueError as error:
@@ -67,7 +67,7 @@ def read(settings: Settings) -> Data:
         found, split = read_parts(settings)
         external = read_external(settings, found["labeled"])
         return Data(found["labeled"], found["unlabeled"], found["test"], split, "test", external)
-    parts = _parts(settings)
+    parts = settings.parts
     if parts:
         # The first set lies in --manual-dir, and so do the others unless they have a place of their own.
         places = {"cvc_clinicdb": settings.cvc_dir or settings.manual_dir}
@@ -129,7 +129,7 @@ def read_split(path: Path, images: ImageSet, validate: bool = False) -> Split:
 def _named_split(settings: Settings, images: ImageSet) -> Split:
     return split_image_set(
         images,
-        None if _parts(settings) else settings.data_set,
+        None if settings.parts else settings.data_set,
         settings.split,
         settings.seed,
         settings.labeled,
@@ -147,13 +147,13 @@ def tasks_of(settings: Settings) -> tuple[str, ...]:
 
 def image_classes(settings: Settings) -> tuple[str, ...]:
     """The classes of images that are used, of a data set; none where it has masks only."""
-    known = card((_parts(settings) or (settings.data_set,))[0])
+    known = card((settings.parts or (settings.data_set,))[0])
     return settings.classes or known.study_classes
 
 
 def groups_of(settings: Settings, names: tuple[str, ...]) -> Mapping[str, str]:
     """Which data set each image belongs to, where several are scored apart; empty for one."""
-    return {name: name.partition("/")[0] for name in names} if _parts(settings) else {}
+    return {name: name.partition("/")[0] for name in names} if settings.parts else {}
 
 
 def count_leaks(data: Data) -> str:
@@ -165,10 +165,6 @@ def count_leaks(data: Data) -> str:
     found = {name: group for part in parts for name, group in zip(part.names, part.groups or (), strict=True)}
     report = leak_report(trained_and_scored, found)
     return f"{len(report.leaks)} pairs, {len(report.twins())} of {len(data.held_out)} scored images"
-
-
-def _parts(settings: Settings) -> tuple[str, ...]:
-    return DATA_SETS[settings.data_set].parts if settings.data_set in DATA_SETS else ()
 
 
 def _read(settings: Settings, name: str, place: Path | None) -> ImageSet:

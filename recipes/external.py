@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from keras_semimed.data import ImageSet, loading, masks_by_class, read_image_folder
 from keras_semimed.data.cards import CARDS, card
-from recipes.bundles import DATA_SETS
 from recipes.console import RecipeError, did_you_mean, naming_flags
 from recipes.settings import Settings
 
@@ -40,8 +39,7 @@ def check_external(settings: Settings) -> None:
         if settings.test_on_dir is not None:
             raise RecipeError(f"--test-on-dir {settings.test_on_dir} is the place of --test-on, which is missing")
         return
-    parts = DATA_SETS[settings.data_set].parts if settings.data_set in DATA_SETS else ()
-    if place in (settings.data_set, *parts):
+    if place in (settings.data_set, *settings.parts):
         raise RecipeError(f"--test-on {place} is the data that the run learns from; give those of another hospital")
     if place in CARDS:
         return

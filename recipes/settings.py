@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_semimed.source import members
-from recipes.bundles import COMMANDS
+from recipes.bundles import COMMANDS, DATA_SETS
 from recipes.console import RecipeError, did_you_mean
 
 Names = Mapping[str, Any]
@@ -150,6 +150,11 @@ class Settings:
     def data_set(self) -> str:
         """Name of the data set; `phantom` is the command's."""
         return COMMANDS[self.recipe].phantom or self.data if self.data == "phantom" else self.data
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The data sets that are joined, trained on together and scored apart; none for one set or a folder."""
+        return DATA_SETS[self.data_set].parts if self.data_set in DATA_SETS else ()
 
 
 FLAG_NAMES = {"scale": "zoom", "classifier": "classifier_optimizer", "pseudo_labels": "pseudo_labels_from"}

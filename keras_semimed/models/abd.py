@@ -11,7 +11,6 @@ from keras import ops
 from keras_semimed.configuration import check_at_most_one, check_not_negative
 from keras_semimed.layers.displacement import BidirectionalDisplacement
 from keras_semimed.layers.pseudo_labels import PseudoLabels
-from keras_semimed.layers.views import IGNORE
 from keras_semimed.losses import CrossPseudoSupervision
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
 from keras_semimed.models.view import View
@@ -136,5 +135,5 @@ class ABD(SemiSupervisedModel):
         """What the second network says, and the loss of both with each other's labels."""
         logits = [each["mask_logits"] for each in outputs]
         pseudo = [self.pseudo("mask", view, each) for each in logits]
-        labels = [ops.where(each.kept > 0, each.labels, IGNORE) for each in pseudo]
+        labels = [each.known for each in pseudo]
         return pseudo[1], self.cross_supervision(logits[0], logits[1], pseudo[0].inside, labels[0], labels[1])

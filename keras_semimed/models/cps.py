@@ -10,7 +10,6 @@ from keras import ops
 from keras_semimed.configuration import check_at_most_one, check_choice, check_not_negative
 from keras_semimed.layers.cutmix import CutMix
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
-from keras_semimed.layers.views import IGNORE
 from keras_semimed.losses import CrossPseudoSupervision
 from keras_semimed.models.health import Share
 from keras_semimed.models.semi_supervised import Losses, SemiSupervisedModel
@@ -112,7 +111,7 @@ class CPS(SemiSupervisedModel):
         students = [on["mask_logits"] for on in on_seen]
         if self.cps_on == "all":
             students = [ops.concatenate([on_labeled[index]["mask_logits"], students[index]]) for index in both]
-        labels = [ops.where(each.kept > 0, each.labels, IGNORE) for each in taught]
+        labels = [each.known for each in taught]
         supervised = [self.supervised(labeled, outputs)["mask_supervised"] for outputs in on_labeled]
         terms = {
             "mask_supervised": supervised[0] + supervised[1],

@@ -103,7 +103,7 @@ class SSNet(SemiSupervisedModel):
         on_labeled, on_unlabeled = self.run(labeled, unlabeled, heads=self.network.without_heads())
         pseudo = self.pseudo("mask", unlabeled, on_unlabeled["mask_logits"])
         masks = ops.where(labeled.inside > 0, labeled.masks, IGNORE)
-        labels = ops.where(pseudo.kept > 0, pseudo.labels, IGNORE)
+        labels = pseudo.known
         self.remember(on_labeled["decoded"], on_labeled["mask_logits"], masks)
         separations = {
             "separation_labeled": self.separation(on_labeled["decoded"], masks),
