@@ -369,10 +369,10 @@ def test_tasks_that_a_method_cannot_do_are_refused_before_anything_is_built(name
                 made(method, tasks=tasks)
 
 
-@EAGER
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_on_either_network(name):
-    for network in ("unet", "deeplab"):
+    # On JAX a U-Net was compiled for the trainings above.
+    for network in ("deeplab",) if JAX else ("unet", "deeplab"):
         if network not in METHODS[name].able_networks:
             with pytest.raises(ValueError, match=f"`network` must be one of .*found '{network}'"):
                 made(METHODS[name], network=network)
@@ -380,7 +380,7 @@ def test_every_method_trains_on_either_network(name):
         # A saliency map needs a U-Net.
         model = made(METHODS[name], network=network, **({"exchange": "seg_to_cls"} if name == "hermes" else {}))
         before = state_of_students(model)
-        assert_finite(model, eager_step(model, *batch(name=name)))
+        assert_finite(model, one_step(model, *batch(name=name)))
         after = state_of_students(model)
         assert all(any((a != b).any() for a, b in zip(*pair, strict=True)) for pair in zip(before, after, strict=True))
 
