@@ -21,6 +21,7 @@ from keras_semimed.networks.contract import Extended
 from tests.models.common import batches, made, tiny_encoder
 
 B, U = 3, 2  # of `batches`
+JAX = keras.backend.backend() == "jax"
 
 EVERYTHING_KEPT: dict[str, dict[str, Any]] = {
     "fixmatch": {"threshold": 0.0},
@@ -140,12 +141,19 @@ def eager_step(model: SemiSupervisedModel, x: dict, y: dict) -> dict[str, np.nda
     return {name: numpy(value) for name, value in model.train_on_batch(x, y, return_dict=True).items()}
 
 
-def one_step(model: SemiSupervisedModel, x: dict, y: dict) -> dict[str, np.ndarray]:
-    """One training step and its logs, as is quickest: on JAX compiled, elsewhere not."""
-    if keras.backend.backend() != "jax":
-        return eager_step(model, x, y)
-    model.compile()
-    return {name: numpy(value) for name, value in model.train_on_batch(x, y, return_dict=True).items()}
+def traced_step(model: SemiSupervisedModel, x: dict, y: dict) -> None:
+    """On JAX: traces a training step without compiling it, and holds that the state keeps its shapes and types."""
+    import jax
+
+    if not model.compiled:
+        model.compile()
+    model._symbolic_build(data_batch=(x, y))
+    kinds = ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables")
+    state = model._get_jax_state(**dict.fromkeys(kinds, True))
+    logs, after = jax.eval_shape(model.train_step, state, (x, y))
+    assert set(model.loss_weights) <= set(logs)
+    kept = [[(v.shape, v.dtype) for v in jax.tree.leaves(values)] for values in (state, after)]
+    assert kept[0] == kept[1], "a step changes shapes or types of its state, so that the next one compiles again"
 
 
 def state_of(model: SemiSupervisedModel) -> list[np.ndarray]:
