@@ -324,26 +324,33 @@ class NetworkedModel(Inference, Passes, keras.Model):
         """The network whose predictions become pseudo-labels: the teacher of a method that has one by its nature."""
         return self.teacher_networks[0] if self.teachers else self.network
 
-    def start_from(self, model: NetworkedModel) -> None:
+    def start_from(self, *models: NetworkedModel) -> None:
         """Takes over what a trained model has learnt, so that training goes on with this method.
 
         Of the parts of the network that both models have, such as encoders and decoder, the weights are copied (the
         teacher's, where the other model predicts with one); the others keep theirs. Of several students the first gets
-        everything, the others the encoders alone, so that they do not become twins. Teachers start from the result.
-        A decoder that gets further maps, such as Hermes' saliency, starts without their influence.
+        everything, the others the encoders alone, so that they do not become twins: their fresh decoders teach the
+        first one little that is right at first. A trained model for each student avoids that. Teachers start from the
+        result. A decoder that gets further maps, such as Hermes' saliency, starts without their influence.
 
         Args:
-            model: a model with the same encoder, widths and classes, for example `Supervised`.
+            models: one model with the same encoder, widths and classes, for example `Supervised`; or one for each
+                student (`CPS`, `ABD`), trained apart, such as with two seeds.
 
         Raises:
-            ValueError: if a part does not fit; the message names it, and nothing is changed.
+            ValueError: if a part does not fit, or for another number of models; nothing is changed.
         """
-        others = model.predictor.parts
+        if len(models) not in (1, len(self.networks)) or len({id(model) for model in models}) < len(models):
+            raise ValueError(
+                f"`start_from` takes one trained model, or {len(self.networks)} different ones, for as many networks "
+                f"that {type(self).__name__} trains; found {len(models)}."
+            )
         pairs: list[tuple[Any, Any]] = []
         for index, network in enumerate(self.networks):
+            own = index < len(models)
+            others = models[index if own else 0].predictor.parts
             for name, layers in network.parts.items():
-                shared = name in others and (index == 0 or name in ("segmentation_encoder", "classifier_stages"))
-                if shared:
+                if name in others and (own or name in ("segmentation_encoder", "classifier_stages")):
                     pairs += matching_variables(name, layers, others[name])
         if not pairs:
             raise ValueError(

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_semimed.models import CPS
+from keras_semimed.models import CPS, Supervised
 from tests.losses import test_dice
 from tests.losses.helpers import finite_difference, softmax
 from tests.models import pixelwise as pixels
 from tests.models.common import arguments as tiny
+from tests.models.common import tiny_encoder
 from tests.models.pixelwise import array, batch, cross_entropies, losses_of, mean_cross_entropy, mixed, numbers
 
 OTHER = np.array([[0.3, 1.0, -0.6], [-0.8, 0.4, 0.9], [1.1, -0.5, 0.2]])
@@ -331,3 +332,30 @@ def test_boxes_go_with_the_unlabelled_images_alone():
     assert CPS(**tiny(cutmix_probability=1.0)).cps_on == "unlabeled"
     with pytest.raises(ValueError, match="`cps_on` cannot be 'all' with `cutmix_probability`"):
         CPS(**tiny(cutmix_probability=1.0, cps_on="all"))
+
+
+def test_each_student_starts_from_a_model_of_its_own_or_the_second_with_a_fresh_decoder():
+    encoder = tiny_encoder()
+    starts = [Supervised(**tiny(tasks="segmentation", encoder=encoder)) for _ in range(2)]
+    model = CPS(**tiny(encoder=encoder))
+    fresh = model.networks[1].get_weights()
+
+    def equal(network, weights):
+        return [bool((ours == theirs).all()) for ours, theirs in zip(network.get_weights(), weights, strict=True)]
+
+    first, second = (start.network.get_weights() for start in starts)
+    parted = [not (ours == theirs).all() for ours, theirs in zip(first, second, strict=True)]
+    model.start_from(starts[0])
+    assert all(equal(model.networks[0], first))
+    decoder = {id(v) for layer in model.networks[1].parts["decoder"] for v in layer.variables}
+    own = [
+        same
+        for same, v in zip(equal(model.networks[1], fresh), model.networks[1].weights, strict=True)
+        if id(v) in decoder
+    ]
+    assert own and all(own)
+    model.start_from(*starts)
+    assert all(equal(model.networks[0], first)) and all(equal(model.networks[1], second)) and any(parted)
+    for wrong in ((starts[0], starts[0]), (*starts, model), ()):
+        with pytest.raises(ValueError, match=f"takes one trained model, or 2 different ones, .* found {len(wrong)}"):
+            model.start_from(*wrong)
