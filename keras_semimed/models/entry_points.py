@@ -71,7 +71,11 @@ class EntryPoints(NetworkedModel):
         classes = {"mask": self.num_classes, "label": self.num_labels}
         scores = Scores(metrics, {head: classes[head] for head in self.learnt_heads})
         self.follow_switches()
-        self._compiled_with = SimpleNamespace(metrics=metrics, auto_scale_loss=auto_scale_loss, scores=scores)
+        # As it was asked for: what "auto" is on one backend would make another one compile what it otherwise does not.
+        jit_compile = arguments.get("jit_compile", "auto")
+        self._compiled_with = SimpleNamespace(
+            metrics=metrics, auto_scale_loss=auto_scale_loss, jit_compile=jit_compile, scores=scores
+        )
         optimizer = self.default_optimizer() if optimizer is None else optimizer
         super().compile(optimizer=optimizer, auto_scale_loss=auto_scale_loss, **arguments)
         # Variables made inside the first step would cost TensorFlow a second trace.
@@ -96,7 +100,7 @@ class EntryPoints(NetworkedModel):
             "metrics": keras.saving.serialize_keras_object(self._compiled_with.metrics),
             "auto_scale_loss": self._compiled_with.auto_scale_loss,
             "run_eagerly": self.run_eagerly,
-            "jit_compile": self.jit_compile,
+            "jit_compile": self._compiled_with.jit_compile,
             "steps_per_execution": self.steps_per_execution,
         }
 
