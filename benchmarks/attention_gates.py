@@ -25,7 +25,7 @@ import numpy as np
 
 from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, Split, loading
 from keras_semimed.data.cards import card
-from keras_semimed.data.splits import members_of, split_rest
+from keras_semimed.data.splits.parts import members_of, split_rest
 from keras_semimed.evaluation import evaluate_images
 from keras_semimed.evaluation.gates import gate_scores
 from keras_semimed.evaluation.images import Row, read_rows

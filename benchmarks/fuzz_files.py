@@ -29,7 +29,7 @@ from benchmarks.fuzz_cases import MAKERS, Case
 from keras_semimed.data import read_folder
 from keras_semimed.data.check import check_folder
 from keras_semimed.data.images import read_image
-from keras_semimed.data.kvasir_seg import KvasirSegSource
+from keras_semimed.data.readers.kvasir_seg import KvasirSegSource
 
 SECONDS = 60  # for one file, at most
 _written: list[str] | None = None

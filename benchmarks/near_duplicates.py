@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_semimed.data.duplicates import THRESHOLDS, group_thumbnails, thumbnails
+from keras_semimed.data.splits.duplicates import THRESHOLDS, group_thumbnails, thumbnails
 
 SIZE = (560, 470)
 TWIN_EVERY = 5

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, found {options.batch_size}")
     # Imported late: Keras starts its backend, for which `--help` should not wait.
-    from keras_semimed.data.folder_files import printable
+    from keras_semimed.data.folder.files import printable
     from keras_semimed.prediction import Options, find_files, predict_files
     from keras_semimed.saved import load_model
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from keras_semimed.data import ImageSet, Split, concatenate, loading, masks_by_class, split_image_set
 from keras_semimed.data.cards import card
-from keras_semimed.data.leaks import leak_report
-from keras_semimed.data.named_splits import check_split
-from keras_semimed.data.splits import PARTS
+from keras_semimed.data.splits.leaks import leak_report
+from keras_semimed.data.splits.named import check_split
+from keras_semimed.data.splits.parts import PARTS
 from recipes.bundles import is_folder
 from recipes.console import RecipeError, naming_flags
 from recipes.external import External, check_external, read_external

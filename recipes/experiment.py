@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_semimed import backend
 from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, Split
-from keras_semimed.data.splits import PARTS
+from keras_semimed.data.splits.parts import PARTS
 from keras_semimed.evaluation import evaluate_images, report, save_overlays, summarize
 from keras_semimed.evaluation.cases import Cases, collect_cases
 from keras_semimed.evaluation.embeddings import collect_embeddings

@@ -49,7 +49,7 @@ def write_splits(table: str, draws: Sequence[int], place: Path | None, data_dir:
         return
     from keras_semimed.data import loading
     from keras_semimed.data.cards import card
-    from keras_semimed.data.splits import leak_safe_split, members_of, split_rest
+    from keras_semimed.data.splits.parts import leak_safe_split, members_of, split_rest
     from keras_semimed.files import whole_file
 
     of = TABLES[table]

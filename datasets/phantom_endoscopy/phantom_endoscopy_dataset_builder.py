@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from keras_semimed.data.endoscopy_phantoms import endoscopy_phantom
+from keras_semimed.data.phantoms.endoscopy import endoscopy_phantom
 
 COUNT = 300
 SIZE = 128

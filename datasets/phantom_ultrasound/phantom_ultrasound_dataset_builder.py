@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_semimed.data.phantoms import CLASS_NAMES, ultrasound_phantom
+from keras_semimed.data.phantoms.ultrasound import CLASS_NAMES, ultrasound_phantom
 
 COUNT = 400
 SIZE = 128

@@ -3,17 +3,17 @@
 from keras_semimed.data import splits
 from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches, from_arrays
 from keras_semimed.data.cards import describe
-from keras_semimed.data.duplicates import near_duplicate_groups
 from keras_semimed.data.folder import Folder, from_folder, read_folder, read_image_folder
-from keras_semimed.data.folds import fold_split, k_fold_splits
 from keras_semimed.data.joining import concatenate, separate
-from keras_semimed.data.leaks import leak_report
 from keras_semimed.data.loading import load, load_image_set
 from keras_semimed.data.mask_types import masks_by_class
-from keras_semimed.data.named_splits import split_image_set
 from keras_semimed.data.pipeline import as_tf_data
-from keras_semimed.data.published_splits import official_split, pranet_split
-from keras_semimed.data.splits import Split, leak_safe_split, paper_split, random_split
+from keras_semimed.data.splits.duplicates import near_duplicate_groups
+from keras_semimed.data.splits.folds import fold_split, k_fold_splits
+from keras_semimed.data.splits.leaks import leak_report
+from keras_semimed.data.splits.named import split_image_set
+from keras_semimed.data.splits.parts import Split, leak_safe_split, paper_split, random_split
+from keras_semimed.data.splits.published import official_split, pranet_split
 
 __all__ = [
     "EvaluationBatches",

@@ -21,9 +21,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_folder_files, printable
+from keras_semimed.data.folder.files import FolderFiles, ImageFile, find_folder_files, printable
 from keras_semimed.data.images import read_image, read_pair
-from keras_semimed.data.mask_values import FoundValues, Key, MaskValues, code_name, found_values, parse_key, settled
+from keras_semimed.data.images.mask_values import (
+    FoundValues,
+    Key,
+    MaskValues,
+    code_name,
+    found_values,
+    parse_key,
+    settled,
+)
 from keras_semimed.data.parallel import in_parallel
 
 

@@ -13,12 +13,12 @@ from keras_semimed.data import tfds
 from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches
 from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.cards import Card, card
-from keras_semimed.data.examples import Example, read_examples
-from keras_semimed.data.letterbox import letterbox, stretch
+from keras_semimed.data.images.letterbox import letterbox, stretch
 from keras_semimed.data.mask_types import masks_by_class
-from keras_semimed.data.named_splits import check_split, split_image_set
 from keras_semimed.data.packed import is_packed, of_classes, read_packed
-from keras_semimed.data.splits import Split
+from keras_semimed.data.readers.examples import Example, read_examples
+from keras_semimed.data.splits.named import check_split, split_image_set
+from keras_semimed.data.splits.parts import Split
 
 
 def load_image_set(

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_semimed.data.examples import Example, fingerprint
 from keras_semimed.data.progress import progress
+from keras_semimed.data.readers.examples import Example, fingerprint
 
 
 def available() -> bool:

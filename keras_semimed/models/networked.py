@@ -341,9 +341,10 @@ class NetworkedModel(Inference, Passes, keras.Model):
             ValueError: if a part does not fit, or for another number of models; nothing is changed.
         """
         if len(models) not in (1, len(self.networks)) or len({id(model) for model in models}) < len(models):
+            count = len(self.networks)
+            expected = "one trained model" if count == 1 else f"one trained model, or {count} different ones"
             raise ValueError(
-                f"`start_from` takes one trained model, or {len(self.networks)} different ones, for as many networks "
-                f"that {type(self).__name__} trains; found {len(models)}."
+                f"`models` must be {expected}, as {type(self).__name__} trains {count}, found {len(models)}"
             )
         pairs: list[tuple[Any, Any]] = []
         for index, network in enumerate(self.networks):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from keras_semimed.data.folder_files import SUFFIXES, is_image
+from keras_semimed.data.folder.files import SUFFIXES, is_image
 from keras_semimed.prediction.output import holds_predictions
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_semimed.data.images import read_image
-from keras_semimed.data.letterbox import Fitted, letterbox, stretch
+from keras_semimed.data.images.letterbox import Fitted, letterbox, stretch
 
 KEPT = 4_000_000
 """Pixels up to which an image stays in memory until it is written."""

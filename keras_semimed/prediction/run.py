@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_semimed.data.letterbox import unletterbox
+from keras_semimed.data.images.letterbox import unletterbox
 from keras_semimed.data.progress import progress
 from keras_semimed.models import SemiSupervisedModel
 from keras_semimed.prediction.output import OutputFolder, Unwritable, name_problems

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data.bus_bra import BIRADS, CLASSES, BusBraSource
-from keras_semimed.data.folds import fold_split
-from keras_semimed.data.splits import leak_safe_split
+from keras_semimed.data.readers.bus_bra import BIRADS, CLASSES, BusBraSource
+from keras_semimed.data.splits.folds import fold_split
+from keras_semimed.data.splits.parts import leak_safe_split
 from tests.conftest import SHARED
 from tests.data.polyp_files import disc, zipped
 
@@ -159,7 +159,7 @@ def test_real_masks_have_the_measured_fractions(real, pictures):
     found = [min(fractions), np.median(fractions), max(fractions)]
     np.testing.assert_allclose(found, [0.0061, 0.0798, 0.4546], atol=6e-5)
     for files in real.files[:5]:
-        assert Image.open(REAL / files.image).mode == "L" and Image.open(REAL / files.mask).mode == "1"
+        assert Image.open(REAL / files.image).mode == "L" and Image.open(REAL / files.masks[0]).mode == "1"
 
 
 def test_real_patients_have_one_class_and_one_fold(real):

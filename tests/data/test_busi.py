@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data.busi import CLASSES, FOLDER, BusiSource
-from keras_semimed.data.duplicates import group_thumbnails, near_duplicate_pairs, thumbnail
-from keras_semimed.data.leaks import leak_report
-from keras_semimed.data.splits import leak_safe_split, paper_split
+from keras_semimed.data.readers.busi import CLASSES, FOLDER, BusiSource
+from keras_semimed.data.splits.duplicates import group_thumbnails, near_duplicate_pairs, thumbnail
+from keras_semimed.data.splits.leaks import leak_report
+from keras_semimed.data.splits.parts import leak_safe_split, paper_split
 from tests.conftest import SHARED
 
 DUMMY = Path(__file__).resolve().parents[2] / "datasets" / "busi" / "dummy_data"
@@ -35,9 +35,11 @@ def zipped(folder, file, prefix=""):
 
 
 def test_images_come_in_numeric_order_with_classes_and_colour():
-    images = list(BusiSource(DUMMY))
+    source = BusiSource(DUMMY)
+    images = list(source)
     assert [item.name for item in images] == NAMES
-    assert [CLASSES[item.label] for item in images] == ["benign", "benign", "benign", "malignant", "normal"]
+    classes = [CLASSES[source.label(item.name)] for item in images]
+    assert classes == ["benign", "benign", "benign", "malignant", "normal"]
     for item in images:
         assert item.image.dtype == item.mask.dtype == np.uint8 and item.image.shape == (*item.mask.shape, 3)
     np.testing.assert_array_equal(images[0].image[2, 2], (255, 200, 0))
@@ -132,8 +134,7 @@ def test_every_lesion_of_one_mask_file_counts(copy):
 def test_groups_are_called_after_their_first_member(copy):
     for suffix in (".png", "_mask.png"):
         shutil.copy(copy / f"benign/benign (1){suffix}", copy / f"malignant/malignant (7){suffix}")
-    source = BusiSource(copy)
-    groups = dict(zip([files.name for files in source.files], source.groups(), strict=True))
+    groups = BusiSource(copy).groups
     assert groups["malignant (7)"] == groups["benign (1)"] == "benign (1)"
 
 
@@ -145,7 +146,7 @@ class Facts:
         self.names, self.labels, self.coloured, self.shapes, self.lesions, self.thumbnails = [], [], [], [], [], []
         for item in self.source:
             self.names.append(item.name)
-            self.labels.append(item.label)
+            self.labels.append(self.source.label(item.name))
             self.coloured.append(bool((item.image != item.image[..., :1]).any()))
             self.shapes.append(item.mask.shape)
             self.lesions.append((item.mask.mean(), int(item.mask.max())))

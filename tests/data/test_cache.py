@@ -43,7 +43,7 @@ def test_batches_from_disk_are_those_from_memory(tmp_path):
 
 
 def test_load_image_set_says_where_the_images_are(monkeypatch, capsys):
-    from keras_semimed.data import examples
+    from keras_semimed.data.readers import examples
 
     monkeypatch.setattr("keras_semimed.data.tfds.available", lambda: False)
     monkeypatch.setattr(examples, "PHANTOMS", 4)

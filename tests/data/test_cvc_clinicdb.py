@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data.cvc_clinicdb import CvcClinicDbSource, sequence
-from keras_semimed.data.duplicates import thumbnail
+from keras_semimed.data.readers.cvc_clinicdb import CvcClinicDbSource, sequence
+from keras_semimed.data.splits.duplicates import thumbnail
 from tests.conftest import SHARED
 from tests.data.polyp_files import disc, mistagged_tiff, picture, zipped
 

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data import duplicates
-from keras_semimed.data.duplicates import group_thumbnails, near_duplicate_groups, near_duplicate_pairs, thumbnail
+from keras_semimed.data.splits import duplicates
+from keras_semimed.data.splits.duplicates import (
+    group_thumbnails,
+    near_duplicate_groups,
+    near_duplicate_pairs,
+    thumbnail,
+)
 
 
 def picture(seed, height=60, width=80):

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from keras_semimed.data.endoscopy_phantoms import endoscopy_phantom, endoscopy_phantoms
-from keras_semimed.data.endoscopy_scene import Fold, Polyp, Scene, Tube, frame, rays
+from keras_semimed.data.phantoms.endoscopy import endoscopy_phantom, endoscopy_phantoms
+from keras_semimed.data.phantoms.endoscopy_scene import Fold, Polyp, Scene, Tube, frame, rays
 
 SIZE = 48
 STRAIGHT = Tube((0.0, 0.0), np.eye(3), (0.0, 0.0), (0.0, 0.0), ())

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_semimed.data.folds import assign_folds, fold_split, k_fold_splits
-from keras_semimed.data.splits import PARTS, leak_safe_split, random_split
+from keras_semimed.data.splits.folds import assign_folds, fold_split, k_fold_splits
+from keras_semimed.data.splits.parts import PARTS, leak_safe_split, random_split
 from tests.data.test_splits import LABELS, NAMES, count, groups_of
 
 FOLDS = ["57b6ab9216ea", "29e8766e2c54", "acc393efcfe8"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from keras_semimed.data import pixels
 from keras_semimed.data.images import (
     encode_png,
+    pixels,
     read_grey,
     read_image,
     read_pair,

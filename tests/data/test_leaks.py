@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from keras_semimed.data import ImageSet
-from keras_semimed.data.leaks import Leak, leak_report
-from keras_semimed.data.splits import Split, leak_safe_split, paper_split
+from keras_semimed.data.splits.leaks import Leak, leak_report
+from keras_semimed.data.splits.parts import Split, leak_safe_split, paper_split
 from tests.data.test_splits import LABELS, NAMES, groups_of
 
 SPLIT = Split(labeled=("a", "b"), unlabeled=("c", "d"), validation=("e",), test=("f", "g", "h"))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_semimed.data.letterbox import letterbox, unletterbox
+from keras_semimed.data.images.letterbox import letterbox, unletterbox
 
 
 @pytest.mark.parametrize("shape, area", [((20, 40), [2, 0, 6, 8]), ((40, 10), [0, 3, 8, 5]), ((16, 16), [0, 0, 8, 8])])

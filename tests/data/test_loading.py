@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import keras_semimed.data as data
-from keras_semimed.data import examples, tfds
-from keras_semimed.data.busi import FOLDER
+from keras_semimed.data import tfds
 from keras_semimed.data.cards import CARDS
+from keras_semimed.data.readers import examples
+from keras_semimed.data.readers.busi import FOLDER
 
 BUILDERS = Path(__file__).resolve().parents[2] / "datasets"
 DUMMY = BUILDERS / "busi" / "dummy_data"

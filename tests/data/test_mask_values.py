@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_semimed.data.mask_values import MaskValues, found_values, parse_key, settled
-from keras_semimed.data.pixels import Picture
+from keras_semimed.data.images.mask_values import MaskValues, found_values, parse_key, settled
+from keras_semimed.data.images.pixels import Picture
 
 
 def grey(*values, lossy=False):

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from keras_semimed.data.phantoms import Grid, speckle, ultrasound_phantom, ultrasound_phantoms
+from keras_semimed.data.phantoms.ultrasound import Grid, speckle, ultrasound_phantom, ultrasound_phantoms
 
 SIZE = 64
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from keras_semimed.data import published_splits
-from keras_semimed.data.published_splits import SHARES, official_split, pranet_split, published_parts
-from keras_semimed.data.splits import PARTS
+from keras_semimed.data.splits import published as published_splits
+from keras_semimed.data.splits.parts import PARTS
+from keras_semimed.data.splits.published import SHARES, official_split, pranet_split, published_parts
 from tests.conftest import SHARED
 
-FOLDER = Path(published_splits.__file__).parent / "published"
+FOLDER = Path(published_splits.__file__).parents[1] / "published"
 KVASIR = sorted(published_parts("pranet")["kvasir_seg"])
 CVC = [str(frame) for frame in range(1, 613)]
 BOTH = [f"kvasir_seg/{name}" for name in KVASIR] + [f"cvc_clinicdb/{name}" for name in CVC]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_semimed.data.cvc_clinicdb import sequence
-from keras_semimed.data.splits import PARTS, Split, leak_safe_split, paper_split, random_split
+from keras_semimed.data.readers.cvc_clinicdb import sequence
+from keras_semimed.data.splits.parts import PARTS, Split, leak_safe_split, paper_split, random_split
 
 NAMES = [f"benign ({i})" for i in range(1, 438)] + [f"malignant ({i})" for i in range(1, 211)]
 LABELS = [0] * 437 + [1] * 210

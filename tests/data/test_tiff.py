@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from keras_semimed.data.images import read_grey, read_image
-from keras_semimed.data.tiff import read_mistagged_colour
+from keras_semimed.data.images.tiff import read_mistagged_colour
 from tests.data.polyp_files import mistagged_tiff, picture
 
 

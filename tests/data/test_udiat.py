@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_semimed.data import load_image_set
-from keras_semimed.data.udiat import UdiatSource
+from keras_semimed.data.readers.udiat import UdiatSource
 from tests.data.polyp_files import disc, zipped
 
 pytest.importorskip("openpyxl", reason="the list of UDIAT is an Excel file")
@@ -29,7 +29,7 @@ def test_masks_of_every_mode_and_classes_of_the_list():
     source = UdiatSource(DUMMY)
     pairs = list(source)
     assert [pair.name for pair in pairs] == NAMES and [source.label(name) for name in NAMES] == [0, 1, 0, 1]
-    modes = [Image.open(source.path / files.mask).mode for files in source.files]
+    modes = [Image.open(source.path / files.masks[0]).mode for files in source.files]
     assert modes == ["L", "1", "RGB", "RGBA"]
     for index, pair in enumerate(pairs):
         assert pair.image.shape == (30 + 2 * index, 40, 3)

@@ -11,7 +11,7 @@ except ImportError:
 import numpy as np
 
 from keras_semimed.data.builders.bus_bra import bus_bra_dataset_builder
-from keras_semimed.data.bus_bra import BusBraSource
+from keras_semimed.data.readers.bus_bra import BusBraSource
 
 
 class BusBraTest(tfds.testing.DatasetBuilderTestCase):

@@ -11,7 +11,7 @@ except ImportError:
 import numpy as np
 
 from keras_semimed.data.builders.cvc_clinicdb import cvc_clinicdb_dataset_builder
-from keras_semimed.data.cvc_clinicdb import CvcClinicDbSource
+from keras_semimed.data.readers.cvc_clinicdb import CvcClinicDbSource
 
 
 class CvcClinicDbTest(tfds.testing.DatasetBuilderTestCase):

@@ -11,7 +11,7 @@ except ImportError:
 import numpy as np
 
 from keras_semimed.data.builders.kvasir_seg import kvasir_seg_dataset_builder
-from keras_semimed.data.kvasir_seg import KvasirSegSource
+from keras_semimed.data.readers.kvasir_seg import KvasirSegSource
 
 
 class KvasirSegTest(tfds.testing.DatasetBuilderTestCase):

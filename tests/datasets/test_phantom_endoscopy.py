@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("tensorflow", reason="TFDS builders need TensorFlow")
 tfds = pytest.importorskip("tensorflow_datasets", reason="TFDS builders need tensorflow-datasets")
 
-from keras_semimed.data import examples  # noqa: E402
 from keras_semimed.data.builders.phantom_endoscopy import phantom_endoscopy_dataset_builder as module  # noqa: E402
-from keras_semimed.data.endoscopy_phantoms import endoscopy_phantom  # noqa: E402
+from keras_semimed.data.phantoms.endoscopy import endoscopy_phantom  # noqa: E402
+from keras_semimed.data.readers import examples  # noqa: E402
 
 
 class PhantomEndoscopyTest(tfds.testing.DatasetBuilderTestCase):

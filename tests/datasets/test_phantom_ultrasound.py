@@ -7,7 +7,7 @@ pytest.importorskip("tensorflow", reason="TFDS builders need TensorFlow")
 tfds = pytest.importorskip("tensorflow_datasets", reason="TFDS builders need tensorflow-datasets")
 
 from keras_semimed.data.builders.phantom_ultrasound import phantom_ultrasound_dataset_builder as module  # noqa: E402
-from keras_semimed.data.phantoms import ultrasound_phantom  # noqa: E402
+from keras_semimed.data.phantoms.ultrasound import ultrasound_phantom  # noqa: E402
 
 
 class PhantomUltrasoundTest(tfds.testing.DatasetBuilderTestCase):

@@ -11,7 +11,7 @@ except ImportError:
 import numpy as np
 
 from keras_semimed.data.builders.udiat import udiat_dataset_builder
-from keras_semimed.data.udiat import UdiatSource
+from keras_semimed.data.readers.udiat import UdiatSource
 
 
 class UdiatTest(tfds.testing.DatasetBuilderTestCase):

@@ -151,7 +151,7 @@ OTHER = {"torch": "jax", "jax": "torch", "tensorflow": "torch"}[BACKEND]
 LOAD = """
 import sys, keras, numpy, keras_semimed.models
 model = keras.saving.load_model(sys.argv[1])
-assert model.jit_compile == (keras.backend.backend() != "torch"), "as is usual on this backend, not on the one it is from"
+assert model.jit_compile == (keras.backend.backend() != "torch"), "as usual on this backend, not on its first one"
 numpy.save(sys.argv[2], model.predict(numpy.load(sys.argv[3]), verbose=0)["mask"])
 """
 

@@ -357,5 +357,5 @@ def test_each_student_starts_from_a_model_of_its_own_or_the_second_with_a_fresh_
     model.start_from(*starts)
     assert all(equal(model.networks[0], first)) and all(equal(model.networks[1], second)) and any(parted)
     for wrong in ((starts[0], starts[0]), (*starts, model), ()):
-        with pytest.raises(ValueError, match=f"takes one trained model, or 2 different ones, .* found {len(wrong)}"):
+        with pytest.raises(ValueError, match=f"one trained model, or 2 different ones, .* found {len(wrong)}"):
             model.start_from(*wrong)

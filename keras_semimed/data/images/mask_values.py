@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_semimed.data.array_checks import IGNORE
-from keras_semimed.data.pixels import Picture
+from keras_semimed.data.images.pixels import Picture
 
 Key = int | range | tuple[int, int, int]
 MAX_VALUES = 4096

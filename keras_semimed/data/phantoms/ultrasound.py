@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_semimed.data.phantom_tools import check_count, check_phantom, generators, ridge, step
+from keras_semimed.data.phantoms.tools import check_count, check_phantom, generators, ridge, step
 
 FIELD_MM = 40.0
 CLASS_NAMES = ("benign", "malignant")

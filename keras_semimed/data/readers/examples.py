@@ -8,16 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_semimed.data.bus_bra import BusBraSource
-from keras_semimed.data.busi import BusiSource
-from keras_semimed.data.cvc_clinicdb import CvcClinicDbSource
-from keras_semimed.data.kvasir_seg import KvasirSegSource
-from keras_semimed.data.pairs import PairSource
 from keras_semimed.data.progress import progress
-from keras_semimed.data.udiat import UdiatSource
+from keras_semimed.data.readers.bus_bra import BusBraSource
+from keras_semimed.data.readers.busi import BusiSource
+from keras_semimed.data.readers.cvc_clinicdb import CvcClinicDbSource
+from keras_semimed.data.readers.kvasir_seg import KvasirSegSource
+from keras_semimed.data.readers.source import Source
+from keras_semimed.data.readers.udiat import UdiatSource
 
-PAIR_SOURCES: dict[str, type[PairSource]] = {
+SOURCES: dict[str, type[Source]] = {
     "bus_bra": BusBraSource,
+    "busi": BusiSource,
     "cvc_clinicdb": CvcClinicDbSource,
     "kvasir_seg": KvasirSegSource,
     "udiat": UdiatSource,
@@ -40,16 +41,14 @@ class Example(NamedTuple):
     group: str
 
 
-def busi_examples(manual_dir: str | Path) -> Iterator[Example]:
-    """Yields the images of BUSI, read from its folder or zip.
+def source_of(name: str, manual_dir: str | Path) -> Source:
+    """Returns the files of a data set.
 
     Raises:
-        FileNotFoundError: If `manual_dir` holds no BUSI.
-        ValueError: If a file is damaged or an image and its masks do not fit together.
+        FileNotFoundError: If `manual_dir` holds no such data.
+        ValueError: If files are missing.
     """
-    source = BusiSource(manual_dir)
-    for item, group in zip(source, source.groups(), strict=True):
-        yield Example(item.name, item.image, item.mask, item.label, group)
+    return SOURCES[name](manual_dir)  # type: ignore[call-arg]  # each takes its place
 
 
 def fingerprint(name: str, manual_dir: str | Path) -> str | None:
@@ -59,16 +58,14 @@ def fingerprint(name: str, manual_dir: str | Path) -> str | None:
         FileNotFoundError: If `manual_dir` holds no such data.
         ValueError: If files are missing.
     """
-    if name == "busi":
-        return BusiSource(manual_dir).fingerprint()
-    return PAIR_SOURCES[name](manual_dir).fingerprint() if name in PAIR_SOURCES else None
+    return source_of(name, manual_dir).fingerprint() if name in SOURCES else None
 
 
-def pair_examples(source: PairSource) -> Iterator[Example]:
-    """Yields the images of a set of images with one mask each.
+def source_examples(source: Source) -> Iterator[Example]:
+    """Yields the images of a set.
 
     Raises:
-        ValueError: If a file is damaged or an image and its mask do not fit together.
+        ValueError: If a file is damaged or an image and its masks do not fit together.
     """
     for item in source:
         yield Example(item.name, item.image, item.mask, source.label(item.name), source.group(item.name))
@@ -76,7 +73,7 @@ def pair_examples(source: PairSource) -> Iterator[Example]:
 
 def phantom_examples() -> Iterator[Example]:
     """Yields the same ultrasound phantoms as the TFDS builder, made on the spot."""
-    from keras_semimed.data.phantoms import ultrasound_phantom
+    from keras_semimed.data.phantoms.ultrasound import ultrasound_phantom
 
     for index in range(PHANTOMS):
         image, mask, label = ultrasound_phantom(index, PHANTOM_SIZE, seed=0)
@@ -86,7 +83,7 @@ def phantom_examples() -> Iterator[Example]:
 
 def endoscopy_examples() -> Iterator[Example]:
     """Yields the same endoscopy phantoms as the TFDS builder, made on the spot."""
-    from keras_semimed.data.endoscopy_phantoms import endoscopy_phantom
+    from keras_semimed.data.phantoms.endoscopy import endoscopy_phantom
 
     for index in range(ENDOSCOPY_PHANTOMS):
         image, mask = endoscopy_phantom(index, PHANTOM_SIZE, seed=0)
@@ -104,11 +101,9 @@ def read_examples(name: str, manual_dir: str | Path | None) -> Iterator[Example]
         return iter(progress(phantom_examples(), f"making {name}", PHANTOMS))
     if name == "phantom_endoscopy":
         return iter(progress(endoscopy_examples(), f"making {name}", ENDOSCOPY_PHANTOMS))
-    if name != "busi" and name not in PAIR_SOURCES:
+    if name not in SOURCES:
         raise ValueError(f"{name!r} is read through TensorFlow Datasets; install tensorflow and tensorflow-datasets")
     if manual_dir is None:
         raise ValueError(f"manual_dir is missing; without TensorFlow {name} is read from its folder or zip")
-    if name == "busi":
-        return iter(progress(busi_examples(manual_dir), f"reading {name}"))
-    source = PAIR_SOURCES[name](manual_dir)
-    return iter(progress(pair_examples(source), f"reading {name}", len(source)))
+    source = source_of(name, manual_dir)
+    return iter(progress(source_examples(source), f"reading {name}", len(source)))

@@ -11,7 +11,7 @@ import hashlib
 import importlib.resources
 from collections.abc import Iterable, Mapping, Sequence
 
-from keras_semimed.data.splits import Split, cut_validation, take_labeled
+from keras_semimed.data.splits.parts import Split, cut_validation, take_labeled
 
 SHA256 = "2e3d1002b5df9906c23f93b2bf7c8422549b7909a2618053afd9b9d4a0d5fe34"
 SHARES = (0.1, 0.3, 0.5)

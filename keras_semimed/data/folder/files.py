@@ -7,8 +7,8 @@ import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from keras_semimed.data.dicom import is_dicom
-from keras_semimed.data.folder_labels import Row, read_labels
+from keras_semimed.data.folder.labels import Row, read_labels
+from keras_semimed.data.images.dicom import is_dicom
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")

@@ -15,9 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_semimed.data.duplicates import near_duplicate_groups
-from keras_semimed.data.pairs import Layout, PairSource
-from keras_semimed.data.progress import progress
+from keras_semimed.data.readers.pairs import Layout, PairSource
+from keras_semimed.data.readers.source import near_duplicates
 
 CLASSES = ("benign", "malignant")
 HOW_TO_GET = (
@@ -41,15 +40,16 @@ class UdiatSource(PairSource):
 
     TITLE = "UDIAT (Dataset B)"
     HOW_TO_GET = HOW_TO_GET
+    CLASSES = CLASSES
     LAYOUTS = (Layout("original", "GT", re.compile(r"(\d+)\.png")),)
 
     def __init__(self, path: str | Path):
         super().__init__(path)
-        self._list = _CSV if self._tree.has(_CSV) else _XLSX
+        self._list = _CSV if self.tree.has(_CSV) else _XLSX
         listed = self._read_list()
         for files in self.files:
             if int(files.name) not in listed:
-                raise ValueError(f"{self._tree.name(self._list)} has no row for the image {files.name}; complete it")
+                raise ValueError(f"{self.tree.name(self._list)} has no row for the image {files.name}; complete it")
         self._labels = {files.name: listed[int(files.name)] for files in self.files}
 
     def fingerprint(self) -> str:
@@ -62,20 +62,20 @@ class UdiatSource(PairSource):
 
     def group(self, name: str) -> str:
         """Returns the near-duplicate group of an image, called after its first member; the first call decodes all."""
-        return self._groups[name]
+        return self.groups[name]
 
     @functools.cached_property
-    def _groups(self) -> dict[str, str]:
-        first = near_duplicate_groups(pair.image for pair in progress(self, "looking for near-duplicates"))
-        return {files.name: self.files[index].name for files, index in zip(self.files, first, strict=True)}
+    def groups(self) -> dict[str, str]:
+        """The near-duplicate group of each image."""
+        return near_duplicates(self)
 
     def _read_list(self) -> dict[int, int]:
         """Class of each listed image."""
-        place = self._tree.name(self._list)
+        place = self.tree.name(self._list)
         if self._list == _CSV:
-            rows: Iterator[Sequence[Any]] = csv.reader(io.StringIO(self._tree.read_text(_CSV, self.HOW_TO_GET)))
+            rows: Iterator[Sequence[Any]] = csv.reader(io.StringIO(self.tree.read_text(_CSV, self.HOW_TO_GET)))
         else:
-            rows = iter(_sheet(self._tree.read(_XLSX, self.HOW_TO_GET), place))
+            rows = iter(_sheet(self.tree.read(_XLSX, self.HOW_TO_GET), place))
         header = [str(value).strip().lower() for value in next(rows, ())]
         if not {"image", "type"} <= set(header):
             raise ValueError(f"{place}: expected the columns 'Image' and 'Type', found {header}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from keras_semimed.data.pairs import Layout, PairSource
+from keras_semimed.data.readers.pairs import Layout, PairSource
 
 HOW_TO_GET = (
     "download kvasir-seg.zip (see keras_semimed.data.describe('kvasir_seg')) and give the zip, the extracted "

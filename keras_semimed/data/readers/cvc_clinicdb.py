@@ -12,7 +12,7 @@ import functools
 import importlib.resources
 import re
 
-from keras_semimed.data.pairs import Layout, PairSource
+from keras_semimed.data.readers.pairs import Layout, PairSource
 
 HOW_TO_GET = (
     "download CVC-ClinicDB (see keras_semimed.data.describe('cvc_clinicdb')) and give the zip, the extracted "

@@ -1,18 +1,17 @@
-"""Reading and resizing single images and masks; everything that reads image files goes through here."""
+"""Reading single images and masks; everything that reads image files goes through here."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
 
-from keras_semimed.data import decoding
-from keras_semimed.data.pixels import Picture, Refusal, to_uint8, upright
+from keras_semimed.data.images import decoding
+from keras_semimed.data.images.pixels import Picture, Refusal, to_uint8, upright
+from keras_semimed.data.images.resizing import with_channels
 
 
 def read_image(
@@ -124,61 +123,6 @@ def _turned_like(mask: Picture, image: Picture, image_name: str | Path) -> Pictu
     return mask
 
 
-def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Turns `(H, W)` or `(H, W, 3)` uint8 into `(H, W, channels)`, with 1 or 3 channels."""
-    if channels == 1:
-        grey = pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
-        return grey[..., None]
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
-
-
-def resize_image(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Resizes an image, bilinear and antialiased when it shrinks; the aspect ratio is not kept.
-
-    Args:
-        image: `(H, W, 1 or 3)` uint8.
-        size: Side of the square result, or `(height, width)`.
-
-    Returns:
-        `(height, width, C)` uint8.
-    """
-    height, width = _height_width(size)
-    pixels = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    resized = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR))
-    return resized.reshape(height, width, image.shape[-1])
-
-
-def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Resizes a mask of class indices; each new pixel takes the class that covers most of it.
-
-    Args:
-        mask: `(H, W)` uint8 class indices; 255 = ignore counts as a class of its own.
-        size: Side of the square result, or `(height, width)`.
-
-    Returns:
-        `(height, width)` uint8 that holds no value that `mask` does not hold. A tie goes to the smaller value.
-    """
-    height, width = _height_width(size)
-    values = np.unique(mask)
-    covered = [
-        np.asarray(Image.fromarray((mask == value).astype("float32")).resize((width, height), Image.Resampling.BOX))
-        for value in values
-    ]
-    return values[np.argmax(covered, axis=0)].astype("uint8")
-
-
-def encode_png(image: np.ndarray) -> io.BytesIO:
-    """Encodes `(H, W, 1 or 3)` uint8 as a PNG file in memory, with one channel where all are equal.
-
-    Decoded to its number of channels it is the same image again; a grey one is smaller and faster to read.
-    """
-    grey = (image == image[..., :1]).all()
-    file = io.BytesIO()
-    Image.fromarray(image[..., 0] if grey else image).save(file, "PNG", compress_level=1)
-    file.seek(0)
-    return file
-
-
 @contextlib.contextmanager
 def named_errors(file: str | Path | IO[bytes], name: str | None = None) -> Iterator[None]:
     """Makes every failure to decode a ValueError that names the file; a missing file or package stays what it is."""
@@ -192,7 +136,3 @@ def named_errors(file: str | Path | IO[bytes], name: str | None = None) -> Itera
     except Exception as error:  # damaged bytes make the libraries raise anything
         reason = " ".join(str(error).split()) or repr(error)
         raise ValueError(f"{name}: cannot be decoded as an image ({reason}); replace the file") from error
-
-
-def _height_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size

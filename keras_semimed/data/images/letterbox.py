@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_semimed.data.images import resize_image, resize_mask
+from keras_semimed.data.images.resizing import resize_image, resize_mask
 
 IGNORE = 255
 

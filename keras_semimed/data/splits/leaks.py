@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from keras_semimed.data.arrays import ImageSet
-from keras_semimed.data.duplicates import THRESHOLDS, near_duplicate_pairs, thumbnails
-from keras_semimed.data.splits import PARTS, Split
+from keras_semimed.data.splits.duplicates import THRESHOLDS, near_duplicate_pairs, thumbnails
+from keras_semimed.data.splits.parts import PARTS, Split
 
 _SHOWN = 5  # pairs that the text names
 
@@ -75,8 +75,7 @@ def leak_report(split: Split, source: ImageSet | Mapping[str, str], measure: str
         split: The split.
         source: Images, or the group of each by name. Of images that have groups, these are taken, and near-duplicates
             are looked for in images without.
-        measure: Look for near-duplicates by this measure of `keras_semimed.data.duplicates`, `"grey"` or `"detail"`,
-            although the images have groups.
+        measure: Look for near-duplicates by this measure, `"grey"` or `"detail"`, although the images have groups.
 
     Raises:
         ValueError: If an image of the split has no group or is not among the images, or there is no such measure.

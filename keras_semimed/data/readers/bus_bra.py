@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_semimed.data.pairs import Layout, PairSource
+from keras_semimed.data.readers.pairs import Layout, PairSource
 
 CLASSES = ("benign", "malignant")
 BIRADS = ("2", "3", "4", "5")
@@ -57,6 +57,7 @@ class BusBraSource(PairSource):
 
     TITLE = "BUS-BRA"
     HOW_TO_GET = HOW_TO_GET
+    CLASSES = CLASSES
     LAYOUTS = (Layout("Images", "Masks", re.compile(r"(\d+-[lrs])\.png"), ("bus_", "mask_")),)
     TABLES = (_DATA, *_FOLDS.values())
 
@@ -89,10 +90,10 @@ class BusBraSource(PairSource):
 
     def _table(self, file: str, columns: tuple[str, ...]) -> dict[str, dict[str, str]]:
         """The rows of a table by image."""
-        rows = csv.DictReader(io.StringIO(self._tree.read_text(file, self.HOW_TO_GET)))
+        rows = csv.DictReader(io.StringIO(self.tree.read_text(file, self.HOW_TO_GET)))
         missing = [column for column in columns if column not in (rows.fieldnames or ())]
         if missing:
-            raise ValueError(f"{self._tree.name(file)} has no column {missing[0]!r}; replace the file")
+            raise ValueError(f"{self.tree.name(file)} has no column {missing[0]!r}; replace the file")
         return {row["ID"]: row for row in rows}
 
     def _record(
@@ -100,7 +101,7 @@ class BusBraSource(PairSource):
     ) -> BusBraRecord:
         for file, table in ((_DATA, data), *((file, folds[number]) for number, file in _FOLDS.items())):
             if name not in table:
-                raise ValueError(f"{self._tree.name(file)} has no row for the image {name}; replace the file")
+                raise ValueError(f"{self.tree.name(file)} has no row for the image {name}; replace the file")
         row = data[name]
         found = {number: folds[number][name]["kFold"] for number in folds}
         for file, column, value, known in (
@@ -109,9 +110,9 @@ class BusBraSource(PairSource):
             *((_FOLDS[n], "kFold", found[n], tuple(str(fold + 1) for fold in range(n))) for n in _FOLDS),
         ):
             if value not in known:
-                raise ValueError(f"{self._tree.name(file)}: {column} of {name} is {value!r}, expected one of {known}")
+                raise ValueError(f"{self.tree.name(file)}: {column} of {name} is {value!r}, expected one of {known}")
         if not row["Case"].isdigit():
-            raise ValueError(f"{self._tree.name(_DATA)}: Case of {name} is {row['Case']!r}, expected a number")
+            raise ValueError(f"{self.tree.name(_DATA)}: Case of {name} is {row['Case']!r}, expected a number")
         return BusBraRecord(
             case=row["Case"],
             label=CLASSES.index(row["Pathology"]),

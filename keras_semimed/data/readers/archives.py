@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from keras_semimed.data.pixels import MAX_BYTES
+from keras_semimed.data.images.pixels import MAX_BYTES
 
 MAX_UNPACKED = 2**30  # bytes that are fine from a zip of any size
 MAX_RATIO = 100

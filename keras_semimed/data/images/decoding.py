@@ -15,8 +15,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from keras_semimed.data import dicom, tiff
-from keras_semimed.data.pixels import MAX_BYTES, Picture, Refusal, check_size, upright
+from keras_semimed.data.images import dicom, tiff
+from keras_semimed.data.images.pixels import MAX_BYTES, Picture, Refusal, check_size, upright
 
 # Pillow would also hand a file to Ghostscript, if it looked like one for it.
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_semimed.data.splits import Split, check_arguments, hashed, members_of, split_rest
+from keras_semimed.data.splits.parts import Split, check_arguments, hashed, members_of, split_rest
 
 
 def k_fold_splits(

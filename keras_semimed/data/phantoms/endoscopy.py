@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_semimed.data.endoscopy_scene import FAR, Fold, Polyp, Scene, Tube, frame, rays
-from keras_semimed.data.phantom_tools import check_count, check_phantom, generators, ridge, step
+from keras_semimed.data.phantoms.endoscopy_scene import FAR, Fold, Polyp, Scene, Tube, frame, rays
+from keras_semimed.data.phantoms.tools import check_count, check_phantom, generators, ridge, step
 
 MASK_NAMES = ("background", "adenomatous", "hyperplastic")
 ADENOMATOUS, HYPERPLASTIC = 1, 2

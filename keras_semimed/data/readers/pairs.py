@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import IO, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
-import numpy as np
-
-from keras_semimed.data.archives import FileTree, find_zip, zip_names
-from keras_semimed.data.images import read_grey, read_image
+from keras_semimed.data.readers.archives import FileTree, find_zip, zip_names
+from keras_semimed.data.readers.source import Source, SourceFiles
 
 
 class Layout(NamedTuple):
@@ -37,24 +35,6 @@ class Layout(NamedTuple):
         return f"{self.images}/{image}{file.removeprefix(mask)}"
 
 
-class Pair(NamedTuple):
-    """One image with its mask."""
-
-    name: str
-    image: np.ndarray
-    """`(H, W, 3)` uint8."""
-    mask: np.ndarray
-    """`(H, W)` uint8, 1 = lesion."""
-
-
-class PairFiles(NamedTuple):
-    """Paths of one image and its mask, relative to the folder that holds the data set."""
-
-    name: str
-    image: str
-    mask: str
-
-
 class _Place(NamedTuple):
     """A folder that may hold the set, in the order of preference."""
 
@@ -63,10 +43,10 @@ class _Place(NamedTuple):
     root: str
 
 
-class PairSource:
+class PairSource(Source):
     """The image and mask files of a data set in a folder or zip; numbered ones come in numeric order.
 
-    A subclass says what the set is called, how to get it, and its layouts, the preferred one first.
+    A subclass says its layouts too, the preferred one first.
 
     Args:
         path: The zip, the extracted folder, or a folder that holds either (up to two levels up).
@@ -76,52 +56,15 @@ class PairSource:
         ValueError: If an image has no mask, a mask no image, several copies are found, or the zip is damaged.
     """
 
-    TITLE: ClassVar[str]
-    HOW_TO_GET: ClassVar[str]
     LAYOUTS: ClassVar[tuple[Layout, ...]]
-    TABLES: ClassVar[tuple[str, ...]] = ()
-    """Further files, beside the folders, that the set is read from."""
 
     def __init__(self, path: str | Path):
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"manual_dir {path} does not exist; {self.HOW_TO_GET}")
-        self._tree, layout, members = self._locate(path)
-        self.path = self._tree.path
-        self.files = _pair(members, layout, self._tree)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __iter__(self) -> Iterator[Pair]:
-        with self._tree.opened() as open_member:
-            for files in self.files:
-                yield self._read(files, open_member)
-
-    def fingerprint(self) -> str:
-        """Returns a hash of the names and sizes of all files, the same for a folder and its zip."""
-        members = [member for files in self.files for member in (files.image, files.mask)]
-        return self._tree.fingerprint([*members, *self.TABLES])
-
-    def group(self, name: str) -> str:
-        """Returns the group of an image: what must stay on one side of a split."""
-        return name
-
-    def label(self, name: str) -> int | None:
-        """Returns the class of an image; None where the set has masks only."""
-        return None
-
-    def _read(self, files: PairFiles, open_member: Callable[[str], IO[bytes]]) -> Pair:
-        with open_member(files.image) as file:
-            image = read_image(file, self._tree.name(files.image))
-        with open_member(files.mask) as file:
-            grey = read_grey(file, self._tree.name(files.mask))
-        if grey.shape != image.shape[:2]:
-            raise ValueError(
-                f"{self._tree.name(files.mask)}: the mask is {grey.shape} (height, width) and its image "
-                f"{image.shape[:2]}; they must be equal"
-            )
-        return Pair(files.name, image, (grey > 127).astype("uint8"))
+        self.tree, layout, members = self._locate(path)
+        self.path = self.tree.path
+        self.files = _pair(members, layout, self.tree)
 
     def _locate(self, path: Path) -> tuple[FileTree, Layout, list[str]]:
         """The folder or zip with the set, its layout and its files relative to the folder that holds them."""
@@ -174,7 +117,7 @@ class PairSource:
         return f"{path}/{place.root}{present} holds {len(files)} files of {self.TITLE}, {place.root}{lacking} none"
 
 
-def _pair(members: list[str], layout: Layout, tree: FileTree) -> list[PairFiles]:
+def _pair(members: list[str], layout: Layout, tree: FileTree) -> list[SourceFiles]:
     images: dict[str, str] = {}
     masks: dict[str, str] = {}
     for member in sorted(members):
@@ -195,4 +138,4 @@ def _pair(members: list[str], layout: Layout, tree: FileTree) -> list[PairFiles]
                 f"expected {layout.other(*found[alone[0]].split('/'))}"
             )
     names = sorted(images, key=lambda name: (len(name), name))  # 2 before 10
-    return [PairFiles(name, images[name], masks[name]) for name in names]
+    return [SourceFiles(name, images[name], (masks[name],)) for name in names]

@@ -10,15 +10,15 @@ import numpy as np
 
 from keras_semimed.data.arrays import ImageSet, SemiSupervisedBatches
 from keras_semimed.data.cache import Stack, memory_limit
-from keras_semimed.data.folder_files import FolderFiles, ImageFile, find_folder_files, find_image_files
+from keras_semimed.data.folder.files import FolderFiles, ImageFile, find_folder_files, find_image_files
 from keras_semimed.data.images import (
     read_image,
     read_pair,
     read_values,
     with_channels,
 )
-from keras_semimed.data.letterbox import Fitted, letterbox, stretch
-from keras_semimed.data.mask_values import FoundValues, Key, MaskValues, found_values, settled
+from keras_semimed.data.images.letterbox import Fitted, letterbox, stretch
+from keras_semimed.data.images.mask_values import FoundValues, Key, MaskValues, found_values, settled
 from keras_semimed.data.parallel import in_parallel
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from keras_semimed.data.arrays import ImageSet
 from keras_semimed.data.cards import card
-from keras_semimed.data.published_splits import official_split, pranet_split
-from keras_semimed.data.splits import Split, leak_safe_split, random_split
+from keras_semimed.data.splits.parts import Split, leak_safe_split, random_split
+from keras_semimed.data.splits.published import official_split, pranet_split
 
 TEST_SHARE = 0.3
 _DRAWN = ("random", "sequence_safe")

@@ -6,17 +6,12 @@ one lesion each: their union is the truth. Masks come as 1-bit, RGB and RGBA fil
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
 
-import numpy as np
-
-from keras_semimed.data.archives import FileTree, find_zip, zip_names
-from keras_semimed.data.duplicates import near_duplicate_groups
-from keras_semimed.data.images import read_grey, read_image
-from keras_semimed.data.progress import progress
+from keras_semimed.data.readers.archives import FileTree, find_zip, zip_names
+from keras_semimed.data.readers.source import Source, SourceFiles, near_duplicates
 
 CLASSES = ("benign", "malignant", "normal")
 FOLDER = "Dataset_BUSI_with_GT"
@@ -28,27 +23,7 @@ HOW_TO_GET = (
 _FILE = re.compile(r"(benign|malignant|normal) \((\d+)\)(_mask(?:_\d+)?)?\.png")
 
 
-class BusiImage(NamedTuple):
-    """One image with the union of its masks."""
-
-    name: str
-    image: np.ndarray
-    """`(H, W, 3)` uint8."""
-    mask: np.ndarray
-    """`(H, W)` uint8, 1 = lesion."""
-    label: int
-    """Index into `CLASSES`."""
-
-
-class BusiFiles(NamedTuple):
-    """Paths, inside the folder or zip, of one image and its masks."""
-
-    name: str
-    image: str
-    masks: tuple[str, ...]
-
-
-class BusiSource:
+class BusiSource(Source):
     """The files of BUSI in a folder or zip, in the order benign (1), benign (2), …, normal (133).
 
     Args:
@@ -59,49 +34,31 @@ class BusiSource:
         ValueError: If an image has no mask, a mask no image, or the zip is damaged.
     """
 
+    TITLE = "BUSI"
+    HOW_TO_GET = HOW_TO_GET
+    CLASSES = CLASSES
+
     def __init__(self, path: str | Path):
         self.path = _locate(Path(path))
         if self.path.is_dir():
             root, members = "", [file.relative_to(self.path).as_posix() for file in self.path.glob("*/*.png")]
         else:
             root, members = _zip_members(self.path)
-        self._tree = FileTree(self.path, root)
+        self.tree = FileTree(self.path, root)
         self.files = _pair(members, self.path)
-        self._members = [member for files in self.files for member in (files.image, *files.masks)]
 
-    def __len__(self) -> int:
-        return len(self.files)
+    def label(self, name: str) -> int:
+        """Returns the class of an image, an index into `CLASSES`."""
+        return CLASSES.index(name.partition(" ")[0])
 
-    def __iter__(self) -> Iterator[BusiImage]:
-        with self._tree.opened() as open_member:
-            for files in self.files:
-                yield self._read(files, open_member)
+    def group(self, name: str) -> str:
+        """Returns the near-duplicate group of an image, called after its first member; the first call decodes all."""
+        return self.groups[name]
 
-    def fingerprint(self) -> str:
-        """Returns a hash of the names and sizes of all files, the same for a folder and its zip."""
-        return self._tree.fingerprint(self._members)
-
-    def groups(self) -> list[str]:
-        """Returns the near-duplicate group of each image, called after its first member; decodes every image."""
-        first = near_duplicate_groups(item.image for item in progress(self, "looking for near-duplicates"))
-        return [self.files[index].name for index in first]
-
-    def _read(self, files: BusiFiles, open_member: Callable[[str], IO[bytes]]) -> BusiImage:
-        def decode(reader, member):
-            with open_member(member) as file:
-                return reader(file, self._tree.name(member))
-
-        image = decode(read_image, files.image)
-        mask = np.zeros(image.shape[:2], bool)
-        for member in files.masks:
-            lesion = decode(read_grey, member)
-            if lesion.shape != mask.shape:
-                raise ValueError(
-                    f"{self._tree.name(member)}: the mask is {lesion.shape} (height, width) and its image "
-                    f"{mask.shape}; they must be equal"
-                )
-            mask |= lesion > 127
-        return BusiImage(files.name, image, mask.astype("uint8"), CLASSES.index(files.name.partition(" ")[0]))
+    @functools.cached_property
+    def groups(self) -> dict[str, str]:
+        """The near-duplicate group of each image."""
+        return near_duplicates(self)
 
 
 def _locate(path: Path) -> Path:
@@ -129,7 +86,7 @@ def _zip_members(path: Path) -> tuple[str, list[str]]:
     return roots.pop() if roots else "", ["/".join(name.parts[-2:]) for name in members]
 
 
-def _pair(members: list[str], path: Path) -> list[BusiFiles]:
+def _pair(members: list[str], path: Path) -> list[SourceFiles]:
     """Pairs every image with its masks by the exact number in the file name."""
     images: dict[tuple[str, int], str] = {}
     masks: dict[tuple[str, int], list[str]] = {}
@@ -151,4 +108,4 @@ def _pair(members: list[str], path: Path) -> list[BusiFiles]:
     for key in sorted(masks.keys() - images.keys()):
         expected = f"{key[0]} ({key[1]}).png"
         raise ValueError(f"{path}/{masks[key][0]}: the mask has no image; expected {expected} beside it")
-    return [BusiFiles(f"{key[0]} ({key[1]})", images[key], tuple(masks[key])) for key in sorted(images)]
+    return [SourceFiles(f"{key[0]} ({key[1]})", images[key], tuple(masks[key])) for key in sorted(images)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_semimed.data.pixels import Picture, Refusal, check_size
+from keras_semimed.data.images.pixels import Picture, Refusal, check_size
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 # pydicom's decoders turn the last two, which belong to JPEG 2000, into RGB.
