@@ -27,6 +27,8 @@ class ImageSet:
         num_classes: Number of mask classes, background included.
         areas: `(N, 4)` int32, the part of each image that is no padding: top, left, bottom, right in pixels; or
             None where all of it is the image. A mask is 255 outside.
+        present: `(N, K)` bool, the mask classes that each image holds at its own size, before it was resized, so that
+            a lesion that vanished is still one; or None where that is not known.
 
     Raises:
         ValueError: If lengths, shapes, dtypes or values do not fit; the message names the image.
@@ -40,6 +42,7 @@ class ImageSet:
     class_names: Sequence[str] = field(default=())
     num_classes: int = 2
     areas: np.ndarray | None = None
+    present: np.ndarray | None = None
 
     def __post_init__(self):
         checks.check_names(self.names)
@@ -52,6 +55,9 @@ class ImageSet:
             raise ValueError(f"groups has {len(self.groups)} entries for {len(self.names)} images; give one each")
         if self.areas is not None:
             checks.check_areas(self.areas, self.images, self.names)
+        if self.present is not None and self.present.shape != (len(self.names), self.num_classes):
+            expected = (len(self.names), self.num_classes)
+            raise ValueError(f"`present` must be {expected}, images and mask classes, found shape {self.present.shape}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,7 +83,15 @@ class ImageSet:
             class_names=self.class_names,
             num_classes=self.num_classes,
             areas=None if self.areas is None else self.areas[index],
+            present=None if self.present is None else self.present[index],
         )
+
+    def vanished(self) -> list[str]:
+        """Returns the names of images with a class that resizing left no pixel of."""
+        if self.masks is None or self.present is None:
+            return []
+        left = np.stack([(self.masks == index).any((1, 2)) for index in range(self.num_classes)], axis=1)
+        return [name for name, lost in zip(self.names, (self.present & ~left)[:, 1:].any(1), strict=True) if lost]
 
 
 class SemiSupervisedBatches(keras.utils.PyDataset):
@@ -288,6 +302,14 @@ def from_arrays(
         unlabeled = checks.to_uint8(unlabeled, "unlabeled")
         rest = ImageSet([f"unlabeled[{i}]" for i in range(len(unlabeled))], unlabeled)
     return SemiSupervisedBatches(labeled, rest, batch_size, unlabeled_batch_size, steps_per_epoch, seed)
+
+
+def mention_vanished(images: ImageSet, part: str = "") -> None:
+    """Prints how many images have a class that resizing left no pixel of, and which."""
+    if lost := images.vanished():
+        size, shown = images.images.shape[1], ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
+        where = f"{part}: " if part else ""
+        print(f"{where}at {size} pixels {len(lost)} of {len(images)} images lose a class that they have ({shown})")
 
 
 def _select(images: np.ndarray | DiskRows, index: np.ndarray) -> np.ndarray | DiskRows:

@@ -21,8 +21,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_semimed.data.folder.files import FolderFiles, ImageFile, find_folder_files, printable
-from keras_semimed.data.images import read_image, read_pair
+from keras_semimed.data.folder.files import (
+    FolderFiles,
+    ImageFile,
+    find_folder_files,
+    picture_digest,
+    printable,
+    same_pictures,
+)
+from keras_semimed.data.images import read_image, read_pair, with_channels
 from keras_semimed.data.images.mask_values import (
     FoundValues,
     Key,
@@ -52,6 +59,8 @@ class Look(NamedTuple):
     """Height and width; None where it could not be read."""
     mask: FoundValues | None
     problem: str | None
+    digest: str | None = None
+    """What tells the picture from others."""
 
 
 class Report(NamedTuple):
@@ -84,6 +93,12 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
     problems += [look.problem for part in looks.values() for look in part if look.problem is not None]
     values, mask_problems = _check_masks([look.mask for part in looks.values() for look in part if look.mask], declared)
     problems += mask_problems + _check_classes(files, declared.class_names)
+    problems += same_pictures(
+        {
+            part: [(look.digest, file) for look, file in zip(looks[part], images, strict=True)]
+            for part, images in files.parts().items()
+        }
+    )
     problems = [printable(problem) for problem in problems]
     return Report(_table(files, looks, values, problems), problems)
 
@@ -91,9 +106,11 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
 def _look(file: ImageFile, palette_colours: bool, intensity_range: tuple[float, float] | None) -> Look:
     try:
         if file.mask is None:
-            return Look(read_image(file.image, intensity_range=intensity_range).shape[:2], None, None)
+            pixels = read_image(file.image, intensity_range=intensity_range)
+            return Look(pixels.shape[:2], None, None, picture_digest(pixels))
         image, mask = read_pair(file.image, file.mask, intensity_range, palette_colours)
-        return Look(image.pixels.shape[:2], found_values(mask, str(file.mask)), None)
+        pixels = with_channels(image.pixels, 3)
+        return Look(pixels.shape[:2], found_values(mask, str(file.mask)), None, picture_digest(pixels))
     except ImportError as error:
         return Look(None, None, f"{file.image}: {error}")
     except (OSError, ValueError) as error:
@@ -111,7 +128,7 @@ def _check_masks(found: Sequence[FoundValues], declared: Declarations) -> tuple[
     problems = []
     for mask in found:
         try:
-            rule.classes_of(np.array(sorted(mask.codes)), mask.lossy, mask.file)
+            rule.classes_of(np.array(sorted(mask.codes)), mask)
         except ValueError as error:
             problems.append(str(error))
     return rule, problems
@@ -153,8 +170,7 @@ def _table(files: FolderFiles, looks: dict[str, list[Look]], values: MaskValues 
         if classes and part != "unlabeled":
             each = ", ".join(f"{name} {number}" for name, number in sorted(classes.items()))
             lines.append(f"image classes, {part}: {each}")
-    if files.skipped:
-        lines.append(f"skipped, no images: {len(files.skipped)} files, such as {printable(files.skipped[0])}")
+    lines += files.unread()
     lines.append(f"problems: {len(problems) or 'none'}")
     return "\n".join([*lines, *(f"  {problem}" for problem in problems)])
 

@@ -41,6 +41,9 @@ def concatenate(sets: Mapping[str, ImageSet]) -> ImageSet:
         class_names=first.class_names,
         num_classes=first.num_classes,
         areas=np.concatenate([_areas(images) for images in values]) if padded else None,
+        present=None
+        if any(images.present is None for images in values)
+        else np.concatenate([images.present for images in values]),
     )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from keras_semimed.configuration import check_choice
 from keras_semimed.data import tfds
-from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches
+from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches, mention_vanished
 from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.cards import Card, card
-from keras_semimed.data.images.letterbox import letterbox, stretch
+from keras_semimed.data.images.letterbox import letterbox, present, stretch
 from keras_semimed.data.mask_types import masks_by_class
 from keras_semimed.data.packed import is_packed, of_classes, read_packed
 from keras_semimed.data.readers.examples import Example, read_examples
@@ -154,6 +154,7 @@ class _Row(NamedTuple):
     label: int | None
     group: str
     area: np.ndarray
+    classes: tuple[int, ...]
 
 
 def _collect(
@@ -170,14 +171,14 @@ def _collect(
         fitted = (letterbox if keep_aspect else stretch)(example.image, example.mask, size)
         assert fitted.mask is not None
         stack.append(fitted.image)
-        rows.append(_Row(example.name, fitted.mask, label, example.group, fitted.area))
+        rows.append(_Row(example.name, fitted.mask, label, example.group, fitted.area, fitted.classes))
     if not rows:
         raise ValueError(f"the data hold no image of the classes {tuple(classes)}")
     order = sorted(range(len(rows)), key=lambda index: rows[index].name)
     rows = [rows[index] for index in order]
     images = stack.rows(order)
     print(f"{len(rows)} images of {size} x {size} kept {stack.place} ({stack.nbytes / 2**20:.0f} MiB)")
-    return ImageSet(
+    found = ImageSet(
         names=[row.name for row in rows],
         images=images,
         masks=np.stack([row.mask for row in rows]),
@@ -186,4 +187,7 @@ def _collect(
         class_names=tuple(classes),
         num_classes=facts.num_classes,
         areas=np.stack([row.area for row in rows]) if keep_aspect else None,
+        present=present([row.classes for row in rows], facts.num_classes),
     )
+    mention_vanished(found)
+    return found

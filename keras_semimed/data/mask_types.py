@@ -29,4 +29,10 @@ def masks_by_class(images: ImageSet) -> ImageSet:
         raise ValueError(f"masks by class need masks of 2 classes, background and lesion, found {images.num_classes}")
     types = (images.labels + 1).astype("uint8")[:, None, None]
     masks = np.where(images.masks == 1, types, images.masks)
-    return dataclasses.replace(images, masks=masks, num_classes=1 + max(len(images.class_names), int(types.max())))
+    num_classes = 1 + max(len(images.class_names), int(types.max()))
+    present = None
+    if images.present is not None:
+        background, lesion = images.present.T
+        present = np.eye(num_classes, dtype=bool)[images.labels + 1] & lesion[:, None]
+        present[:, 0] = background
+    return dataclasses.replace(images, masks=masks, num_classes=num_classes, present=present)

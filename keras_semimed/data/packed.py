@@ -49,6 +49,7 @@ def pack(images: ImageSet, data: str, path: str | Path) -> None:
         "groups": None if images.groups is None else np.array(list(images.groups)),
         "class_names": np.array(list(images.class_names), dtype=str),
         "num_classes": np.array(images.num_classes),
+        "present": images.present,
     }
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
@@ -89,6 +90,7 @@ def read_packed(path: str | Path, data: str, image_size: int) -> ImageSet:
         groups=None if groups is None else groups.tolist(),
         class_names=tuple(arrays["class_names"].tolist()),
         num_classes=int(arrays["num_classes"]),
+        present=arrays.get("present"),
     )
 
 

@@ -34,7 +34,8 @@ def evaluate_images(
     averaged over the same classes; both empty: 1 and 0; one of the two empty: 0 and the image's diagonal. They take
     some milliseconds an image.
 
-    A lesion is missed if an image has foreground and no predicted foreground pixel, of whatever class, lies on it.
+    A lesion is missed if an image has foreground and no predicted foreground pixel, of whatever class, lies on it. A
+    lesion that vanished when its mask was resized (`ImageSet.present`) is missed, with a Dice of 0.
 
     Args:
         model: A model whose `predict_on_batch` gives `{"mask": (N, H, W, K), "label": (N, C)}` probabilities, or one
@@ -57,16 +58,20 @@ def evaluate_images(
         ValueError: If the dataset is empty, a mask has another size than its prediction or a class that it cannot have,
             a label is no class of the model, predictions are not finite, or `names` has another length.
     """
-    if names is None and hasattr(dataset, "image_set"):
-        names = dataset.image_set.names
+    images = getattr(dataset, "image_set", None)
+    if names is None and images is not None:
+        names = images.names
+    present = None if images is None else images.present
     rows: list[Row] = []
     for predictions, targets in _predictions(model, dataset):
         count = len(next(iter(predictions.values())))
         batch: list[Row] = [{} for _ in range(count)]
         if "mask" in predictions and "mask" in targets:
             masks = _masks(targets["mask"], predictions["mask"])
-            for row, truth, scores in zip(batch, masks, predictions["mask"], strict=True):
-                row |= score_mask(truth, scores.argmax(-1), scores.shape[-1], ignore_value, surface_tolerance, spacing)
+            for index, (row, truth, scores) in enumerate(zip(batch, masks, predictions["mask"], strict=True)):
+                classes = scores.shape[-1]
+                held = None if present is None else present[len(rows) + index]
+                row |= score_mask(truth, scores.argmax(-1), classes, ignore_value, surface_tolerance, spacing, held)
         if "label" in predictions:
             _add_labels(batch, predictions["label"], targets.get("label"))
         rows += batch

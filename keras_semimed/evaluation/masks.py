@@ -20,6 +20,7 @@ def score_mask(
     ignore_value: int = 255,
     surface_tolerance: float | None = 2.0,
     spacing: tuple[float, float] = (1.0, 1.0),
+    present: Sequence[bool] | None = None,
 ) -> dict[str, Any]:
     """Scores the mask of one image; see `evaluate_images` for what the keys mean.
 
@@ -30,6 +31,7 @@ def score_mask(
         ignore_value: Value of `truth` where pixels are left out; to the surface metrics they are background in both.
         surface_tolerance: Tolerance of the normalised surface distance; None leaves the surface metrics out.
         spacing: Height and width of a pixel, the unit of `surface_tolerance`.
+        present: Whether the image has each class, though resizing may have left no pixel of it; None: as `truth` says.
 
     Returns:
         `dice`, `iou`, `intersection_0`, `union_0`, ..., `lesion_size`; `missed` where there is a lesion; `nsd_at_2` and
@@ -47,17 +49,18 @@ def score_mask(
     counts = _confusion(truth[valid], prediction[valid], num_classes)
     common = counts.diagonal()
     sizes = counts.sum(axis=0) + counts.sum(axis=1)
-    occurring = [index for index in range(1, num_classes) if sizes[index]]
+    known = np.zeros(num_classes, bool) if present is None else np.asarray(present, bool)
+    occurring = [index for index in range(1, num_classes) if sizes[index] or known[index]]
     row: dict[str, Any] = {}
     if occurring:
-        row["dice"] = float(np.mean([2 * common[c] / sizes[c] for c in occurring]))
-        row["iou"] = float(np.mean([common[c] / (sizes[c] - common[c]) for c in occurring]))
+        row["dice"] = float(np.mean([2 * common[c] / max(sizes[c], 1) for c in occurring]))
+        row["iou"] = float(np.mean([common[c] / max(sizes[c] - common[c], 1) for c in occurring]))
     else:
         row["dice"] = row["iou"] = 1.0 if valid.any() else float("nan")
     for index in range(num_classes):
         row |= {f"intersection_{index}": int(common[index]), f"union_{index}": int(sizes[index] - common[index])}
     row["lesion_size"] = float(counts[1:].sum() * spacing[0] * spacing[1])
-    if counts[1:].any():
+    if counts[1:].any() or known[1:].any():
         row["missed"] = int(not counts[1:, 1:].any())
     if surface_tolerance is not None:
         masks = [(valid & (truth == c), valid & (prediction == c)) for c in occurring]
@@ -121,8 +124,9 @@ def _surface_scores(
         return {key: 1.0, "hd95": 0.0} if valid else {key: float("nan"), "hd95": float("nan")}
     found = [surface_distances(*pair, spacing) for pair in masks]
     return {
-        key: float(np.mean([distances.normalized(tolerance) for distances in found])),
-        "hd95": float(np.mean([distances.hausdorff_95() for distances in found])),
+        # Both are empty only where a lesion vanished: it is missed.
+        key: float(np.mean([distances.normalized(tolerance, both_empty=0.0) for distances in found])),
+        "hd95": float(np.mean([distances.hausdorff_95(both_empty=distances.diagonal) for distances in found])),
     }
 
 

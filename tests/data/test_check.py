@@ -29,7 +29,7 @@ def test_a_good_folder_is_described(folder, capsys):
     assert rows["unlabeled"][1:5] == ["3", "3", "0", "-"] and rows["test"][1:5] == ["3", "3", "0", "1"]
     assert "mask values: 0 in 3, 255 in 3 masks" in printed
     assert "image classes, labeled: a 2, b 1" in printed and "image classes, test: b 3" in printed
-    assert "skipped, no images: 1 files" in printed and "notes.txt" in printed
+    assert "not read, no images by their names: 1 .txt" in printed and "notes.txt" in printed
     assert "problems: none" in printed and "training can start" in printed
 
 

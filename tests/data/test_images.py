@@ -210,7 +210,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch):
         read(encoded(COLOUR))
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "EPS"])
+@pytest.mark.parametrize("kind", ["EPS", "PCX", "ICO"])
 def test_other_formats_are_refused(kind):
     with pytest.raises(ValueError, match="a.png: cannot be decoded .*no known format: expected PNG, JPEG, TIFF, BMP"):
         read(encoded(COLOUR, kind))

@@ -76,11 +76,11 @@ def test_dicom_without_a_suffix_is_found_and_other_files_are_counted(tmp_path):
     content = dicom(np.full((20, 30), 200, "uint8"))
     for name in ("IM000001", "1.2.840.10008", "DICOMDIR"):
         (tmp_path / name).write_bytes(content)
-    for name in ("a.gif", "b.TXT", "README", ".hidden.txt"):
+    for name in ("a.svg", "b.TXT", "README", ".hidden.txt"):
         (tmp_path / name).write_bytes(b"no image")
     found = find_files([tmp_path])
     assert set(found.images) == {"IM000001", "1.2.840.10008"}
-    assert [file.name for file in found.others] == ["DICOMDIR", "README", "a.gif", "b.TXT"]
+    assert [file.name for file in found.others] == ["DICOMDIR", "README", "a.svg", "b.TXT"]
     report = predict_files(red(), found.images, tmp_path / "out")
     assert report.predicted == 2 and Image.open(tmp_path / "out" / "masks" / "IM000001.png").size == (30, 20)
     report = predict_files(red(), find_images([tmp_path / "b.TXT"]), tmp_path / "other")
@@ -235,11 +235,11 @@ def test_finished_files_are_checked_under_a_progress_bar(tmp_path, monkeypatch):
 def test_command_says_what_was_left_out_and_which_models_it_takes(tmp_path, capsys):
     folder = tmp_path / "in"
     save(folder / "a.png")
-    for name in ("a.gif", "b.txt", "c.txt", ".hidden"):
+    for name in ("a.svg", "b.txt", "c.txt", ".hidden"):
         (folder / name).write_bytes(b"")
     model = saved(tmp_path / "m.keras", classifier)
     assert main([model, str(folder), "--output", str(folder / "out")]) == 0
-    assert "\n3 other files were left out: .gif, .txt\n" in capsys.readouterr().out
+    assert "\n3 other files were left out: .svg, .txt\n" in capsys.readouterr().out
     assert json.loads((folder / "out" / "predict.json").read_text())["image_size"] == 16
     (tmp_path / "m.onnx").write_bytes(b"")
     for other in (folder, tmp_path / "m.onnx"):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from keras_semimed.data.folder.labels import Row, read_labels
 from keras_semimed.data.images.dicom import is_dicom
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".pgm", ".ppm"),
+    *(".dcm", ".dicom"),
+)
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 
 
@@ -40,6 +48,16 @@ class FolderFiles:
     problems: list[Exception] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
     """Files that are neither images nor what an operating system leaves behind."""
+    notes: list[str] = field(default_factory=list)
+    """What is found and not used."""
+
+    def unread(self) -> list[str]:
+        """Returns a line for each kind of finding that is not used: columns, and files by their suffix."""
+        if not self.skipped:
+            return self.notes
+        kinds = Counter(file.suffix.lower() or "no suffix" for file in self.skipped)
+        each = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(6))
+        return [*self.notes, f"not read, no images by their names: {each}, such as {printable(self.skipped[0])}"]
 
     def parts(self) -> dict[str, list[ImageFile]]:
         """Returns the images by the name of their part."""
@@ -124,7 +142,7 @@ def _images(files: FolderFiles, part: str, required: bool) -> list[Path]:
         else:
             found[_stem(file)] = file
     if required and not found and len(files.problems) == problems:
-        problem = f"{folder} holds no image (PNG, JPEG, TIFF, BMP or DICOM); put the images there"
+        problem = f"{folder} holds no image ({', '.join(SUFFIXES)}, or DICOM); put the images there"
         files.problems.append(FileNotFoundError(problem))
     return list(found.values())
 
@@ -185,17 +203,56 @@ def _add_labels(files: FolderFiles, whole: bool = True) -> None:
         try:
             if not _inside(file, files.path):
                 raise ValueError(f"{file}: is a link out of {files.path}; put the file there itself")
-            rows = read_labels(file)
+            table = read_labels(file)
         except (ValueError, OSError) as error:
             files.problems.append(error)
             return
-        _assign(files, file, rows, whole)
+        if table.unread:
+            files.notes.append(f"{file.name}: not read, the columns {', '.join(table.unread)}")
+        _assign(files, file, table.rows, whole)
+        _check_groups(files, file, table.grouping)
         return
     for part, images in (("labeled", files.labeled), ("test", files.test)):
         if images and images[0].mask is None and not os.path.lexists(files.path / part / "masks"):
             files.problems.append(
                 FileNotFoundError(f"{files.path} has neither {part}/masks nor labels.csv; give at least one of them")
             )
+
+
+def picture_digest(pixels: np.ndarray) -> str | None:
+    """Returns what tells a picture from others; None for one plain colour, which shows nothing."""
+    if (pixels == pixels[:1, :1]).all():
+        return None
+    return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
+
+
+def same_pictures(parts: Mapping[str, Sequence[tuple[str | None, ImageFile]]]) -> list[str]:
+    """Returns a sentence for each picture of the part `test` that is in another part, too, under whatever name.
+
+    Args:
+        parts: The digest and the file of each image, by part.
+    """
+    known = {
+        digest: file
+        for part, pictures in parts.items()
+        for digest, file in pictures
+        if part != "test" and digest is not None
+    }
+    return [
+        f"{file.image} is {known[digest].image}, the same picture on both sides; remove one of them"
+        for digest, file in parts.get("test", ())
+        if digest in known
+    ]
+
+
+def _check_groups(files: FolderFiles, file: Path, grouping: str | None) -> None:
+    """A patient who is trained on must not be tested on."""
+    trained = {image.group: image for image in (*files.unlabeled, *files.labeled) if image.group is not None}
+    for image in files.test:
+        if image.group in trained:
+            other = trained.pop(image.group)  # said once
+            problem = f"{grouping} {image.group!r} is on both sides, with {other.image} and {image.image}"
+            files.problems.append(ValueError(f"{file}: {problem}; move all of its images to one side"))
 
 
 def _assign(files: FolderFiles, file: Path, rows: dict[str, Row], whole: bool) -> None:

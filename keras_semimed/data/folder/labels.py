@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+
+GROUPING = ("group", "patient", "patientid", "subject", "subjectid", "case", "caseid", "sequence", "video")
+"""Columns that say what must stay on one side of a split, the preferred one first; case, spaces and signs aside."""
+MAX_BYTES = 64 * 2**20
 
 
 class Row(NamedTuple):
@@ -15,22 +20,38 @@ class Row(NamedTuple):
     group: str | None
 
 
-def read_labels(file: Path) -> dict[str, Row]:
-    """Reads a CSV with the columns `file`, `class` and, if there are groups, `group` or `patient`.
+class Table(NamedTuple):
+    """What a `labels.csv` says."""
 
-    Commas, semicolons or tabs separate; the text is UTF-8, with or without a byte order mark.
+    rows: dict[str, Row]
+    """By their `file`, in the composed form of Unicode."""
+    grouping: str | None
+    """The column that the groups are from."""
+    unread: list[str]
+    """Columns that are not read."""
 
-    Returns:
-        The rows by their `file`, in the composed form of Unicode.
+
+def read_labels(file: Path) -> Table:
+    """Reads a CSV with the columns `file`, `class` and, if there are groups, one of `GROUPING`.
+
+    Commas, semicolons or tabs separate, or what a first line `sep=;` says; the text is UTF-8, with or without a byte
+    order mark.
 
     Raises:
         ValueError: If the text is no such table or a file occurs twice; the message begins with `file`.
     """
     try:
+        if not file.is_file():
+            raise ValueError(f"{file}: is no ordinary file; remove it")
+        if (size := file.stat().st_size) > MAX_BYTES:
+            raise ValueError(f"{file}: is {size / 2**20:.0f} MiB, more than a row an image makes; replace it")
         text = file.read_text(encoding="utf-8-sig")
-        first = text.partition("\n")[0]
-        delimiter = max(",;\t", key=first.count)
-        table = csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True)
+        first, _, rest = text.partition("\n")
+        if declared := re.fullmatch(r"sep=(.)\s*", first):  # as Excel writes it
+            text = rest
+        delimiter = declared[1] if declared else max(",;\t", key=first.count)
+        lines_of_text = text.splitlines()
+        table = csv.DictReader(lines_of_text, delimiter=delimiter, strict=True)
         lines = list(table)
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: not a text file in UTF-8 ({error}); save it as CSV UTF-8") from error
@@ -39,7 +60,9 @@ def read_labels(file: Path) -> dict[str, Row]:
     columns = table.fieldnames or []
     if not lines or not {"file", "class"} <= set(columns):
         raise ValueError(f"{file}: expected a header 'file,class' and one row an image")
-    grouping = next((column for column in ("group", "patient") if column in columns), None)
+    plain = {re.sub(r"[\W_]+", "", column or "").lower(): column for column in reversed(columns)}
+    grouping = next((plain[name] for name in GROUPING if name in plain), None)
+    unread = [column for column in columns if column not in ("file", "class", grouping)]
     rows: dict[str, Row] = {}
     for number, line in enumerate(lines, start=2):
         if None in line or None in line.values():
@@ -54,4 +77,4 @@ def read_labels(file: Path) -> dict[str, Row]:
         if group == "":
             raise ValueError(f"{file}: line {number} has no {grouping}; fill it in or remove the column")
         rows[name] = Row(line["class"].strip(), group)
-    return rows
+    return Table(rows, grouping, unread)

@@ -8,16 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_semimed.data.arrays import ImageSet, SemiSupervisedBatches
+from keras_semimed.data.arrays import ImageSet, SemiSupervisedBatches, mention_vanished
 from keras_semimed.data.cache import Stack, memory_limit
-from keras_semimed.data.folder.files import FolderFiles, ImageFile, find_folder_files, find_image_files
+from keras_semimed.data.folder.files import (
+    FolderFiles,
+    ImageFile,
+    find_folder_files,
+    find_image_files,
+    picture_digest,
+    same_pictures,
+)
 from keras_semimed.data.images import (
     read_image,
     read_pair,
     read_values,
     with_channels,
 )
-from keras_semimed.data.images.letterbox import Fitted, letterbox, stretch
+from keras_semimed.data.images.letterbox import Fitted, letterbox, present, stretch
 from keras_semimed.data.images.mask_values import FoundValues, Key, MaskValues, found_values, settled
 from keras_semimed.data.parallel import in_parallel
 
@@ -104,6 +111,14 @@ def read_folder(
         test=test,
         mask_values=reading.values,
     )
+    parts = {"test": test, "labeled": folder.labeled, "unlabeled": folder.unlabeled}
+    pictures = {
+        part: [(picture_digest(image), file) for image, file in zip(images.images, files.parts()[part], strict=True)]
+        for part, images in parts.items()
+        if test is not None and images is not None
+    }
+    if problems := same_pictures(pictures):
+        raise ValueError(problems[0])
     print(_summary(files, folder))
     return folder
 
@@ -218,24 +233,29 @@ class _Reading:
 
     def image_set(self, files: list[ImageFile], part: str) -> ImageSet:
         """Reads the files of a part and joins them with what is known about them."""
-        stack, masks, areas = Stack(memory_limit("auto") / 3), [], []  # of three parts
-        for image, mask, area in in_parallel(self._one, files, f"reading {part}"):
-            stack.append(image)
-            masks += [] if mask is None else [mask]
-            areas.append(area)
+        stack, masks, areas, classes = Stack(memory_limit("auto") / 3), [], [], []  # of three parts
+        for fitted in in_parallel(self._one, files, f"reading {part}"):
+            stack.append(fitted.image)
+            masks += [] if fitted.mask is None else [fitted.mask]
+            areas.append(fitted.area)
+            classes.append(fitted.classes)
         print(f"{part}: {len(files)} images of {self.image_size} x {self.image_size} kept {stack.place}")
         labels = [self.class_names.index(file.label) for file in files if file.label is not None]
         groups = [file.group for file in files if file.group is not None]
-        return ImageSet(
+        num_classes = self.values.num_classes if self.values is not None else 2
+        found = ImageSet(
             names=[file.name for file in files],
             images=stack.rows(range(len(files))),
             masks=np.stack(masks) if masks else None,
             labels=np.array(labels, "int32") if labels else None,
             groups=groups if len(groups) == len(files) else None,
             class_names=self.class_names if labels else (),
-            num_classes=self.values.num_classes if self.values is not None else 2,
+            num_classes=num_classes,
             areas=np.stack(areas) if self.keep_aspect else None,
+            present=present(classes, num_classes) if masks else None,
         )
+        mention_vanished(found, part)
+        return found
 
     def _one(self, file: ImageFile) -> Fitted:
         """The resized image, its resized mask if it has one, and the area that is no padding."""
@@ -275,7 +295,7 @@ def _class_names(files: FolderFiles, declared: Sequence[str] | None) -> tuple[st
 
 def _summary(files: FolderFiles, folder: Folder) -> str:
     counts = ", ".join(f"{len(images)} {part}" for part, images in files.parts().items() if images)
-    lines = [f"{files.path}: {counts}"]
+    lines = [f"{files.path}: {counts}", *files.unread()]
     if folder.mask_values is not None:
         lines.append(f"mask values: {folder.mask_values}")
     if folder.labeled.labels is not None:

@@ -19,7 +19,7 @@ from keras_semimed.data.images import dicom, tiff
 from keras_semimed.data.images.pixels import MAX_BYTES, Picture, Refusal, check_size, upright
 
 # Pillow would also hand a file to Ghostscript, if it looked like one for it.
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 _ORIENTATION = 0x0112
 _PHOTOMETRIC = 262
 _BITS = 258
@@ -58,9 +58,10 @@ def decode_image(content: bytes) -> Picture:
         if _is_deep(image):
             return _upright(_scaled(image, header), image, header)
         pixels = np.asarray(_opaque(image))
-        if "16" in header.rawmode and 0 < pixels.max() < 16:  # Pillow keeps the upper half of 16-bit colours
+        halved = "16" in header.rawmode  # Pillow keeps the upper half of 16-bit colours
+        if halved and pixels.max() < 16:
             raise Refusal("its 16-bit colours use less than a sixteenth of their range; save it with 8 bits")
-        return _upright(Picture(pixels), image, header)
+        return _upright(Picture(pixels, halved=halved), image, header)
 
 
 def decode_values(content: bytes, palette_colours: bool = False) -> Picture:
@@ -83,9 +84,12 @@ def decode_values(content: bytes, palette_colours: bool = False) -> Picture:
     with _opened(content) as image:
         header = _header(image)
         image.load()
+        if "16" in header.rawmode and not _is_deep(image):
+            raise Refusal("its colours have 16 bits, and masks are read with 8; save class indices as 8-bit PNG")
         indexed = image.mode == "P" and not palette_colours and _is_coloured(image)
-        plain = image if indexed or _is_deep(image) else _opaque(image)
-        return _upright(_whole(Picture(np.asarray(plain))), image, header)
+        plain = image if indexed or _is_deep(image) else _unveiled(image)
+        picture = _whole(Picture(np.asarray(plain), palette=_palette(image) if indexed else ()))
+        return _upright(picture, image, header)
 
 
 class _Header(NamedTuple):
@@ -114,13 +118,17 @@ def _identified(content: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError as error:
-        raise ValueError("no known format: expected PNG, JPEG, TIFF, BMP or DICOM") from error
+        raise ValueError(f"no known format: expected {', '.join(_FORMATS)} or DICOM") from error
     except Image.DecompressionBombError as error:
         raise Refusal(f"the image claims more pixels than are read ({error}); make it smaller") from error
 
 
 def _header(image: Image.Image) -> _Header:
-    lossy = image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+    lossy = image.format in ("JPEG", "MPO", "WEBP", "JPEG2000") or image.info.get("compression") in (
+        "jpeg",
+        "tiff_jpeg",
+        "webp",
+    )
     tiles = getattr(image, "tile", [])
     arguments = tiles[0].args if tiles else ""
     rawmode = arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
@@ -142,6 +150,29 @@ def _is_deep(image: Image.Image) -> bool:
 def _is_coloured(image: Image.Image) -> bool:
     palette = np.array(image.getpalette("RGB"), "uint8").reshape(-1, 3)
     return bool((palette != palette[:, :1]).any())
+
+
+def _palette(image: Image.Image) -> tuple[tuple[int, int, int], ...]:
+    """The colours of a palette, of those indices that the image uses and of 0; the others are black."""
+    colours = np.array(image.getpalette("RGB"), "int64").reshape(-1, 3)
+    used = {0, *np.unique(np.asarray(image)).tolist()}
+    return tuple(tuple(colour) if index in used else (0, 0, 0) for index, colour in enumerate(colours.tolist()))
+
+
+def _unveiled(image: Image.Image) -> Image.Image:
+    """A mask without its transparency.
+
+    Raises:
+        Refusal: If the mask would be another one without it, or nothing: what it means is then a guess.
+    """
+    plain = _opaque(image)
+    if "A" not in image.mode.upper() and "transparency" not in image.info:
+        return plain
+    with_alpha = np.asarray(image.convert("RGBA"))
+    alpha, shown = with_alpha[..., 3], np.asarray(plain)
+    if alpha.min() < 255 and ((shown != with_alpha[..., :3]).any() or (shown == shown[:1, :1]).all()):
+        raise Refusal("the mask is drawn with transparency; save it without an alpha channel, each class in its colour")
+    return plain
 
 
 def _opaque(image: Image.Image) -> Image.Image:

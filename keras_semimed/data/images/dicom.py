@@ -43,7 +43,11 @@ def read_image(content: bytes) -> Picture:
         from pydicom.pixels import apply_color_lut
 
         colours = apply_color_lut(pixels, header)
-        return Picture((colours >> 8).astype("uint8") if colours.dtype == np.uint16 else colours[..., :3], lossy=lossy)
+        if colours.dtype == np.uint16:
+            if 0 < colours.max() < 4096:
+                raise Refusal("its palette's 16-bit colours use less than a sixteenth of their range; save it as RGB")
+            colours = (colours >> 8).astype("uint8")
+        return Picture(colours[..., :3], lossy=lossy)
     return _shown(pixels, header)._replace(lossy=lossy)
 
 
@@ -91,8 +95,8 @@ def _shown(pixels: np.ndarray, header: Any) -> Picture:
     values = np.asarray(apply_modality_lut(pixels, header), "float32")
     if "VOILUTSequence" in header:
         table = header.VOILUTSequence[0]
-        limits = (0.0, float(2 ** int(table.LUTDescriptor[2]) - 1))
         values = np.asarray(apply_voi(apply_modality_lut(pixels, header), header), "float32")
+        limits = (0.0, float(2 ** _table_bits(table, values) - 1))
     elif header.get("WindowWidth") is not None:
         values, limits = _windowed(values, header), (0.0, 1.0)
     else:
@@ -106,8 +110,18 @@ def _shown(pixels: np.ndarray, header: Any) -> Picture:
     return Picture(values, limits)
 
 
+def _table_bits(table: Any, values: np.ndarray) -> int:
+    """The bits of a lookup table's entries: as declared, or those of the largest one, where it needs fewer."""
+    entries = np.asarray(table.LUTData)
+    if entries.dtype.kind in "SV":  # bytes that were not taken for numbers
+        return int(table.LUTDescriptor[2])
+    return min(int(table.LUTDescriptor[2]), max(8, int(entries.max()).bit_length(), int(values.max()).bit_length()))
+
+
 def _windowed(values: np.ndarray, header: Any) -> np.ndarray:
     """The first window, to 0..1, by the functions of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3."""
+    if header.get("WindowCenter") is None:
+        raise Refusal("it has a WindowWidth and no WindowCenter; correct the header")
     centre, width = (float(np.atleast_1d(header[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
     function = header.get("VOILUTFunction") or "LINEAR"
     if width < 1 and function == "LINEAR" or width <= 0:

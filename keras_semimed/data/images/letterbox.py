@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ class Fitted(NamedTuple):
     """`(S, S)` uint8, 255 in the padding."""
     area: np.ndarray
     """`(4,)` int32: top, left, bottom, right of the image in the square, in pixels."""
+    classes: tuple[int, ...] = ()
+    """The classes that the mask held at its own size; 255 is none."""
 
 
 def letterbox(image: np.ndarray, mask: np.ndarray | None, size: int) -> Fitted:
@@ -42,13 +45,22 @@ def letterbox(image: np.ndarray, mask: np.ndarray | None, size: int) -> Fitted:
         return Fitted(square, None, area)
     classes = np.full((size, size), IGNORE, "uint8")
     classes[inside] = resize_mask(mask, inner)
-    return Fitted(square, classes, area)
+    return Fitted(square, classes, area, _classes(mask))
 
 
 def stretch(image: np.ndarray, mask: np.ndarray | None, size: int) -> Fitted:
     """Resizes an image and its mask to a square, whatever their aspect ratio; arguments as `letterbox`."""
     classes = None if mask is None else resize_mask(mask, size)
-    return Fitted(resize_image(image, size), classes, np.array([0, 0, size, size], "int32"))
+    return Fitted(resize_image(image, size), classes, np.array([0, 0, size, size], "int32"), _classes(mask))
+
+
+def present(fitted: Sequence[tuple[int, ...]], num_classes: int) -> np.ndarray:
+    """Returns `(N, K)` bool of the classes of N masks."""
+    return np.array([[index in classes for index in range(num_classes)] for classes in fitted], bool)
+
+
+def _classes(mask: np.ndarray | None) -> tuple[int, ...]:
+    return () if mask is None else tuple(value for value in np.unique(mask).tolist() if value != IGNORE)
 
 
 def unletterbox(image: np.ndarray, area: np.ndarray) -> np.ndarray:

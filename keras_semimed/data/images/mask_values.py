@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_semimed.data.array_checks import IGNORE
+from keras_semimed.data.images.levels import NEAR, area_levels
 from keras_semimed.data.images.pixels import Picture
 
 Key = int | range | tuple[int, int, int]
@@ -22,6 +23,10 @@ class FoundValues(NamedTuple):
     file: str
     codes: frozenset[int]
     lossy: bool
+    palette: tuple[tuple[int, int, int], ...] = ()
+    """The colours of the indices that a palette image holds."""
+    levels: frozenset[int] = frozenset()
+    """Of a lossy grey mask: the grey values of its areas."""
 
 
 def found_values(mask: Picture, file: str) -> FoundValues:
@@ -33,7 +38,8 @@ def found_values(mask: Picture, file: str) -> FoundValues:
     codes = np.unique(codes_of(mask.pixels))
     if len(codes) > MAX_VALUES and not mask.lossy:
         raise ValueError(f"{file}: holds {len(codes)} different values, so it is a picture and no mask; replace it")
-    return FoundValues(file, frozenset(codes[-MAX_VALUES:].tolist()), mask.lossy)
+    levels = area_levels(mask.pixels) if mask.lossy and mask.pixels.ndim == 2 else []
+    return FoundValues(file, frozenset(codes[-MAX_VALUES:].tolist()), mask.lossy, mask.palette, frozenset(levels))
 
 
 class MaskValues:
@@ -70,17 +76,31 @@ class MaskValues:
             ValueError: If it holds a value that stands for no class; the message begins with `file`.
         """
         codes, positions = np.unique(codes_of(mask.pixels), return_inverse=True)
-        found = self.classes_of(codes, mask.lossy, file)
+        found = self.classes_of(codes, found_values(mask, file))
         return found[positions].reshape(mask.pixels.shape[:2])
 
-    def classes_of(self, codes: np.ndarray, lossy: bool, file: str) -> np.ndarray:
+    def classes_of(self, codes: np.ndarray, mask: FoundValues) -> np.ndarray:
         """Returns the uint8 class of each of the distinct codes of one mask; errors as `classes`."""
+        file = mask.file
         if self.declared is None:
-            return self._found_classes(codes, lossy, file)
-        if lossy:
+            if mask.palette and mask.palette[0] != (0, 0, 0):
+                raise ValueError(
+                    f"{file}: is a palette image whose index 0 is {mask.palette[0]}, not black, so that it may be the "
+                    "lesion; say which class a colour is, as in "
+                    f"mask_values={{{', '.join(f'{c}: {i}' for i, c in enumerate(sorted(set(mask.palette))[:2]))}}}"
+                )
+            return self._found_classes(codes, mask)
+        if mask.lossy:
             from scipy.spatial import cKDTree
 
-            _, nearest = cKDTree(_colours(np.array(list(self._by_code)))).query(_colours(codes))
+            declared = _colours(np.array(list(self._by_code)))
+            for level in sorted(mask.levels):
+                if np.abs(declared - level).max(axis=1).min() > NEAR:
+                    raise ValueError(
+                        f"{file}: holds an area of grey value {level}, which mask_values does not declare; it declares "
+                        f"{self}"
+                    )
+            _, nearest = cKDTree(declared).query(_colours(codes))
             return np.array(list(self._by_code.values()), "uint8")[nearest]
         unknown = [code for code in codes.tolist() if code not in self._by_code]
         if unknown:
@@ -89,17 +109,19 @@ class MaskValues:
             )
         return np.array([self._by_code[code] for code in codes.tolist()], "uint8")
 
-    def _found_classes(self, codes: np.ndarray, lossy: bool, file: str) -> np.ndarray:
-        largest = int(codes.max())
+    def _found_classes(self, codes: np.ndarray, mask: FoundValues) -> np.ndarray:
+        largest, file = int(codes.max()), mask.file
         if largest >= _COLOUR:
             raise ValueError(
                 f"{file}: holds {_listed(codes.tolist())}; say which class a colour is, as in "
                 f"mask_values={{(0, 0, 0): 0, {_example(codes)}: 1}}"
             )
-        if lossy:
-            if self.num_classes > 2 or 0 < largest < 128:
+        if mask.lossy:
+            stray = [level for level in sorted(mask.levels) if min(level, 255 - level) > NEAR]
+            if self.num_classes > 2 or 0 < largest < 128 or stray:
+                what = f"an area of grey value {stray[0]}" if stray else f"values up to {largest}"
                 raise ValueError(
-                    f"{file}: holds values up to {largest} and is lossy, as JPEG is, so that class indices get "
+                    f"{file}: holds {what} and is lossy, as JPEG is, so that class indices get "
                     "lost; save it as PNG, or say which value is which class with mask_values"
                 )
             return (codes > 127).astype("uint8")
@@ -136,6 +158,7 @@ def settled(declared: Mapping[Key, int] | None, num_classes: int | None, found: 
         num_classes = max([1, *named]) + 1
     if declared is not None:
         return MaskValues(declared, num_classes)
+    _check_palettes(found)
     colours = sorted({code for mask in found for code in mask.codes if code >= _COLOUR})
     if colours and len(colours) == num_classes - 1 and not any(mask.lossy for mask in found):
         if {code for mask in found for code in mask.codes} - set(colours) <= {0}:
@@ -151,6 +174,19 @@ def settled(declared: Mapping[Key, int] | None, num_classes: int | None, found: 
                 "lesion or what is to be ignored; say so by mask_values={0: 0, 1: 1, 255: 255} or {…, 255: 1}"
             )
     return MaskValues(None, num_classes)
+
+
+def _check_palettes(found: Sequence[FoundValues]) -> None:
+    """Indices are classes only where one index has one colour in all masks."""
+    first: dict[int, tuple[tuple[int, int, int], str]] = {}
+    for mask in found:
+        for index in sorted(mask.codes) if mask.palette else ():
+            colour, file = first.setdefault(index, (mask.palette[index], mask.file))
+            if colour != mask.palette[index]:
+                raise ValueError(
+                    f"{mask.file}: index {index} of its palette is {mask.palette[index]}, and {colour} in {file}; say "
+                    f"which class a colour is, as in mask_values={{(0, 0, 0): 0, {colour}: 1}}"
+                )
 
 
 def codes_of(pixels: np.ndarray) -> np.ndarray:

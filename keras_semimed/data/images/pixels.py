@@ -37,6 +37,10 @@ class Picture(NamedTuple):
     """The EXIF orientation that was undone; 1 = none."""
     lossy: bool = False
     """Whether the compression changes pixel values."""
+    halved: bool = False
+    """Whether these are the upper 8 of 16 bits."""
+    palette: tuple[tuple[int, int, int], ...] = ()
+    """The colours of the indices that `pixels` are; empty where they are values."""
 
 
 def check_size(width: int, height: int) -> None:
@@ -67,6 +71,8 @@ def to_uint8(picture: Picture, intensity_range: tuple[float, float] | None) -> n
         Refusal: If the file does not say what is black and white, or plainly says it wrong.
     """
     pixels = picture.pixels
+    if picture.halved and intensity_range is not None:
+        raise Refusal("its colours have 16 bits, which intensity_range cannot scale; save it with 8 bits or in grey")
     if pixels.dtype == np.uint8:
         return pixels
     if not np.isfinite(pixels).all():
@@ -77,7 +83,17 @@ def to_uint8(picture: Picture, intensity_range: tuple[float, float] | None) -> n
     if limits is None:
         raise Refusal(f"it holds {pixels.dtype} values in {found} and does not say which of them is white; {advice}")
     low, high = limits
-    if intensity_range is None and 0 < float(pixels.max()) - low < (high - low + 1) / 16:
-        raise Refusal(f"its values in {found} would be nearly black on the scale {low:g}..{high:g}; {advice}")
+    if intensity_range is None and (look := _washed_out(float(pixels.min()), float(pixels.max()), low, high)):
+        raise Refusal(f"its values in {found} would be nearly {look} on the scale {low:g}..{high:g}; {advice}")
     scaled = np.clip((pixels.astype("float32") - low) / (high - low), 0, 1)
     return np.rint(scaled * 255).astype("uint8")
+
+
+def _washed_out(least: float, most: float, low: float, high: float) -> str | None:
+    """What an image looks like that uses less than a sixteenth of its scale; one plain colour is no such image."""
+    sixteenth = (high - low + 1) / 16
+    if 0 < most - low < sixteenth:
+        return "black"
+    if 0 < high - least < sixteenth:
+        return "white"
+    return "one grey" if 0 < most - least < sixteenth else None

@@ -8,7 +8,8 @@ from typing import IO, ClassVar, NamedTuple
 
 import numpy as np
 
-from keras_semimed.data.images import read_grey, read_image
+from keras_semimed.data.images import read_image, read_values
+from keras_semimed.data.images.levels import lesion_of
 from keras_semimed.data.progress import progress
 from keras_semimed.data.readers.archives import FileTree
 from keras_semimed.data.splits.duplicates import near_duplicate_groups
@@ -77,13 +78,13 @@ class Source:
         mask = np.zeros(image.shape[:2], bool)
         for member in files.masks:
             with open_member(member) as file:
-                lesion = read_grey(file, self.tree.name(member))
+                lesion = lesion_of(read_values(file, self.tree.name(member), True), self.tree.name(member))
             if lesion.shape != mask.shape:
                 raise ValueError(
                     f"{self.tree.name(member)}: the mask is {lesion.shape} (height, width) and its image "
                     f"{mask.shape}; they must be equal"
                 )
-            mask |= lesion > 127
+            mask |= lesion
         return Pair(files.name, image, mask.astype("uint8"))
 
 
