@@ -17,6 +17,7 @@ from keras_semimed.backend import describe_runtime, onnx_converters, run_exporte
 from keras_semimed.files import whole_file
 from keras_semimed.models import SemiSupervisedModel
 from keras_semimed.networks import JointNetwork
+from keras_semimed.saved import add_reading
 
 FORMATS = {"keras": ".keras", "tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 TOLERANCE = 1e-5
@@ -35,6 +36,8 @@ Exported by keras_semimed {version} from a `{kind}` model, format {format}.
 
 - Input: RGB images `(N, {size}, {size}, 3)`, values 0 to 255, resized to the square as in training.
   Normalisation is inside.
+- Trained on files read so: {reading}.
+- Image classes: {classes}.
 - Output: {outputs}.
 - Parameters: {parameters:,}.
 - {saliency}
@@ -123,6 +126,8 @@ def export(
     with tempfile.TemporaryDirectory(dir=path.parent if path.parent.is_dir() else None) as folder:
         written = Path(folder, path.name)
         found = _write_and_run(exported, written, format, images)
+        if format == "keras" and model.reading is not None:
+            add_reading(written, model.reading)
         difference = _difference(expected, found)
         if not difference <= (TOLERANCE if format == "keras" else OTHER_RUNTIMES):
             raise ValueError(f"format={format!r} gives other outputs than the model, by {difference:.1e}; nothing kept")
@@ -214,6 +219,8 @@ def _write_card(
         kind=type(model).__name__,
         format=format,
         size=model.image_size,
+        reading="not known" if model.reading is None else model.reading,
+        classes=", ".join(model.reading.class_names) if model.reading and model.reading.class_names else "not named",
         outputs="; ".join(outputs),
         parameters=exported.count_params(),
         saliency=said,

@@ -30,9 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=8, help="images a batch (default: %(default)s)")
     parser.add_argument("--flip", action="store_true", help="average each prediction with that of the mirror image")
     parser.add_argument(
-        "--labels", nargs="+", default=[], metavar="NAME", help="names of the image classes, such as benign malignant"
+        "--labels", nargs="+", default=[], metavar="NAME", help="names of the image classes (default: the model's)"
     )
-    parser.add_argument("--keep-aspect", action="store_true", help="pad instead of stretching, if training did so")
+    parser.add_argument(
+        "--keep-aspect",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="pad instead of stretching (default: as the model says that it was trained)",
+    )
+    parser.add_argument(
+        "--intensity-range",
+        nargs=2,
+        type=float,
+        metavar=("BLACK", "WHITE"),
+        help="in images of more than 8 bits that do not say it (default: as the model was trained)",
+    )
     parser.add_argument("--no-overlays", action="store_true", help="write masks and table only")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where there are predictions already")
     options = parser.parse_args(arguments)
@@ -41,16 +53,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imported late: Keras starts its backend, for which `--help` should not wait.
     from keras_semimed.data.folder.files import printable
     from keras_semimed.prediction import Options, find_files, predict_files
-    from keras_semimed.saved import load_model
+    from keras_semimed.saved import load_model, reading_of
 
     try:
         found = find_files(options.paths, options.output)
         model = load_model(options.model)
         start = time.perf_counter()
         how = Options(
-            options.batch_size, options.flip, options.keep_aspect, not options.no_overlays, tuple(options.labels)
+            options.batch_size,
+            options.flip,
+            options.keep_aspect,
+            None if options.intensity_range is None else tuple(options.intensity_range),
+            not options.no_overlays,
+            tuple(options.labels),
         )
-        report = predict_files(model, found.images, options.output, how, options.overwrite)
+        report = predict_files(model, found.images, options.output, how, options.overwrite, reading_of(options.model))
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

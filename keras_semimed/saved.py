@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
 import keras
+
+from keras_semimed.data.images.rules import ReadingRules
+
+READING = "keras_semimed/reading.json"
+"""Member of an exported `.keras` file that says how files are read."""
 
 
 def load_model(path: str | Path) -> keras.Model:
@@ -31,3 +37,26 @@ def load_model(path: str | Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False)
     except (TypeError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from error
+
+
+def add_reading(path: str | Path, rules: ReadingRules) -> None:
+    """Adds to an exported `.keras` file how the files were read that its model was trained on."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(READING, json.dumps(rules.get_config()))
+
+
+def reading_of(path: str | Path) -> ReadingRules | None:
+    """Returns how files are to be read for an exported `.keras` file; None where it does not say.
+
+    Raises:
+        ValueError: If what it says is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if READING not in archive.namelist():
+            return None
+        try:
+            return ReadingRules.from_config(json.loads(archive.read(READING)))
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{path}: what it says of how files are read is damaged ({error}); export it anew"
+            ) from error

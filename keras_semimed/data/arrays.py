@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_semimed.data import array_checks as checks
 from keras_semimed.data.cache import DiskRows
+from keras_semimed.data.images.rules import ReadingRules
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class ImageSet:
             None where all of it is the image. A mask is 255 outside.
         present: `(N, K)` bool, the mask classes that each image holds at its own size, before it was resized, so that
             a lesion that vanished is still one; or None where that is not known.
+        rules: How the images were read from files; None where they were not.
 
     Raises:
         ValueError: If lengths, shapes, dtypes or values do not fit; the message names the image.
@@ -43,6 +45,7 @@ class ImageSet:
     num_classes: int = 2
     areas: np.ndarray | None = None
     present: np.ndarray | None = None
+    rules: ReadingRules | None = None
 
     def __post_init__(self):
         checks.check_names(self.names)
@@ -84,6 +87,7 @@ class ImageSet:
             num_classes=self.num_classes,
             areas=None if self.areas is None else self.areas[index],
             present=None if self.present is None else self.present[index],
+            rules=self.rules,
         )
 
     def vanished(self) -> list[str]:

@@ -44,6 +44,7 @@ def concatenate(sets: Mapping[str, ImageSet]) -> ImageSet:
         present=None
         if any(images.present is None for images in values)
         else np.concatenate([images.present for images in values]),
+        rules=first.rules if all(images.rules == first.rules for images in values) else None,
     )
 
 

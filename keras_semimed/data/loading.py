@@ -13,7 +13,9 @@ from keras_semimed.data import tfds
 from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches, mention_vanished
 from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.cards import Card, card
-from keras_semimed.data.images.letterbox import letterbox, present, stretch
+from keras_semimed.data.images.letterbox import present
+from keras_semimed.data.images.levels import LEVELS
+from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.data.mask_types import masks_by_class
 from keras_semimed.data.packed import is_packed, of_classes, read_packed
 from keras_semimed.data.readers.examples import Example, read_examples
@@ -161,6 +163,7 @@ def _collect(
     examples: Iterable[Example], size: int, facts: Card, classes: Sequence[str], keep_aspect: bool, limit: float
 ) -> ImageSet:
     """Resizes the examples of the wanted classes and keeps them, sorted by name."""
+    rules = ReadingRules(size, keep_aspect=keep_aspect, masks=LEVELS, class_names=tuple(classes))
     rows, stack = [], Stack(limit)
     for example in examples:
         label = example.label
@@ -168,7 +171,7 @@ def _collect(
             if facts.class_names[label] not in classes:
                 continue
             label = classes.index(facts.class_names[label])
-        fitted = (letterbox if keep_aspect else stretch)(example.image, example.mask, size)
+        fitted = rules.fit(example.image, example.mask)
         assert fitted.mask is not None
         stack.append(fitted.image)
         rows.append(_Row(example.name, fitted.mask, label, example.group, fitted.area, fitted.classes))
@@ -188,6 +191,7 @@ def _collect(
         num_classes=facts.num_classes,
         areas=np.stack([row.area for row in rows]) if keep_aspect else None,
         present=present([row.classes for row in rows], facts.num_classes),
+        rules=rules,
     )
     mention_vanished(found)
     return found

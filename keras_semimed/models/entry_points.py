@@ -132,6 +132,7 @@ class EntryPoints(NetworkedModel):
             self._check_sizes(data, given)
             self.check_batch(data.batch_size, data.unlabeled_batch_size)
             self._check_image_set(labeled, learn=True)
+            self._take_reading(labeled)
         self._check_arrays(given["x"], given.get("y"), whole_set=True)
         self._weigh_labels(labeled.labels if labeled is not None else _of(given.get("y"), "label"))
         if given.get("validation_data") is not None:
@@ -217,6 +218,11 @@ class EntryPoints(NetworkedModel):
                 "numbers themselves."
             )
         self.label_factors.assign(balancing(value_checks.on_host(labels), self.num_labels))
+
+    def _take_reading(self, images: Any) -> None:
+        """Keeps how the images that are learnt from were read, so that other files can be read alike."""
+        if images.rules is not None:
+            self.reading = images.rules
 
     def _check_devices(self) -> None:
         if backend.replicas(self) > 1:

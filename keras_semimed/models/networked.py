@@ -17,6 +17,7 @@ from keras_semimed.configuration import (
     check_whole,
     is_number,
 )
+from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.layers.random_state import StoredSeedGenerator, add_random_state
 from keras_semimed.layers.views import IGNORE, WeakStrongViews
 from keras_semimed.losses import DiceLoss, SegmentationLoss, masked_cross_entropy
@@ -75,6 +76,8 @@ class NetworkedModel(Inference, Passes, keras.Model):
     default_views: ClassVar[dict[str, Any]] = {}
     students: ClassVar[int] = 1
     teachers: ClassVar[int] = 0
+    reading: ReadingRules | None = None
+    """How the files were read that it was trained on; set by `fit`, saved, and followed by `keras_semimed.predict`."""
     """Teachers that the method labels with; `teacher_momentum` of any other method asks for one that predicts only."""
     teacher_may_label: ClassVar[bool] = False
     """Whether the method labels with a teacher where `teacher_momentum` asks for one."""
@@ -392,6 +395,8 @@ class NetworkedModel(Inference, Passes, keras.Model):
         frozen = [index for index, layer in enumerate(self._switches) if not layer.trainable]
         given = {**vars(self.given), "train_encoder": not frozen or self.train_encoder}
         config = {**super().get_config(), **arguments_config(self, given)}
+        if self.reading is not None:
+            config["reading"] = self.reading.get_config()
         if given["train_encoder"]:
             expected = []
         else:
@@ -404,7 +409,9 @@ class NetworkedModel(Inference, Passes, keras.Model):
         """Makes a model from what `get_config` returned."""
         del custom_objects
         frozen = config.get("frozen_layers")
-        model = cls(**{name: value for name, value in config.items() if name != "frozen_layers"})
+        model = cls(**{name: value for name, value in config.items() if name not in ("frozen_layers", "reading")})
+        if config.get("reading") is not None:
+            model.reading = ReadingRules.from_config(config["reading"])
         if frozen is not None:
             for index, layer in enumerate(model._switches):
                 layer.trainable = index not in frozen

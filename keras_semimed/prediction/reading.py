@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_semimed.data.images import read_image
-from keras_semimed.data.images.letterbox import Fitted, letterbox, stretch
+from keras_semimed.data.images.letterbox import Fitted
+from keras_semimed.data.images.rules import ReadingRules
 
 KEPT = 4_000_000
 """Pixels up to which an image stays in memory until it is written."""
@@ -32,24 +32,24 @@ class Read(NamedTuple):
 
 
 def read_ahead(
-    pool: ThreadPoolExecutor, files: Mapping[str, Path], size: int, batch_size: int, keep_aspect: bool
+    pool: ThreadPoolExecutor, files: Mapping[str, Path], rules: ReadingRules, batch_size: int
 ) -> Iterator[list[Read]]:
     """Batches of read files; the next one is read while the present one is predicted."""
     names = list(files)
     ahead: list[list[Future]] = []
     for start in range(0, len(names), batch_size):
         batch = names[start : start + batch_size]
-        ahead.append([pool.submit(_read, name, files[name], size, keep_aspect) for name in batch])
+        ahead.append([pool.submit(_read, name, files[name], rules) for name in batch])
         if len(ahead) == 2:
             yield [future.result() for future in ahead.pop(0)]
     for futures in ahead:
         yield [future.result() for future in futures]
 
 
-def _read(name: str, file: Path, size: int, keep_aspect: bool) -> Read:
+def _read(name: str, file: Path, rules: ReadingRules) -> Read:
     try:
-        image = whole_image(file)
-        fitted = (letterbox if keep_aspect else stretch)(image, None, size)
+        image = whole_image(file, rules)
+        fitted = rules.fit(image)
         height, width = image.shape[:2]
         kept = image if height * width <= KEPT else None
         return Read(name, file, None, fitted, (height, width), kept, file_digest(file))
@@ -57,15 +57,16 @@ def _read(name: str, file: Path, size: int, keep_aspect: bool) -> Read:
         return Read(name, file, str(error).removeprefix(f"{file}: ") or type(error).__name__)
 
 
-def whole_image(file: Path) -> np.ndarray:
-    """`read_image` for ordinary files alone; of a pipe nothing might ever come.
+def whole_image(file: Path, rules: ReadingRules) -> np.ndarray:
+    """The image of an ordinary file, at its own size in three channels; of a pipe nothing might ever come.
 
     Raises:
         ValueError: If it is a pipe, a device or the like, or as `read_image` does.
     """
     if file.exists() and not file.is_file():
         raise ValueError(f"{file}: is no ordinary file; remove it")
-    return read_image(file)
+    image = rules.image(file)
+    return image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1)
 
 
 def file_digest(file: Path) -> str:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_semimed.data.images.letterbox import unletterbox
+from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.data.progress import progress
 from keras_semimed.models import SemiSupervisedModel
 from keras_semimed.prediction.output import OutputFolder, Unwritable, name_problems
@@ -34,14 +35,17 @@ class Options:
     Args:
         batch_size: Images a batch.
         flip: Average the predictions of each image and of its mirror image.
-        keep_aspect: Pad instead of stretching to the model's square, for models that were trained so.
+        keep_aspect: Pad instead of stretching to the model's square; None: as the model was trained.
+        intensity_range: The values of black and white in images of more than 8 bits that do not say it themselves;
+            None: as the model was trained.
         overlays: Also write each image with its mask painted on.
-        labels: Names of the image classes for the table, in the order of training; empty: 0, 1, ...
+        labels: Names of the image classes for the table, in the order of training; empty: the model's, or 0, 1, ...
     """
 
     batch_size: int = 8
     flip: bool = False
-    keep_aspect: bool = False
+    keep_aspect: bool | None = None
+    intensity_range: tuple[float, float] | None = None
     overlays: bool = True
     labels: tuple[str, ...] = ()
 
@@ -61,6 +65,7 @@ def predict_files(
     output: str | Path,
     options: Options = Options(),
     overwrite: bool = False,
+    reading: ReadingRules | None = None,
 ) -> Report:
     """Predicts image files; a run that was interrupted goes on where it stopped.
 
@@ -74,6 +79,8 @@ def predict_files(
         output: Folder; made where it is missing.
         options: How to predict.
         overwrite: Begin anew where there are predictions already.
+        reading: How the files were read that the model was trained on. None: what a model of this package knows of
+            itself; for an exported one see `keras_semimed.saved.reading_of`.
 
     Returns:
         How many images were predicted, and what is wrong with those that were not.
@@ -90,9 +97,18 @@ def predict_files(
     classes, count = (nothing[head].shape[-1] if head in nothing else 0 for head in HEADS)
     if classes > len(COLOURS):
         raise ValueError(f"the model has {classes} mask classes, masks can be written with up to {len(COLOURS)}")
-    options = dataclasses.replace(options, labels=_named(options.labels, count))
+    reading = model.reading if reading is None and isinstance(model, SemiSupervisedModel) else reading
+    rules = _rules(reading or ReadingRules(size), options, size)
+    named = options.labels or (rules.class_names if len(rules.class_names) == count else ())
+    options = dataclasses.replace(
+        options, labels=_named(named, count), keep_aspect=rules.keep_aspect, intensity_range=rules.intensity_range
+    )
     settings = {**dataclasses.asdict(options), "labels": list(options.labels)}
     del settings["batch_size"]
+    if rules.intensity_range is None:
+        del settings["intensity_range"]
+    else:
+        settings["intensity_range"] = list(rules.intensity_range)
     description = {"model": _digest(model), "image_size": size, **settings}
     folder = OutputFolder(
         Path(output), description, ["file", "sha256", *score_columns(classes, options.labels)], overwrite
@@ -100,13 +116,19 @@ def predict_files(
     _check_files(images, folder)
     waiting = {name: file for name, file in images.items() if name not in folder.done}
     problems = {name: why for name, why in name_problems(images, classes > 0).items() if name in waiting}
-    _predict(model, {name: file for name, file in waiting.items() if name not in problems}, folder, options, problems)
+    files = {name: file for name, file in waiting.items() if name not in problems}
+    _predict(model, files, folder, options, rules, problems)
     problems = {name: problems[name] for name in images if name in problems}
     return Report(len(waiting) - len(problems), len(images) - len(waiting), problems)
 
 
 def _predict(
-    model: keras.Model, files: Mapping[str, Path], folder: OutputFolder, options: Options, problems: dict[str, str]
+    model: keras.Model,
+    files: Mapping[str, Path],
+    folder: OutputFolder,
+    options: Options,
+    rules: ReadingRules,
+    problems: dict[str, str],
 ) -> None:
     """Predicts files, adds their rows to the table and what is wrong with others to the problems."""
     size = _input_size(model)
@@ -114,7 +136,7 @@ def _predict(
     with ThreadPoolExecutor() as pool:
         writing: dict[str, Future] = {}
         try:
-            for batch in read_ahead(pool, files, size, options.batch_size, options.keep_aspect):
+            for batch in read_ahead(pool, files, rules, options.batch_size):
                 problems |= {item.name: item.problem for item in batch if item.problem is not None}
                 good = [item for item in batch if item.problem is None]
                 outputs = _predict_batch(model, good, options, size) if good else []
@@ -122,7 +144,7 @@ def _predict(
                 _finish(before, folder, problems)  # written while the network was at work
                 for item, values in zip(good, outputs, strict=True):
                     if all(np.isfinite(value).all() for value in values.values()):
-                        writing[item.name] = pool.submit(_write, item, values, folder, options)
+                        writing[item.name] = pool.submit(_write, item, values, folder, options, rules)
                     else:
                         problems[item.name] = "the model gives values that are not finite"
                 for _ in batch:
@@ -153,6 +175,13 @@ def _check_outputs(outputs: Mapping[str, np.ndarray], batch_size: int, size: int
                 f"the model's {head!r} output is {values.shape}; expected {HEADS[head]} softmax probabilities of at "
                 f"least 2 classes (a single sigmoid channel p as [1 - p, p]), with S = {size}"
             )
+
+
+def _rules(reading: ReadingRules, options: Options, size: int) -> ReadingRules:
+    """How the files are read: as in training, but for what the options say; networks take three channels."""
+    keep_aspect = reading.keep_aspect if options.keep_aspect is None else options.keep_aspect
+    limits = reading.intensity_range if options.intensity_range is None else options.intensity_range
+    return dataclasses.replace(reading, image_size=size, keep_aspect=keep_aspect, intensity_range=limits)
 
 
 def _named(labels: Sequence[str], count: int) -> tuple[str, ...]:
@@ -220,7 +249,9 @@ def _predict_batch(model: keras.Model, batch: list[Read], options: Options, size
     return [{head: value[row] for head, value in outputs.items()} for row in range(len(batch))]
 
 
-def _write(item: Read, outputs: dict[str, np.ndarray], folder: OutputFolder, options: Options) -> dict[str, Any]:
+def _write(
+    item: Read, outputs: dict[str, np.ndarray], folder: OutputFolder, options: Options, rules: ReadingRules
+) -> dict[str, Any]:
     """Writes the pictures of an image and returns its row."""
     assert item.fitted is not None
     small = mask = overlay = None
@@ -229,7 +260,7 @@ def _write(item: Read, outputs: dict[str, np.ndarray], folder: OutputFolder, opt
             small = unletterbox(outputs["mask"], item.fitted.area)
             try:
                 mask = class_mask(small, item.shape)
-                overlay = painted(_image(item), mask, small.shape[-1]) if options.overlays else None
+                overlay = painted(_image(item, rules), mask, small.shape[-1]) if options.overlays else None
             except MemoryError as error:
                 raise Unwritable("there is not enough memory for a mask of its size") from error
         folder.save_pictures(item.name, mask, overlay)
@@ -237,12 +268,12 @@ def _write(item: Read, outputs: dict[str, np.ndarray], folder: OutputFolder, opt
     return {"file": item.name, "sha256": item.digest, **scores}
 
 
-def _image(item: Read) -> np.ndarray:
+def _image(item: Read, rules: ReadingRules) -> np.ndarray:
     """The image of a file, read again where it was too large to be kept."""
     if item.image is not None:
         return item.image
     try:
-        image = whole_image(item.file)
+        image = whole_image(item.file, rules)
     except (ValueError, OSError) as error:
         raise Unwritable(str(error).removeprefix(f"{item.file}: ")) from error
     if image.shape[:2] != item.shape:

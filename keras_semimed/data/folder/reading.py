@@ -18,14 +18,10 @@ from keras_semimed.data.folder.files import (
     picture_digest,
     same_pictures,
 )
-from keras_semimed.data.images import (
-    read_image,
-    read_pair,
-    read_values,
-    with_channels,
-)
-from keras_semimed.data.images.letterbox import Fitted, letterbox, present, stretch
+from keras_semimed.data.images import read_values
+from keras_semimed.data.images.letterbox import Fitted, present
 from keras_semimed.data.images.mask_values import FoundValues, Key, MaskValues, found_values, settled
+from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.data.parallel import in_parallel
 
 
@@ -101,15 +97,14 @@ def read_folder(
         ImportError: If there is DICOM and pydicom is missing.
     """
     files = find_folder_files(path)
-    reading = _Reading.of(
-        files, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect
-    )
-    test = reading.image_set(files.test, "test") if files.test else None
+    rules = _rules(files, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect)
+    print(rules)
+    test = _image_set(rules, files.test, "test") if files.test else None
     folder = Folder(
-        labeled=reading.image_set(files.labeled, "labeled"),
-        unlabeled=reading.image_set([replace(file, label=None) for file in files.unlabeled], "unlabeled"),
+        labeled=_image_set(rules, files.labeled, "labeled"),
+        unlabeled=_image_set(rules, [replace(file, label=None) for file in files.unlabeled], "unlabeled"),
         test=test,
-        mask_values=reading.values,
+        mask_values=rules.mask_values,
     )
     parts = {"test": test, "labeled": folder.labeled, "unlabeled": folder.unlabeled}
     pictures = {
@@ -192,81 +187,59 @@ def read_image_folder(
         ValueError: As `read_folder`.
     """
     files = find_image_files(path)
-    reading = _Reading.of(
-        files, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect
+    rules = _rules(files, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect)
+    return _image_set(rules, files.test, "test")
+
+
+def _rules(
+    files: FolderFiles,
+    image_size: int,
+    channels: int,
+    num_classes: int | None,
+    mask_values: Mapping[Key, int] | None,
+    class_names: Sequence[str] | None,
+    intensity_range: tuple[float, float] | None,
+    keep_aspect: bool,
+) -> ReadingRules:
+    """Checks the arguments of `read_folder`, and the files, before any image is decoded."""
+    rules = ReadingRules(image_size, channels, keep_aspect, intensity_range)
+    if files.problems:
+        raise files.problems[0]
+    values = _settle(files, mask_values, num_classes)
+    names = _class_names(files, class_names)
+    return replace(rules, masks="" if values is None else str(values), class_names=names, mask_values=values)
+
+
+def _image_set(rules: ReadingRules, files: list[ImageFile], part: str) -> ImageSet:
+    """Reads the files of a part and joins them with what is known about them."""
+
+    def read(file: ImageFile) -> Fitted:
+        return rules.read(file.image, file.mask)
+
+    stack, masks, areas, classes = Stack(memory_limit("auto") / 3), [], [], []  # of three parts
+    for fitted in in_parallel(read, files, f"reading {part}"):
+        stack.append(fitted.image)
+        masks += [] if fitted.mask is None else [fitted.mask]
+        areas.append(fitted.area)
+        classes.append(fitted.classes)
+    print(f"{part}: {len(files)} images of {rules.image_size} x {rules.image_size} kept {stack.place}")
+    labels = [rules.class_names.index(file.label) for file in files if file.label is not None]
+    groups = [file.group for file in files if file.group is not None]
+    num_classes = rules.mask_values.num_classes if rules.mask_values is not None else 2
+    found = ImageSet(
+        names=[file.name for file in files],
+        images=stack.rows(range(len(files))),
+        masks=np.stack(masks) if masks else None,
+        labels=np.array(labels, "int32") if labels else None,
+        groups=groups if len(groups) == len(files) else None,
+        class_names=rules.class_names if labels else (),
+        num_classes=num_classes,
+        areas=np.stack(areas) if rules.keep_aspect else None,
+        present=present(classes, num_classes) if masks else None,
+        rules=rules,
     )
-    return reading.image_set(files.test, "test")
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """How the files of a folder are read."""
-
-    image_size: int
-    channels: int
-    intensity_range: tuple[float, float] | None
-    keep_aspect: bool
-    values: MaskValues | None
-    class_names: tuple[str, ...]
-
-    @classmethod
-    def of(
-        cls,
-        files: FolderFiles,
-        image_size: int,
-        channels: int,
-        num_classes: int | None,
-        mask_values: Mapping[Key, int] | None,
-        class_names: Sequence[str] | None,
-        intensity_range: tuple[float, float] | None,
-        keep_aspect: bool,
-    ) -> _Reading:
-        """Checks the arguments of `read_folder`, and the files, before any image is decoded."""
-        if image_size < 1:
-            raise ValueError(f"`image_size` must be at least 1 pixel, found {image_size}")
-        if channels not in (1, 3):
-            raise ValueError(f"`channels` must be 1 or 3, found {channels}")
-        if files.problems:
-            raise files.problems[0]
-        values = _settle(files, mask_values, num_classes)
-        return cls(image_size, channels, intensity_range, keep_aspect, values, _class_names(files, class_names))
-
-    def image_set(self, files: list[ImageFile], part: str) -> ImageSet:
-        """Reads the files of a part and joins them with what is known about them."""
-        stack, masks, areas, classes = Stack(memory_limit("auto") / 3), [], [], []  # of three parts
-        for fitted in in_parallel(self._one, files, f"reading {part}"):
-            stack.append(fitted.image)
-            masks += [] if fitted.mask is None else [fitted.mask]
-            areas.append(fitted.area)
-            classes.append(fitted.classes)
-        print(f"{part}: {len(files)} images of {self.image_size} x {self.image_size} kept {stack.place}")
-        labels = [self.class_names.index(file.label) for file in files if file.label is not None]
-        groups = [file.group for file in files if file.group is not None]
-        num_classes = self.values.num_classes if self.values is not None else 2
-        found = ImageSet(
-            names=[file.name for file in files],
-            images=stack.rows(range(len(files))),
-            masks=np.stack(masks) if masks else None,
-            labels=np.array(labels, "int32") if labels else None,
-            groups=groups if len(groups) == len(files) else None,
-            class_names=self.class_names if labels else (),
-            num_classes=num_classes,
-            areas=np.stack(areas) if self.keep_aspect else None,
-            present=present(classes, num_classes) if masks else None,
-        )
-        mention_vanished(found, part)
-        return found
-
-    def _one(self, file: ImageFile) -> Fitted:
-        """The resized image, its resized mask if it has one, and the area that is no padding."""
-        mask = None
-        if file.mask is None or self.values is None:
-            image = read_image(file.image, channels=self.channels, intensity_range=self.intensity_range)
-        else:
-            picture, stored = read_pair(file.image, file.mask, self.intensity_range, self.values.palette_colours)
-            image = with_channels(picture.pixels, self.channels)
-            mask = self.values.classes(stored, str(file.mask))
-        return (letterbox if self.keep_aspect else stretch)(image, mask, self.image_size)
+    mention_vanished(found, part)
+    return found
 
 
 def _settle(files: FolderFiles, declared: Mapping[Key, int] | None, num_classes: int | None) -> MaskValues | None:

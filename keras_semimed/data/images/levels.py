@@ -7,6 +7,7 @@ import numpy as np
 from keras_semimed.data.images.pixels import Picture
 from keras_semimed.data.images.resizing import with_channels
 
+LEVELS = "0 is background and 255 the lesion (or 0 and 1), soft edges at half"
 _WINDOW = 5  # pixels; an edge is never flat over so many
 _FLAT = 12  # grey values within which a window is flat, compressed or not
 NEAR = 32

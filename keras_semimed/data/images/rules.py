@@ -1,0 +1,106 @@
+"""How image and mask files become the arrays that a network sees: one description for training and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from keras_semimed.data.images.letterbox import Fitted, letterbox, stretch
+from keras_semimed.data.images.mask_values import MaskValues
+from keras_semimed.data.images.reading import read_image, read_pair
+from keras_semimed.data.images.resizing import with_channels
+
+NAMES = ("image_size", "channels", "keep_aspect", "intensity_range", "masks", "class_names")
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """What decides how a file is read.
+
+    A data set carries it, `fit` hands it to the model, and `predict` reads by it, so that a file is read alike wherever
+    it comes in.
+
+    Args:
+        image_size: Height and width that every image is brought to, in pixels.
+        channels: 3 for colour (grey is repeated), 1 for grey.
+        keep_aspect: Whether the aspect ratio is kept and the rest padded, or the image stretched.
+        intensity_range: The values of black and white in images of more than 8 bits that do not say it themselves.
+        masks: How mask files were turned into classes, in words; empty without masks.
+        class_names: Names of the image classes; label `i` is `class_names[i]`.
+        mask_values: What turns mask files into classes; None where there are none, and where the rules come from a
+            saved model, which reads no masks.
+
+    Raises:
+        ValueError: For a size or a number of channels that there is not.
+    """
+
+    image_size: int
+    channels: int = 3
+    keep_aspect: bool = False
+    intensity_range: tuple[float, float] | None = None
+    masks: str = ""
+    class_names: tuple[str, ...] = ()
+    mask_values: MaskValues | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(f"`image_size` must be at least 1 pixel, found {self.image_size}")
+        if self.channels not in (1, 3):
+            raise ValueError(f"`channels` must be 1 or 3, found {self.channels}")
+        if self.intensity_range is not None:
+            check_intensity_range(self.intensity_range)
+
+    def __str__(self) -> str:
+        fitted = "padded to" if self.keep_aspect else "stretched to"
+        kind = "grey" if self.channels == 1 else "colour"
+        words = [f"images: {kind}, {fitted} {self.image_size} x {self.image_size}"]
+        if self.intensity_range is not None:
+            words.append("of more than 8 bits from {:g} (black) to {:g} (white)".format(*self.intensity_range))
+        return ", ".join(words) + (f"; masks: {self.masks}" if self.masks else "")
+
+    def image(self, file: str | Path) -> np.ndarray:
+        """Reads an image at its own size: `(H, W, channels)` uint8; errors as `read_image`."""
+        return read_image(file, channels=self.channels, intensity_range=self.intensity_range)
+
+    def fit(self, image: np.ndarray, mask: np.ndarray | None = None) -> Fitted:
+        """Brings an image `(H, W, channels)` uint8 and its mask of classes `(H, W)` to the size of the network."""
+        return (letterbox if self.keep_aspect else stretch)(image, mask, self.image_size)
+
+    def read(self, image: str | Path, mask: str | Path | None = None) -> Fitted:
+        """Reads an image, and its mask where the rules know masks, and fits them; errors as `read_pair`."""
+        if mask is None or self.mask_values is None:
+            return self.fit(self.image(image))
+        picture, stored = read_pair(image, mask, self.intensity_range, self.mask_values.palette_colours)
+        return self.fit(with_channels(picture.pixels, self.channels), self.mask_values.classes(stored, str(mask)))
+
+    def of_size(self, image_size: int) -> Self:
+        """The same rules for another size."""
+        return replace(self, image_size=image_size)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` takes, as JSON keeps it."""
+        config = {name: getattr(self, name) for name in NAMES}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Makes rules from what `get_config` returned."""
+        known = [name for name in NAMES if name in config]
+        values: dict[str, Any] = {
+            name: tuple(config[name]) if isinstance(config[name], list | tuple) else config[name] for name in known
+        }
+        return cls(**values)
+
+
+def check_intensity_range(limits: Any) -> None:
+    """Raises ValueError unless these are two finite numbers, black below or above white."""
+    try:
+        low, high = (float(value) for value in limits)
+    except (TypeError, ValueError):
+        low = high = float("nan")
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ValueError(f"`intensity_range` must be (value of black, larger value of white), found {limits!r}")

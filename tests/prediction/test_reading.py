@@ -1,0 +1,120 @@
+"""A file is read for prediction as it is for training, without being told how."""
+
+from __future__ import annotations
+
+import io
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_semimed.data import from_folder, read_folder
+from keras_semimed.data.images.rules import ReadingRules
+from keras_semimed.export import export
+from keras_semimed.models import Supervised
+from keras_semimed.prediction import Options, find_images, predict_files
+from keras_semimed.prediction.pictures import class_mask
+from keras_semimed.saved import load_model, reading_of
+from tests.data.dicom_files import dicom
+from tests.data.image_files import encoded
+from tests.models.common import UNET_WIDTHS, tiny_encoder
+from tests.prediction.test_predict import rows, thresholds
+
+SIZE = 32
+
+
+def content(kind: str, bits: int, colour: bool) -> bytes:
+    """A ramp of the values that so many bits hold, half of it above the middle."""
+    ramp = np.tile(np.linspace(0, 2**bits - 1, 60).round().astype("uint16" if bits > 8 else "uint8"), (40, 1))
+    pixels = np.stack([ramp, ramp[:, ::-1], ramp], -1) if colour else ramp
+    if kind == "DICOM":
+        return dicom(pixels, "RGB" if colour else "MONOCHROME2", BitsStored=bits)
+    if bits == 8:
+        return encoded(pixels, kind)
+    if kind == "TIFF":
+        import tifffile
+
+        file = io.BytesIO()
+        tifffile.imwrite(file, pixels, photometric="rgb" if colour else "minisblack")
+        return file.getvalue()
+    return encoded(Image.fromarray(pixels), kind)
+
+
+CASES = [
+    *[(kind, 8, colour) for kind in ("PNG", "TIFF", "JPEG", "DICOM") for colour in (False, True)],
+    *[(kind, bits, False) for kind in ("PNG", "TIFF", "DICOM") for bits in (12, 14, 16)],
+    *[("DICOM", bits, True) for bits in (12, 16)],
+]
+
+
+@pytest.mark.parametrize("keep_aspect", [False, True])
+@pytest.mark.parametrize(("kind", "bits", "colour"), CASES)
+def test_the_mask_is_that_of_training_s_own_reading(tmp_path, kind, bits, colour, keep_aspect):
+    suffix = {"JPEG": "jpg", "DICOM": "dcm"}.get(kind, kind.lower())
+    for place in ("labeled/images", "unlabeled"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "labeled/masks").mkdir()
+    data = content(kind, bits, colour)
+    (tmp_path / f"labeled/images/a.{suffix}").write_bytes(data)
+    (tmp_path / f"unlabeled/b.{suffix}").write_bytes(data)
+    lesion = np.zeros((40, 60), "uint8")
+    lesion[:, 30:] = 1
+    Image.fromarray(lesion).save(tmp_path / "labeled/masks/a.png")
+    declared = (0, 2**bits - 1) if bits in (12, 14) and kind != "DICOM" else None
+    images = read_folder(tmp_path, SIZE, intensity_range=declared, keep_aspect=keep_aspect).labeled
+    model = thresholds()
+    found = find_images([tmp_path / "labeled/images"])
+    report = predict_files(model, found, tmp_path / "out", Options(), reading=images.rules)
+    assert report.predicted == 1 and not report.problems
+    top, left, bottom, right = (0, 0, SIZE, SIZE) if images.areas is None else images.areas[0]
+    expected = class_mask(model.predict_on_batch(images.images)["mask"][0][top:bottom, left:right], (40, 60))
+    mask = np.asarray(Image.open(tmp_path / f"out/masks/a.{suffix}.png"))
+    np.testing.assert_array_equal(mask, expected)
+    assert mask[:, :28].max() == 0 and mask[:, 32:].min() == 1  # the right half is above the middle
+
+
+def test_a_trained_and_an_exported_model_know_how_to_read_and_what_classes_are_called(tmp_path):
+    for place in ("labeled/images", "labeled/masks", "unlabeled"):
+        (tmp_path / "data" / place).mkdir(parents=True)
+    deep = (np.arange(40 * 60).reshape(40, 60) * 1.7).astype("uint16")  # 12 bits
+    lesion = (deep > 2000).astype("uint8")
+    for index, name in enumerate("ab"):
+        Image.fromarray(deep + index).save(tmp_path / f"data/labeled/images/{name}.png")
+        Image.fromarray(lesion).save(tmp_path / f"data/labeled/masks/{name}.png")
+    Image.fromarray(deep + 2).save(tmp_path / "data/unlabeled/c.png")
+    (tmp_path / "data/labels.csv").write_text("file,class\na.png,good\nb.png,ill\n")
+    data = from_folder(
+        tmp_path / "data", SIZE, batch_size=2, steps_per_epoch=1, intensity_range=(0, 4095), keep_aspect=True
+    )
+    model = Supervised(image_size=SIZE, encoder=tiny_encoder(), decoder_filters=UNET_WIDTHS, total_steps=2)
+    assert model.reading is None
+    model.compile(run_eagerly=True)
+    model.fit(data, verbose=0)
+    model.save(tmp_path / "model.keras")
+    export(model, tmp_path / "small.keras")
+    rules = ReadingRules(SIZE, 3, True, (0, 4095), data.labeled.rules.masks, ("good", "ill"))
+    images, tables = find_images([tmp_path / "data/unlabeled"]), []
+    for name in ("model", "small"):
+        path = tmp_path / f"{name}.keras"
+        loaded = load_model(path)
+        assert (loaded.reading if name == "model" else reading_of(path)) == rules
+        assert keras.saving.load_model(path, compile=False) is not None
+        predict_files(loaded, images, tmp_path / name, reading=reading_of(path))
+        tables.append(rows(tmp_path / name)["c.png"])
+    assert {"probability_good", "probability_ill"} <= set(tables[0]) and tables[0]["prediction"] in ("good", "ill")
+    for column, value in tables[0].items():
+        if column.startswith(("probability", "area")):
+            assert float(value) == pytest.approx(float(tables[1][column]), abs=1e-4), column
+    card = (tmp_path / "small.keras.md").read_text()
+    assert "padded to 32 x 32, of more than 8 bits from 0 (black) to 4095 (white)" in card and "good, ill" in card
+
+
+def test_rules_refuse_what_is_none():
+    for limits in ((1,), (5, 5), (9, 1), (0, float("inf")), "ab", 3):
+        with pytest.raises(ValueError, match="`intensity_range` must be"):
+            ReadingRules(32, intensity_range=limits)
+    with pytest.raises(ValueError, match="`channels` must be 1 or 3"):
+        ReadingRules(32, channels=4)
+    rules = ReadingRules(32, 1, True, (0.0, 4095.0), "as they are", ("a", "b"))
+    assert ReadingRules.from_config(rules.get_config()) == rules
