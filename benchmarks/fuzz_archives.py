@@ -69,7 +69,10 @@ def _zip(path: Path, members: Mapping[str, bytes], compression: int = zipfile.ZI
     """Writes a zip with one good pair, under the names of Kvasir-SEG, and `members`."""
     mask = np.zeros((24, 20), "uint8")
     mask[8:16, 8:16] = 255
-    good = {"images/good.jpg": encoded(np.dstack([mask] * 3), "JPEG"), "masks/good.jpg": encoded(mask, "JPEG")}
+    good = {
+        "images/cju0qkwl35piu0993l0dewei2.jpg": encoded(np.dstack([mask] * 3), "JPEG"),
+        "masks/cju0qkwl35piu0993l0dewei2.jpg": encoded(mask, "JPEG"),
+    }
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in {**good, **members}.items():
             archive.writestr(name, content)
@@ -90,9 +93,11 @@ def zip_bomb(rng, path):
     """One member, or a hundred, that unpack to a thousand times their size."""
     file = path.with_suffix(".zip")
     if rng.random() < 0.5:
-        _zip(file, {"images/bomb.jpg": bytes(5 << 20), "masks/bomb.jpg": b"\0"})
+        _zip(
+            file, {"images/cju0qoxqj9q6s0835b43399p4.jpg": bytes(5 << 20), "masks/cju0qoxqj9q6s0835b43399p4.jpg": b"\0"}
+        )
         content = bytearray(file.read_bytes())  # the directory claims four gigabytes
-        entry = content.index(b"images/bomb.jpg", content.index(b"PK\1\2")) - 46
+        entry = content.index(b"images/cju0qoxqj9q6s0835b43399p4.jpg", content.index(b"PK\1\2")) - 46
         content[entry + 24 : entry + 28] = struct.pack("<I", 0xFFFF0000)
         file.write_bytes(content)
         return Case(file, file.name)
@@ -132,5 +137,11 @@ def damaged_member(rng, path):
     file = path.with_suffix(".zip")
     whole = encoded(random_pixels(rng), "JPEG")
     contents = [whole[:200], b"", b"text", encoded(random_pixels(rng), "GIF")]
-    _zip(file, {"images/odd.jpg": contents[int(rng.integers(4))], "masks/odd.jpg": whole})
+    _zip(
+        file,
+        {
+            "images/cju0qx73cjw570799j4n5cjze.jpg": contents[int(rng.integers(4))],
+            "masks/cju0qx73cjw570799j4n5cjze.jpg": whole,
+        },
+    )
     return Case(file, "odd.jpg")

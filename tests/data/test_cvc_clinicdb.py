@@ -128,9 +128,10 @@ def test_frames_and_masks_that_do_not_fit_are_named(copy):
 def test_a_frame_of_no_sequence_is_an_error(copy):
     (copy / "Original" / "700.tif").write_bytes(mistagged_tiff(picture(28, 36, 0)))
     shutil.copy(copy / "Ground Truth" / "2.tif", copy / "Ground Truth" / "700.tif")
-    source = CvcClinicDbSource(copy)
+    with pytest.raises(ValueError, match="by their names 1 of 5 images are none of CVC-ClinicDB, such as '700'"):
+        CvcClinicDbSource(copy)
     with pytest.raises(ValueError, match="frame 700 is in no sequence"):
-        [source.group(files.name) for files in source.files]
+        sequence(700)
 
 
 @pytest.fixture(scope="module")

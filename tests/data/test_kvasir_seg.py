@@ -17,7 +17,7 @@ from tests.conftest import SHARED
 from tests.data.polyp_files import disc, picture, zipped
 
 DUMMY = Path(__file__).resolve().parents[2] / "datasets" / "kvasir_seg" / "dummy_data"
-IDS = [f"cju000000000000000000000{number}" for number in (1, 2, 3)]
+IDS = ["cju0qkwl35piu0993l0dewei2", "cju0qoxqj9q6s0835b43399p4", "cju0qx73cjw570799j4n5cjze"]
 REAL, RESIZED = SHARED / "data" / "Kvasir-SEG", SHARED / "data" / "Kvasir-SEG-256x256"
 
 

@@ -24,6 +24,7 @@ from tests.data.dicom_files import dicom
 from tests.data.image_files import encoded
 from tests.data.polyp_files import disc, picture
 
+KNOWN = "cju0qkwl35piu0993l0dewei2"
 LESION = disc(40, 60, 20, 30, 9) > 0
 GREY = np.tile(np.arange(60, dtype="uint8") * 4, (40, 1))
 
@@ -32,7 +33,7 @@ def published(root: Path, mask: bytes, kind: str) -> Path:
     """One image in the layout of a published set."""
     places = {
         "cvc": ("Original/1.png", "Ground Truth/1.png"),
-        "kvasir": ("images/a.jpg", "masks/a.jpg"),
+        "kvasir": (f"images/{KNOWN}.jpg", f"masks/{KNOWN}.jpg"),
         "busi": ("benign/benign (1).png", "benign/benign (1)_mask.png"),
     }
     for place, content in zip(places[kind], (encoded(picture(40, 60, 0)), mask), strict=True):
@@ -64,7 +65,7 @@ def test_f1_masks_of_published_sets_may_hold_0_and_1(tmp_path, kind):
         root = published(tmp_path / place, encoded(white * LESION.astype("uint8")), kind)
         np.testing.assert_array_equal(next(iter(READERS[kind](root))).mask, LESION)
     root = published(tmp_path / "half", encoded(100 * LESION.astype("uint8")), kind)
-    with pytest.raises(ValueError, match=r"1\)?(_mask)?.png|a.jpg: the mask has an area of grey value 100"):
+    with pytest.raises(ValueError, match=r"1\)?(_mask)?.png|2.jpg: the mask has an area of grey value 100"):
         list(READERS[kind](root))
 
 
@@ -233,7 +234,7 @@ def test_f11_a_third_level_of_a_lossy_mask_is_not_lost(tmp_path):
         read_folder(root, 40, mask_values={0: 0, 255: 1})
     declared = read_folder(root, 40, mask_values={0: 0, 100: 1, 200: 2})
     assert [(declared.labeled.masks == index).any() for index in range(3)] == [True] * 3
-    with pytest.raises(ValueError, match=r"a.jpg: the mask has an area of grey value"):
+    with pytest.raises(ValueError, match=r"2.jpg: the mask has an area of grey value"):
         list(KvasirSegSource(published(tmp_path / "kvasir", three, "kvasir")))
     two = read_folder(folder(tmp_path / "two", encoded(255 * LESION.astype("uint8"), "JPEG", quality=60)), 40)
     assert 100 < (two.labeled.masks == 1).sum() < 250
@@ -269,3 +270,22 @@ def test_published_sets_know_lesions_that_vanish(tmp_path, capsys):
     (root / "benign/benign (1).png").write_bytes(encoded(picture(400, 600, 0)))
     images = load_image_set("busi", 32, manual_dir=root, data_dir=tmp_path / "tfds")
     assert images.vanished() == ["benign (1)"] and "1 of 1 images lose a class" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_files_that_only_lie_like_a_published_set_s_are_not_stored_under_its_name(tmp_path, kind):
+    names = {"cvc": "{}.png", "kvasir": "mine_{}.jpg", "busi": "benign ({}).png"}[kind]
+    root = published(tmp_path, encoded(LESION.astype("uint8")), kind)
+    place = next(root.rglob("*.[pj][pn]g")).parent if kind == "busi" else None
+    for number in range(700, 740):
+        name = names.format(number)
+        if kind == "busi":
+            targets = (place / name, place / name.replace(".png", "_mask.png"))
+        else:
+            folders = ("Original", "Ground Truth") if kind == "cvc" else ("images", "masks")
+            targets = tuple(root / folder / name for folder in folders)
+        for target in targets:
+            target.write_bytes(encoded(LESION.astype("uint8"), "JPEG" if kind == "kvasir" else "PNG"))
+    title = {"cvc": "CVC-ClinicDB", "kvasir": "Kvasir-SEG", "busi": "BUSI"}[kind]
+    with pytest.raises(ValueError, match=f"by their names 40 of 41 images are none of {title}.*from_folder"):
+        READERS[kind](root)

@@ -14,6 +14,7 @@ from keras_semimed.data.readers.archives import FileTree, find_zip, zip_names
 from keras_semimed.data.readers.source import Source, SourceFiles, near_duplicates
 
 CLASSES = ("benign", "malignant", "normal")
+COUNTS = {"benign": 437, "malignant": 210, "normal": 133}
 FOLDER = "Dataset_BUSI_with_GT"
 HOW_TO_GET = (
     f"download the BUSI archive (see keras_semimed.data.describe('busi')) and give the zip, the extracted {FOLDER} "
@@ -46,6 +47,12 @@ class BusiSource(Source):
             root, members = _zip_members(self.path)
         self.tree = FileTree(self.path, root)
         self.files = _pair(members, self.path)
+        self.check_names()
+
+    def is_published(self, name: str) -> bool:
+        """Whether an image of this name belongs to the published set: benign (1) to (437), and so on."""
+        kind, _, number = name.partition(" ")
+        return int(number.strip("()")) in range(1, COUNTS[kind] + 1)
 
     def label(self, name: str) -> int:
         """Returns the class of an image, an index into `CLASSES`."""

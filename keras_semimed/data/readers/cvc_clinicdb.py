@@ -30,6 +30,10 @@ class CvcClinicDbSource(PairSource):
         Layout("Original", "Ground Truth", re.compile(r"0*(\d+)\.png")),
     )
 
+    def is_published(self, name: str) -> bool:
+        """Whether an image of this name belongs to the published set: 1 to 612."""
+        return int(name) in range(1, _sequences()[-1][2] + 1)
+
     def group(self, name: str) -> str:
         """Returns the sequence of a frame, such as `"sequence_07"`.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from keras_semimed.data.readers.pairs import Layout, PairSource
+from keras_semimed.data.splits.published import published_parts
 
 HOW_TO_GET = (
     "download kvasir-seg.zip (see keras_semimed.data.describe('kvasir_seg')) and give the zip, the extracted "
@@ -22,3 +23,7 @@ class KvasirSegSource(PairSource):
     TITLE = "Kvasir-SEG"
     HOW_TO_GET = HOW_TO_GET
     LAYOUTS = (Layout("images", "masks", re.compile(r"([^.].*)\.jpe?g")),)
+
+    def is_published(self, name: str) -> bool:
+        """Whether an image of this name belongs to the published set."""
+        return name in published_parts("pranet")["kvasir_seg"]

@@ -65,6 +65,7 @@ class PairSource(Source):
         self.tree, layout, members = self._locate(path)
         self.path = self.tree.path
         self.files = _pair(members, layout, self.tree)
+        self.check_names()
 
     def _locate(self, path: Path) -> tuple[FileTree, Layout, list[str]]:
         """The folder or zip with the set, its layout and its files relative to the folder that holds them."""

@@ -54,6 +54,25 @@ class Source:
     def __len__(self) -> int:
         return len(self.files)
 
+    def is_published(self, name: str) -> bool:
+        """Whether an image of this name belongs to the published set."""
+        del name
+        return True
+
+    def check_names(self) -> None:
+        """Refuses files that only lie as the published ones do; a part of these will do.
+
+        Raises:
+            ValueError: If more than a tenth of the images have names that the set does not have.
+        """
+        strange = [files.name for files in self.files if not self.is_published(files.name)]
+        if len(strange) > len(self.files) / 10:
+            count = f"{len(strange)} of {len(self.files)} images"
+            raise ValueError(
+                f"{self.path}: by their names {count} are none of {self.TITLE}, such as {strange[0]!r}; "
+                f"{self.HOW_TO_GET}, or read images of your own with from_folder"
+            )
+
     def __iter__(self) -> Iterator[Pair]:
         with self.tree.opened() as open_member:
             for files in self.files:

@@ -52,6 +52,10 @@ class UdiatSource(PairSource):
                 raise ValueError(f"{self.tree.name(self._list)} has no row for the image {files.name}; complete it")
         self._labels = {files.name: listed[int(files.name)] for files in self.files}
 
+    def is_published(self, name: str) -> bool:
+        """Whether an image of this name belongs to the published set: 1 to 163."""
+        return int(name) in range(1, 164)
+
     def fingerprint(self) -> str:
         """Returns a hash of the names and sizes of all images and of their classes, equal for a folder and its zip."""
         return f"{super().fingerprint()}-{''.join(map(str, self._labels.values()))}"
