@@ -144,4 +144,4 @@ def damaged_member(rng, path):
             "masks/cju0qx73cjw570799j4n5cjze.jpg": whole,
         },
     )
-    return Case(file, "odd.jpg")
+    return Case(file, "cju0qx73cjw570799j4n5cjze.jpg")

@@ -9,7 +9,7 @@ Of each unlabelled term: its range over the epochs, and its share of the gradien
 all weights: the norm of the term's gradient, times its weight, by the sum of all terms' norms, a mean over batches.
 
     KERAS_BACKEND=torch python -m benchmarks.learning_without_labels
-    KERAS_BACKEND=torch python -m benchmarks.learning_without_labels --methods u2pl corrmatch
+    KERAS_BACKEND=torch python -m benchmarks.learning_without_labels --methods u2pl dcnet:lambda_feature=0
     KERAS_BACKEND=torch python -m benchmarks.learning_without_labels --classes 3
     python -m benchmarks.learning_without_labels --table
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,9 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, choices=(2, 3), help="learn that many image classes instead of masks")
-    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), help="(all that can do it)")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="METHOD[:ARGUMENT=NUMBER]", help="(all that can do it, with their defaults)"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="(0 1 2); the truth for the first one")
     parser.add_argument("--labeled", type=int, help="labelled phantoms (12; of 2 classes 24, of 3 classes 32)")
     parser.add_argument("--first", type=int, default=600, help="supervised steps before (600)")
@@ -73,6 +76,10 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.task = "segmentation" if options.classes is None else "classification"
     able = [name for name, method in METHODS.items() if options.task in method.supports and name != "supervised"]
     options.methods = options.methods or able
+    for name in options.methods:
+        method, _, change = name.partition(":")
+        if method not in able or change and not re.fullmatch(r"\w+=[-+.e\d]+", change):
+            parser.error(f"--methods: expected METHOD or METHOD:ARGUMENT=NUMBER of {', '.join(able)}; found {name!r}")
     options.labeled = options.labeled or LABELED[options.classes]
     options.output = options.output / (options.task if options.classes is None else f"{options.classes}_classes")
     return options
@@ -114,12 +121,16 @@ class Bench:
         return model
 
     def run(self, method: str, arm: str) -> None:
-        """One training, from the start to its files."""
+        """One training, from the start to its files; a method may be followed by an argument of its own."""
         keras.backend.clear_session()
-        options = self.options
+        options, place = self.options, self.options.output / method / arm / str(self.seed)
+        method, _, change = method.partition(":")
         starts = [self.start(student) for student in range(METHODS[method].students)]
         keras.utils.set_random_seed(self.seed)
         given = self.arguments(method, options.steps)
+        if change:
+            argument, _, value = change.partition("=")
+            given[argument] = float(value)
         if arm == "control":
             given |= control_of(method, METHODS[method](**given).get_config())
         if arm == "truth":
@@ -136,7 +147,7 @@ class Bench:
         details: dict[str, Any] = {"history": history, "seconds": seconds}
         if arm == "method":
             details |= gradient_shares(model, [batches[index] for index in range(3)], ENCODER[options.task])
-        self._score(model, options.output / method / arm / str(self.seed), details)
+        self._score(model, place, details)
 
     @staticmethod
     def _fit(model: SemiSupervisedModel, batches: SemiSupervisedBatches, factor: float) -> dict[str, list[float]]:
