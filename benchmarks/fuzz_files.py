@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 import benchmarks.fuzz_archives
-import benchmarks.fuzz_images  # noqa: F401  registers its kinds, as the one above
+import benchmarks.fuzz_images
+import benchmarks.fuzz_reported  # noqa: F401  registers its kinds, as those above
 from benchmarks.fuzz_cases import MAKERS, Case
 from keras_semimed.data import read_folder
 from keras_semimed.data.check import check_folder

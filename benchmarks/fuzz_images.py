@@ -172,7 +172,7 @@ def no_image(rng, path):
         b"<html>404</html>",
         rng.bytes(300),
         b"\xff\xd8\xff",
-        encoded(random_pixels(rng), "GIF"),
+        encoded(random_pixels(rng), "PCX"),
     ]
     contents += [b"\x89PNG\r\n\x1a\n", b"II*\0", b"BM", encoded(random_pixels(rng), "EPS"), bytes(128) + b"DICM"]
     return odd_image(path, contents[int(rng.integers(len(contents)))], None)

@@ -64,6 +64,8 @@ def run(settings: Settings) -> None:
         print_section("configuration", description["configuration"])
         split = description["split"]
         print_section("split", {**split["sizes"], **{name: split[name] for name in ("hash", "scored", "leaks")}})
+        if description["reading"] is not None:
+            print(f"files: {description['reading']['in_words']}")
         if folder.result is None:
             model, seconds = train_stages(settings, data, folder, termination)
             score(model, settings, data, folder, seconds)
@@ -158,6 +160,7 @@ def check_control(settings: Settings, model: SemiSupervisedModel) -> None:
 def describe(settings: Settings, data: Data, runtime: dict) -> dict:
     """Content of config.json that is known before training."""
     sizes = {part: len(getattr(data.split, part)) for part in PARTS}
+    rules = data.labeled.rules
     return {
         "recipe": settings.recipe,
         "commit": source_commit(),
@@ -165,6 +168,7 @@ def describe(settings: Settings, data: Data, runtime: dict) -> dict:
         "configuration": {**configuration(settings), "backend": runtime["backend"], "split_hash": data.split.hash},
         "runtime": runtime,
         "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.scored, "leaks": count_leaks(data)},
+        "reading": None if rules is None else {**rules.get_config(), "in_words": str(rules)},
     }
 
 

@@ -90,13 +90,12 @@ def _read(content: bytes) -> tuple[Any, np.ndarray]:
 
 def _shown(pixels: np.ndarray, header: Any) -> Picture:
     """Grey values as a screen shows them."""
-    from pydicom.pixels import apply_modality_lut, apply_voi
+    from pydicom.pixels import apply_modality_lut
 
     values = np.asarray(apply_modality_lut(pixels, header), "float32")
     if "VOILUTSequence" in header:
-        table = header.VOILUTSequence[0]
-        values = np.asarray(apply_voi(apply_modality_lut(pixels, header), header), "float32")
-        limits = (0.0, float(2 ** _table_bits(table, values) - 1))
+        values, white = _looked_up(values, header)
+        limits = (0.0, white)
     elif header.get("WindowWidth") is not None:
         values, limits = _windowed(values, header), (0.0, 1.0)
     else:
@@ -110,12 +109,25 @@ def _shown(pixels: np.ndarray, header: Any) -> Picture:
     return Picture(values, limits)
 
 
-def _table_bits(table: Any, values: np.ndarray) -> int:
-    """The bits of a lookup table's entries: as declared, or those of the largest one, where it needs fewer."""
-    entries = np.asarray(table.LUTData)
-    if entries.dtype.kind in "SV":  # bytes that were not taken for numbers
-        return int(table.LUTDescriptor[2])
-    return min(int(table.LUTDescriptor[2]), max(8, int(entries.max()).bit_length(), int(values.max()).bit_length()))
+def _looked_up(values: np.ndarray, header: Any) -> tuple[np.ndarray, float]:
+    """The first VOI lookup table applied, and the white of its entries: of the bits declared, or of those they need.
+
+    pydicom's own counts the indices of a table of 8 bits in 8 bits, so that a larger one wraps.
+    """
+    table = header.VOILUTSequence[0]
+    count, first, bits = (int(value) for value in table.LUTDescriptor)
+    count = count or 2**16
+    if header.PixelRepresentation == 1 and first >= 2**15:
+        first -= 2**16
+    data = table.LUTData
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, "uint8" if len(data) < 2 * count else "<u2")
+    entries = np.asarray(data, "float32")[:count]
+    if len(entries) < count:
+        raise Refusal(f"its lookup table declares {count} entries and holds {len(entries)}; correct the header")
+    needed = max(8, int(entries.max()).bit_length())
+    index = np.clip(values - first, 0, count - 1).astype("int64")
+    return entries[index], float(2 ** min(bits, needed) - 1)
 
 
 def _windowed(values: np.ndarray, header: Any) -> np.ndarray:
