@@ -8,13 +8,19 @@ import errno
 import hashlib
 import json
 import os
+import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+# What a spreadsheet takes for a formula, a text that was made safe already among them.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that make a terminal do something, but for tabs and new lines."""
 PARTIAL = ".partial-"
 SEAL = "sha256"
 
@@ -150,13 +156,41 @@ def check_digests(folder: Path, digests: Mapping[str, str], names: Sequence[str]
             raise ValueError(f"{path} is damaged or was changed by hand: it is not as the run wrote it")
 
 
+def safe_cell(value: Any) -> Any:
+    """Returns a value as a table holds it: a text that a spreadsheet would run as a formula gets a `'` in front."""
+    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def cell_value(text: str) -> str:
+    """Returns what `safe_cell` was given."""
+    return text[1:] if text.startswith("'") and safe_cell(text[1:]) == text else text
+
+
+def write_rows(file: IO[str], columns: Sequence[str], rows: Iterable[Mapping[str, Any]], header: bool = True) -> None:
+    """Writes rows of a table with these columns to an open file, safe for spreadsheets."""
+    writer = csv.writer(file, lineterminator="\n")
+    if header:
+        writer.writerow([safe_cell(column) for column in columns])
+    for row in rows:
+        if strange := [key for key in row if key not in columns]:
+            raise ValueError(f"a row has {strange[0]!r}, which is no column of {list(columns)}")
+        writer.writerow([safe_cell(row.get(column, "")) for column in columns])
+
+
+def read_cells(file: Iterable[str]) -> list[dict[str, Any]]:
+    """Reads what `write_rows` wrote, each row as a dict of texts; None for cells that lack."""
+    table = csv.DictReader(file)
+    table.fieldnames = None if table.fieldnames is None else [cell_value(name) for name in table.fieldnames]
+    return [{key: cell_value(text) if isinstance(text, str) else text for key, text in row.items()} for row in table]
+
+
 def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes a CSV file with one column for each key that occurs, in the order of first occurrence."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        write_rows(file, columns, rows)
 
 
 def read_table(path: str | Path) -> list[dict[str, str]]:
@@ -168,7 +202,7 @@ def read_table(path: str | Path) -> list[dict[str, str]]:
     """
     with Path(path).open(newline="", encoding="utf-8") as file:
         try:
-            rows = list(csv.DictReader(file))
+            rows = read_cells(file)
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path} is damaged: it is no CSV table in UTF-8 ({error})") from error
     for line, cells in enumerate(rows, start=2):

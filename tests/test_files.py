@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -55,3 +57,16 @@ def test_another_file_of_arrays_is_named(tmp_path):
     for kind, missing in ((Cases, "groups, names, class_names"), (Embeddings, "vectors"), (PseudoMasks, "truths")):
         with pytest.raises(ValueError, match=f"a.npz is another .npz file: it has no array {missing}"):
             kind.load(tmp_path / "a.npz")
+
+
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "@SUM(A1)", "-x", "'=x", "''@", "\tx"]
+TEXTS = [*FORMULAS, "plain", "'quoted", "-1.5", "+3", "1e-5", "-inf"]
+
+
+def test_a_table_holds_no_formula_and_gives_back_what_was_written(tmp_path):
+    write_table(tmp_path / "t.csv", [{"name": text, "=head": 1} for text in TEXTS])
+    content = (tmp_path / "t.csv").read_text()
+    assert not re.search(r"(^|[,\n])\"?[=@\t]|(^|[,\n])\"?[+-](?![\d.]|inf)", content)
+    assert [row["name"] for row in read_table(tmp_path / "t.csv")] == TEXTS
+    assert list(read_table(tmp_path / "t.csv")[0]) == ["name", "=head"]
+    assert {"-1.5", "+3", "1e-5", "-inf"} <= set(content.replace(",", "\n").split("\n"))

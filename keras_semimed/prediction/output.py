@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_semimed.files import PARTIAL, whole_file, write_json
+from keras_semimed.files import CONTROL, PARTIAL, read_cells, whole_file, write_json, write_rows
 from keras_semimed.prediction.pictures import COLOURS
 
 TABLE = "predictions.csv"
@@ -50,6 +50,8 @@ def name_problems(names: Iterable[str], pictures: bool) -> dict[str, str]:
 
 
 def _name_problem(name: str) -> str | None:
+    if CONTROL.search(name):
+        return "its name holds control characters; rename it"
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -109,7 +111,7 @@ class OutputFolder:
         content = table.read_bytes()
         try:
             whole = io.StringIO(content[: content.rfind(b"\n") + 1].decode(), newline="")
-            rows = list(csv.DictReader(whole))
+            rows = read_cells(whole)
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(
                 f"{table} is no table of predictions ({error}); remove it or give another --output"
@@ -127,9 +129,7 @@ class OutputFolder:
         if any(list(row) != self.columns for row in rows.values()):
             raise ValueError(f"{self.path / TABLE} has other columns than {self.columns}; give --overwrite")
         with whole_file(self.path / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows.values())
+            write_rows(file, self.columns, rows.values())
         return rows
 
     def mask(self, name: str) -> Path:
@@ -167,7 +167,7 @@ class OutputFolder:
         """
         try:
             with (self.path / TABLE).open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self.columns, lineterminator="\n").writerows(rows)
+                write_rows(file, self.columns, rows, header=False)
         except OSError as error:
             raise _stopped(self.path / TABLE, error) from error
 

@@ -289,3 +289,12 @@ def test_files_that_only_lie_like_a_published_set_s_are_not_stored_under_its_nam
     title = {"cvc": "CVC-ClinicDB", "kvasir": "Kvasir-SEG", "busi": "BUSI"}[kind]
     with pytest.raises(ValueError, match=f"by their names 40 of 41 images are none of {title}.*from_folder"):
         READERS[kind](root)
+
+
+def test_names_and_classes_do_nothing_on_a_screen(tmp_path):
+    root = folder(tmp_path / "name", **{"unlabeled/\x1b[31mred.png": encoded(GREY // 2)})
+    with pytest.raises(ValueError, match=r"unlabeled/.x1b\[31mred.png: its name is not valid UTF-8, or holds control"):
+        read_folder(root, 40)
+    root = folder(tmp_path / "class", **{"labels.csv": b"file,class\na.png,\x1b[2Jx\n"})
+    with pytest.raises(ValueError, match="labels.csv: line 2 holds control characters"):
+        read_folder(root, 40)

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_semimed.data.folder.labels import Row, read_labels
 from keras_semimed.data.images.dicom import is_dicom
+from keras_semimed.files import CONTROL
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".pgm", ".ppm"),
@@ -150,7 +151,7 @@ def _images(files: FolderFiles, part: str, required: bool) -> list[Path]:
 def _unfit(file: Path, root: Path) -> str | None:
     """Why something in an image folder cannot be an image file of it; None if it may be one."""
     if printable(file) != str(file):
-        return "its name is not valid UTF-8; rename it"
+        return "its name is not valid UTF-8, or holds control characters; rename it"
     if file.is_symlink() and not file.exists():
         return "is a link to nothing; remove it"
     if not _inside(file, root):
@@ -187,8 +188,9 @@ def _stem(file: Path) -> str:
 
 
 def printable(file: Path | str) -> str:
-    """Returns a path as text that any terminal takes, bytes that are no UTF-8 escaped."""
-    return str(file).encode("utf-8", "backslashreplace").decode()
+    """Returns a text as any terminal takes it: bytes that are no UTF-8 and control characters escaped."""
+    text = str(file).encode("utf-8", "backslashreplace").decode()
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _add_labels(files: FolderFiles, whole: bool = True) -> None:

@@ -8,6 +8,8 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from keras_semimed.files import CONTROL
+
 GROUPING = ("group", "patient", "patientid", "subject", "subjectid", "case", "caseid", "sequence", "video")
 """Columns that say what must stay on one side of a split, the preferred one first; case, spaces and signs aside."""
 MAX_BYTES = 64 * 2**20
@@ -65,6 +67,8 @@ def read_labels(file: Path) -> Table:
     unread = [column for column in columns if column not in ("file", "class", grouping)]
     rows: dict[str, Row] = {}
     for number, line in enumerate(lines, start=2):
+        if any(isinstance(text, str) and CONTROL.search(text) for text in line.values()):
+            raise ValueError(f"{file}: line {number} holds control characters; remove them")
         if None in line or None in line.values():
             raise ValueError(f"{file}: line {number} has not as many columns as the header; correct it")
         name = unicodedata.normalize("NFC", line["file"].strip().replace("\\", "/"))
