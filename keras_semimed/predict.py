@@ -45,6 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar=("BLACK", "WHITE"),
         help="in images of more than 8 bits that do not say it (default: as the model was trained)",
     )
+    parser.add_argument(
+        "--as-labels",
+        action="store_true",
+        help="write masks/ and labels.csv as a folder of labelled images has them, to be corrected and trained on",
+    )
     parser.add_argument("--no-overlays", action="store_true", help="write masks and table only")
     parser.add_argument("--overwrite", action="store_true", help="begin anew where there are predictions already")
     options = parser.parse_args(arguments)
@@ -66,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             None if options.intensity_range is None else tuple(options.intensity_range),
             not options.no_overlays,
             tuple(options.labels),
+            options.as_labels,
         )
         report = predict_files(model, found.images, options.output, how, options.overwrite, reading_of(options.model))
     except (OSError, ValueError, ImportError) as error:

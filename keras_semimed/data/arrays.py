@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_semimed.data import array_checks as checks
 from keras_semimed.data.cache import DiskRows
+from keras_semimed.data.images.packed_masks import PackedMask
 from keras_semimed.data.images.rules import ReadingRules
 
 
@@ -31,6 +32,7 @@ class ImageSet:
         present: `(N, K)` bool, the mask classes that each image holds at its own size, before it was resized, so that
             a lesion that vanished is still one; or None where that is not known.
         rules: How the images were read from files; None where they were not.
+        own_masks: The masks at the size of the files; None where they are not known.
 
     Raises:
         ValueError: If lengths, shapes, dtypes or values do not fit; the message names the image.
@@ -46,6 +48,7 @@ class ImageSet:
     areas: np.ndarray | None = None
     present: np.ndarray | None = None
     rules: ReadingRules | None = None
+    own_masks: Sequence[PackedMask] | None = None
 
     def __post_init__(self):
         checks.check_names(self.names)
@@ -58,6 +61,8 @@ class ImageSet:
             raise ValueError(f"groups has {len(self.groups)} entries for {len(self.names)} images; give one each")
         if self.areas is not None:
             checks.check_areas(self.areas, self.images, self.names)
+        if self.own_masks is not None and len(self.own_masks) != len(self.names):
+            raise ValueError(f"own_masks has {len(self.own_masks)} entries for {len(self.names)} images; give one each")
         if self.present is not None and self.present.shape != (len(self.names), self.num_classes):
             expected = (len(self.names), self.num_classes)
             raise ValueError(f"`present` must be {expected}, images and mask classes, found shape {self.present.shape}")
@@ -88,6 +93,7 @@ class ImageSet:
             areas=None if self.areas is None else self.areas[index],
             present=None if self.present is None else self.present[index],
             rules=self.rules,
+            own_masks=None if self.own_masks is None else [self.own_masks[i] for i in index],
         )
 
     def vanished(self) -> list[str]:

@@ -44,6 +44,9 @@ def concatenate(sets: Mapping[str, ImageSet]) -> ImageSet:
         present=None
         if any(images.present is None for images in values)
         else np.concatenate([images.present for images in values]),
+        own_masks=None
+        if any(images.own_masks is None for images in values)
+        else [mask for images in values for mask in images.own_masks or ()],
         rules=first.rules if all(images.rules == first.rules for images in values) else None,
     )
 

@@ -15,6 +15,7 @@ from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.cards import Card, card
 from keras_semimed.data.images.letterbox import present
 from keras_semimed.data.images.levels import LEVELS
+from keras_semimed.data.images.packed_masks import PackedMask
 from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.data.mask_types import masks_by_class
 from keras_semimed.data.packed import is_packed, of_classes, read_packed
@@ -157,6 +158,7 @@ class _Row(NamedTuple):
     group: str
     area: np.ndarray
     classes: tuple[int, ...]
+    own_mask: PackedMask
 
 
 def _collect(
@@ -172,9 +174,9 @@ def _collect(
                 continue
             label = classes.index(facts.class_names[label])
         fitted = rules.fit(example.image, example.mask)
-        assert fitted.mask is not None
+        assert fitted.mask is not None and fitted.own_mask is not None
         stack.append(fitted.image)
-        rows.append(_Row(example.name, fitted.mask, label, example.group, fitted.area, fitted.classes))
+        rows.append(_Row(example.name, fitted.mask, label, example.group, fitted.area, fitted.classes, fitted.own_mask))
     if not rows:
         raise ValueError(f"the data hold no image of the classes {tuple(classes)}")
     order = sorted(range(len(rows)), key=lambda index: rows[index].name)
@@ -192,6 +194,7 @@ def _collect(
         areas=np.stack([row.area for row in rows]) if keep_aspect else None,
         present=present([row.classes for row in rows], facts.num_classes),
         rules=rules,
+        own_masks=[row.own_mask for row in rows],
     )
     mention_vanished(found)
     return found

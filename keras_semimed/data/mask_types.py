@@ -35,4 +35,11 @@ def masks_by_class(images: ImageSet) -> ImageSet:
         background, lesion = images.present.T
         present = np.eye(num_classes, dtype=bool)[images.labels + 1] & lesion[:, None]
         present[:, 0] = background
-    return dataclasses.replace(images, masks=masks, num_classes=num_classes, present=present)
+    own = None
+    if images.own_masks is not None:
+        pairs = zip(images.own_masks, images.labels.tolist(), strict=True)
+        own = [
+            mask._replace(values=np.where(mask.values == 1, 1 + label, mask.values).astype("uint8"))
+            for mask, label in pairs
+        ]
+    return dataclasses.replace(images, masks=masks, num_classes=num_classes, present=present, own_masks=own)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
+from keras_semimed.configuration import check_choice
+from keras_semimed.data.images.letterbox import unletterbox
+from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.masks import score_mask
 from keras_semimed.files import read_table
@@ -23,6 +26,7 @@ def evaluate_images(
     ignore_value: int = 255,
     surface_tolerance: float | None = 2.0,
     spacing: tuple[float, float] = (1.0, 1.0),
+    size: Literal["network", "own"] = "network",
 ) -> list[Row]:
     """Scores every image on its own.
 
@@ -47,6 +51,9 @@ def evaluate_images(
         surface_tolerance: Tolerance of the normalised surface distance, in units of `spacing`; None leaves the surface
             metrics out.
         spacing: Height and width of a pixel; by default distances are in pixels.
+        size: At which masks are compared: `"network"`, that of the batches, or `"own"`: probabilities are resized to
+            each file's size, the padding cut off, and compared with the mask as it was annotated
+            (`ImageSet.own_masks`). Pixels, and so distances, are then those of the file.
 
     Returns:
         One dict an image, in order: `name`. Where there are masks: `dice`, `iou`, `intersection_0`, `union_0`, ...
@@ -58,7 +65,10 @@ def evaluate_images(
         ValueError: If the dataset is empty, a mask has another size than its prediction or a class that it cannot have,
             a label is no class of the model, predictions are not finite, or `names` has another length.
     """
-    images = getattr(dataset, "image_set", None)
+    check_choice("size", size, ("network", "own"))
+    images: Any = getattr(dataset, "image_set", None)
+    if size == "own" and (images is None or images.own_masks is None):
+        raise ValueError("`size` can be 'own' only for images that were read from files with masks, found others")
     if names is None and images is not None:
         names = images.names
     present = None if images is None else images.present
@@ -69,9 +79,14 @@ def evaluate_images(
         if "mask" in predictions and "mask" in targets:
             masks = _masks(targets["mask"], predictions["mask"])
             for index, (row, truth, scores) in enumerate(zip(batch, masks, predictions["mask"], strict=True)):
-                classes = scores.shape[-1]
-                held = None if present is None else present[len(rows) + index]
-                row |= score_mask(truth, scores.argmax(-1), classes, ignore_value, surface_tolerance, spacing, held)
+                classes, place = scores.shape[-1], len(rows) + index
+                held = None if present is None else present[place]
+                found = scores.argmax(-1)
+                if size == "own":
+                    truth = images.own_masks[place].unpacked()
+                    inside = scores if images.areas is None else unletterbox(scores, images.areas[place])
+                    found = class_mask(inside.astype("float32"), truth.shape)
+                row |= score_mask(truth, found, classes, ignore_value, surface_tolerance, spacing, held)
         if "label" in predictions:
             _add_labels(batch, predictions["label"], targets.get("label"))
         rows += batch

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_semimed.files import CONTROL, PARTIAL, read_cells, whole_file, write_json, write_rows
+from keras_semimed.data.folder.files import SUFFIXES
+from keras_semimed.files import CONTROL, PARTIAL, read_cells, whole_file, write_json, write_rows, write_table
 from keras_semimed.prediction.pictures import COLOURS
 
 TABLE = "predictions.csv"
 DESCRIPTION = "predict.json"
+LABELS = "labels.csv"
 # Errors of writing that lie with the name of one file; others, such as a full disk, would meet the next file as well.
 _OF_NAMES = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 
@@ -36,9 +38,10 @@ def holds_predictions(folder: Path) -> bool:
         return False
 
 
-def name_problems(names: Iterable[str], pictures: bool) -> dict[str, str]:
+def name_problems(names: Iterable[str], pictures: bool, as_labels: bool = False) -> dict[str, str]:
     """Why rows, and pictures where there are any, cannot be called like some images."""
     names = list(names)
+    stems: dict[str, str] = {}
     folders = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
     problems = {}
     for name in names:
@@ -46,7 +49,15 @@ def name_problems(names: Iterable[str], pictures: bool) -> dict[str, str]:
             problems[name] = f"its mask would have the name of the folder {name}.png; rename one of them"
         elif (problem := _name_problem(name)) is not None:
             problems[name] = problem
+        elif as_labels and (other := stems.setdefault(labels_name(name), name)) != name:
+            problems[name] = f"as a labelled image it would have the name of {other}; rename one of them"
     return problems
+
+
+def labels_name(name: str) -> str:
+    """What an image is called in a folder of labelled images: without its suffix."""
+    path = PurePosixPath(name)
+    return path.with_suffix("").as_posix() if path.suffix.lower() in SUFFIXES else name
 
 
 def _name_problem(name: str) -> str | None:
@@ -81,6 +92,7 @@ class OutputFolder:
         self.path = path
         self.columns = list(columns)
         has_masks = "mask_uncertainty" in self.columns
+        self._as_labels = bool(description.get("as_labels"))
         self._pictures = [self.mask, *([self.overlay] if description.get("overlays") else [])] if has_masks else []
         record = path / DESCRIPTION
         if overwrite:
@@ -134,7 +146,7 @@ class OutputFolder:
 
     def mask(self, name: str) -> Path:
         """Where the mask of an image is."""
-        return self.path / "masks" / f"{name}.png"
+        return self.path / "masks" / f"{labels_name(name) if self._as_labels else name}.png"
 
     def overlay(self, name: str) -> Path:
         """Where the overlay of an image is."""
@@ -158,6 +170,13 @@ class OutputFolder:
                 if overlay is not None:
                     self.overlay(name).unlink()
                 raise
+
+    def write_labels(self) -> None:
+        """Writes `labels.csv` of the predicted classes, as a folder of labelled images has it."""
+        rows = self._rows().values()
+        classes = [{"file": row["file"], "class": row["prediction"]} for row in rows if "prediction" in row]
+        if classes:
+            write_table(self.path / LABELS, classes)
 
     def add_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Appends the rows of images whose pictures are there.

@@ -1,37 +1,12 @@
-"""From a network's probabilities to a mask in the image's own size, and the image with it painted on."""
+"""The image with a mask painted on."""
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 # Colours of the classes 0, 1, 2, ... in mask files and overlays: black, then easily told apart.
 COLOURS = ((0, 0, 0), (255, 255, 255), (230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167))
 OPACITY = 0.45
-
-
-def class_mask(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The likeliest class of each pixel after bilinear resizing of each class' map.
-
-    One class is resized at a time: an image has many times the pixels of the network's output.
-
-    Args:
-        probabilities: `(h, w, K)`.
-        size: `(H, W)`.
-
-    Returns:
-        `(H, W)` uint8; of equal ones the first.
-    """
-    best, mask = _resized(probabilities[..., 0], size), np.zeros(size, "uint8")
-    for index in range(1, probabilities.shape[-1]):
-        values = _resized(probabilities[..., index], size)
-        mask[values > best] = index
-        best = np.maximum(best, values, out=values)
-    return mask
-
-
-def _resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.array(Image.fromarray(np.ascontiguousarray(values)).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def painted(image: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:

@@ -15,11 +15,12 @@ import keras
 import numpy as np
 
 from keras_semimed.data.images.letterbox import unletterbox
+from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.data.progress import progress
 from keras_semimed.models import SemiSupervisedModel
 from keras_semimed.prediction.output import OutputFolder, Unwritable, name_problems
-from keras_semimed.prediction.pictures import COLOURS, class_mask, painted
+from keras_semimed.prediction.pictures import COLOURS, painted
 from keras_semimed.prediction.reading import Read, file_digest, read_ahead, whole_image
 from keras_semimed.prediction.scores import score_columns, score_prediction
 
@@ -40,6 +41,8 @@ class Options:
             None: as the model was trained.
         overlays: Also write each image with its mask painted on.
         labels: Names of the image classes for the table, in the order of training; empty: the model's, or 0, 1, ...
+        as_labels: Write what `from_folder` reads: masks called like their images, without the image's suffix, and a
+            `labels.csv`.
     """
 
     batch_size: int = 8
@@ -48,6 +51,7 @@ class Options:
     intensity_range: tuple[float, float] | None = None
     overlays: bool = True
     labels: tuple[str, ...] = ()
+    as_labels: bool = False
 
 
 class Report(NamedTuple):
@@ -69,8 +73,9 @@ def predict_files(
 ) -> Report:
     """Predicts image files; a run that was interrupted goes on where it stopped.
 
-    Leaves in `output`: `masks/NAME.png` in the image's own size (a palette image whose values are the classes),
-    `overlays/NAME.png`, `predictions.csv` with a row an image, and `predict.json`, what they were made with.
+    Leaves in `output`: `masks/NAME.png` in the image's own size (a palette image whose values are the classes; with
+    `as_labels` NAME is without the image's suffix), `overlays/NAME.png`, `predictions.csv` with a row an image, and
+    `predict.json`, what they were made with.
 
     Args:
         model: A model of this package, an exported one, or any Keras model from `(N, S, S, 3)` images in 0..255 to
@@ -105,6 +110,8 @@ def predict_files(
     )
     settings = {**dataclasses.asdict(options), "labels": list(options.labels)}
     del settings["batch_size"]
+    if not options.as_labels:
+        del settings["as_labels"]
     if rules.intensity_range is None:
         del settings["intensity_range"]
     else:
@@ -115,9 +122,13 @@ def predict_files(
     )
     _check_files(images, folder)
     waiting = {name: file for name, file in images.items() if name not in folder.done}
-    problems = {name: why for name, why in name_problems(images, classes > 0).items() if name in waiting}
+    problems = {
+        name: why for name, why in name_problems(images, classes > 0, options.as_labels).items() if name in waiting
+    }
     files = {name: file for name, file in waiting.items() if name not in problems}
     _predict(model, files, folder, options, rules, problems)
+    if options.as_labels:
+        folder.write_labels()
     problems = {name: problems[name] for name in images if name in problems}
     return Report(len(waiting) - len(problems), len(images) - len(waiting), problems)
 

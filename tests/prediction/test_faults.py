@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.predict import main
 from keras_semimed.prediction import Options, find_files, find_images, predict_files, reading, run
-from keras_semimed.prediction.pictures import class_mask, painted
+from keras_semimed.prediction.pictures import painted
 
 
 def red() -> keras.Model:

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from keras_semimed.data import from_folder, read_folder
+from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.export import export
 from keras_semimed.models import Supervised
 from keras_semimed.prediction import Options, find_images, predict_files
-from keras_semimed.prediction.pictures import class_mask
 from keras_semimed.saved import load_model, reading_of
 from tests.data.dicom_files import dicom
 from tests.data.image_files import encoded
@@ -118,3 +118,38 @@ def test_rules_refuse_what_is_none():
         ReadingRules(32, channels=4)
     rules = ReadingRules(32, 1, True, (0.0, 4095.0), "as they are", ("a", "b"))
     assert ReadingRules.from_config(rules.get_config()) == rules
+
+
+def test_a_round_of_annotation_needs_no_file_renamed(tmp_path):
+    """Images, predicted, corrected, and read as labelled ones, with two classes and with three."""
+    for classes in (2, 3):
+        root = tmp_path / str(classes)
+        for place in ("labeled/images", "labeled/masks", "unlabeled"):
+            (root / place).mkdir(parents=True)
+        ramp = np.tile(np.linspace(0, 255, 60).astype("uint8"), (40, 1))
+        for name, suffix in (("a.b", "jpg"), ("c", "tif"), ("d", "png")):
+            (root / f"unlabeled/{name}.{suffix}").write_bytes(
+                encoded(np.roll(ramp, 7 * len(name), 1), {"jpg": "JPEG", "tif": "TIFF", "png": "PNG"}[suffix])
+            )
+        inputs = keras.Input((SIZE, SIZE, 3))
+        grey = inputs[..., :1] / 255
+        maps = [1 - grey, grey] if classes == 2 else [1 - grey, 0.55 + 0 * grey, grey]
+        both = keras.ops.concatenate(maps, -1)
+        model = keras.Model(inputs, {"mask": both, "label": both[:, 0, 0, :2]})
+        found = find_images([root / "unlabeled"])
+        report = predict_files(model, found, root / "out", Options(labels=("x", "y"), as_labels=True))
+        assert report.predicted == 3 and not report.problems
+        assert predict_files(model, found, root / "out", Options(labels=("x", "y"), as_labels=True)).predicted == 0
+        for image, mask in (("a.b.jpg", "a.b.png"), ("c.tif", "c.png")):  # looked at, and found right
+            (root / "unlabeled" / image).rename(root / "labeled/images" / image)
+            (root / "out/masks" / mask).rename(root / "labeled/masks" / mask)
+        wanted = [line for line in (root / "out/labels.csv").read_text().splitlines() if not line.startswith("d.")]
+        (root / "labels.csv").write_text("\n".join(wanted) + "\n")
+        folder = read_folder(root, SIZE, num_classes=classes)
+        assert list(folder.labeled.names) == ["a.b", "c"] and list(folder.unlabeled.names) == ["d"]
+        assert folder.labeled.class_names == tuple(sorted({line.split(",")[1] for line in wanted[1:]}))
+        own = [mask.unpacked() for mask in folder.labeled.own_masks]
+        assert all(mask.shape == (40, 60) and set(np.unique(mask)) == set(range(classes)) for mask in own)
+    (root / "unlabeled/d.bmp").write_bytes(encoded(ramp, "BMP"))
+    report = predict_files(model, find_images([root / "unlabeled"]), root / "two", Options(as_labels=True))
+    assert list(report.problems.values()) == ["as a labelled image it would have the name of d.bmp; rename one of them"]

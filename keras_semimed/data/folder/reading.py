@@ -216,10 +216,11 @@ def _image_set(rules: ReadingRules, files: list[ImageFile], part: str) -> ImageS
     def read(file: ImageFile) -> Fitted:
         return rules.read(file.image, file.mask)
 
-    stack, masks, areas, classes = Stack(memory_limit("auto") / 3), [], [], []  # of three parts
+    stack, masks, own_masks, areas, classes = Stack(memory_limit("auto") / 3), [], [], [], []  # of three parts
     for fitted in in_parallel(read, files, f"reading {part}"):
         stack.append(fitted.image)
         masks += [] if fitted.mask is None else [fitted.mask]
+        own_masks += [] if fitted.own_mask is None else [fitted.own_mask]
         areas.append(fitted.area)
         classes.append(fitted.classes)
     print(f"{part}: {len(files)} images of {rules.image_size} x {rules.image_size} kept {stack.place}")
@@ -237,6 +238,7 @@ def _image_set(rules: ReadingRules, files: list[ImageFile], part: str) -> ImageS
         areas=np.stack(areas) if rules.keep_aspect else None,
         present=present(classes, num_classes) if masks else None,
         rules=rules,
+        own_masks=own_masks or None,
     )
     mention_vanished(found, part)
     return found

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_semimed.data.images.packed_masks import PackedMask, pack_mask
 from keras_semimed.data.images.resizing import resize_image, resize_mask
 
 IGNORE = 255
@@ -23,6 +24,8 @@ class Fitted(NamedTuple):
     """`(4,)` int32: top, left, bottom, right of the image in the square, in pixels."""
     classes: tuple[int, ...] = ()
     """The classes that the mask held at its own size; 255 is none."""
+    own_mask: PackedMask | None = None
+    """The mask at its own size."""
 
 
 def letterbox(image: np.ndarray, mask: np.ndarray | None, size: int) -> Fitted:
@@ -45,13 +48,15 @@ def letterbox(image: np.ndarray, mask: np.ndarray | None, size: int) -> Fitted:
         return Fitted(square, None, area)
     classes = np.full((size, size), IGNORE, "uint8")
     classes[inside] = resize_mask(mask, inner)
-    return Fitted(square, classes, area, _classes(mask))
+    return Fitted(square, classes, area, _classes(mask), pack_mask(mask))
 
 
 def stretch(image: np.ndarray, mask: np.ndarray | None, size: int) -> Fitted:
     """Resizes an image and its mask to a square, whatever their aspect ratio; arguments as `letterbox`."""
-    classes = None if mask is None else resize_mask(mask, size)
-    return Fitted(resize_image(image, size), classes, np.array([0, 0, size, size], "int32"), _classes(mask))
+    area = np.array([0, 0, size, size], "int32")
+    if mask is None:
+        return Fitted(resize_image(image, size), None, area)
+    return Fitted(resize_image(image, size), resize_mask(mask, size), area, _classes(mask), pack_mask(mask))
 
 
 def present(fitted: Sequence[tuple[int, ...]], num_classes: int) -> np.ndarray:
@@ -59,8 +64,8 @@ def present(fitted: Sequence[tuple[int, ...]], num_classes: int) -> np.ndarray:
     return np.array([[index in classes for index in range(num_classes)] for classes in fitted], bool)
 
 
-def _classes(mask: np.ndarray | None) -> tuple[int, ...]:
-    return () if mask is None else tuple(value for value in np.unique(mask).tolist() if value != IGNORE)
+def _classes(mask: np.ndarray) -> tuple[int, ...]:
+    return tuple(value for value in np.unique(mask).tolist() if value != IGNORE)
 
 
 def unletterbox(image: np.ndarray, area: np.ndarray) -> np.ndarray:

@@ -51,6 +51,30 @@ def resize_mask(mask: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     return values[np.argmax(covered, axis=0)].astype("uint8")
 
 
+def class_mask(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The likeliest class of each pixel after bilinear resizing of each class' map.
+
+    One class is resized at a time: an image has many times the pixels of the network's output.
+
+    Args:
+        probabilities: `(h, w, K)`.
+        size: `(H, W)`.
+
+    Returns:
+        `(H, W)` uint8; of equal ones the first.
+    """
+    best, mask = _resized(probabilities[..., 0], size), np.zeros(size, "uint8")
+    for index in range(1, probabilities.shape[-1]):
+        values = _resized(probabilities[..., index], size)
+        mask[values > best] = index
+        best = np.maximum(best, values, out=values)
+    return mask
+
+
+def _resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.array(Image.fromarray(np.ascontiguousarray(values)).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
 def encode_png(image: np.ndarray) -> io.BytesIO:
     """Encodes `(H, W, 1 or 3)` uint8 as a PNG file in memory, with one channel where all are equal.
 
