@@ -126,7 +126,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=path.parent if path.parent.is_dir() else None) as folder:
         written = Path(folder, path.name)
         found = _write_and_run(exported, written, format, images)
-        if format == "keras" and model.reading is not None:
+        if format in ("keras", "onnx") and model.reading is not None:
             add_reading(written, model.reading)
         difference = _difference(expected, found)
         if not difference <= (TOLERANCE if format == "keras" else OTHER_RUNTIMES):

@@ -2,7 +2,8 @@
 
     python -m keras_semimed.predict MODEL PATH... --output DIR
 
-MODEL is a `.keras` file: of a run, or made by `export`. DIR gets masks/ (PNG in the image's own size, a palette image
+MODEL is a `.keras` file, of a run or made by `export`, or a `.onnx` file that `export` made, which needs ONNX Runtime
+and no Keras. DIR gets masks/ (PNG in the image's own size, a palette image
 whose values are the classes), overlays/, predictions.csv (class probabilities, lesion areas and
 uncertainty) and predict.json. A run that was interrupted goes on; files that cannot be predicted are listed at the end
 and do not stop the others. The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "keras_semimed.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a saved model, *.keras")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a saved model, *.keras or *.onnx")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of images")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where masks and table go")
     parser.add_argument("--batch-size", type=int, default=8, help="images a batch (default: %(default)s)")
@@ -57,12 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--batch-size must be at least 1, found {options.batch_size}")
     # Imported late: Keras starts its backend, for which `--help` should not wait.
     from keras_semimed.data.folder.files import printable
-    from keras_semimed.prediction import Options, find_files, predict_files
-    from keras_semimed.saved import load_model, reading_of
+    from keras_semimed.prediction import OnnxPredictor, Options, find_files, predict_files
 
     try:
         found = find_files(options.paths, options.output)
-        model = load_model(options.model)
+        model = OnnxPredictor(options.model) if options.model.suffix == ".onnx" else _keras_model(options.model)
         start = time.perf_counter()
         how = Options(
             options.batch_size,
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tuple(options.labels),
             options.as_labels,
         )
-        report = predict_files(model, found.images, options.output, how, options.overwrite, reading_of(options.model))
+        report = predict_files(model, found.images, options.output, how, options.overwrite)
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -91,6 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(printable(f"{len(found.others)} other files were left out: {', '.join(kinds)}"))
     print("Research software, not a medical device.")
     return 1 if report.problems else 0
+
+
+def _keras_model(path: Path) -> Any:
+    from keras_semimed.prediction import KerasPredictor
+    from keras_semimed.saved import load_model, reading_of
+
+    model = load_model(path)
+    return KerasPredictor(model, reading_of(path))
 
 
 if __name__ == "__main__":

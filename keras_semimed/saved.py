@@ -8,10 +8,10 @@ from pathlib import Path
 
 import keras
 
-from keras_semimed.data.images.rules import ReadingRules
+from keras_semimed.data.images.rules import READING, ReadingRules
 
-READING = "keras_semimed/reading.json"
-"""Member of an exported `.keras` file that says how files are read."""
+MEMBER = f"{READING}.json"
+"""Of an exported `.keras` file."""
 
 
 def load_model(path: str | Path) -> keras.Model:
@@ -39,10 +39,18 @@ def load_model(path: str | Path) -> keras.Model:
         raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from error
 
 
-def add_reading(path: str | Path, rules: ReadingRules) -> None:
-    """Adds to an exported `.keras` file how the files were read that its model was trained on."""
+def add_reading(path: Path, rules: ReadingRules) -> None:
+    """Adds to an exported `.keras` or `.onnx` file how the files were read that its model was trained on."""
+    content = json.dumps(rules.get_config())
+    if path.suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(path)
+        onnx.helper.set_model_props(model, {READING: content})
+        onnx.save(model, path)
+        return
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(READING, json.dumps(rules.get_config()))
+        archive.writestr(MEMBER, content)
 
 
 def reading_of(path: str | Path) -> ReadingRules | None:
@@ -52,11 +60,9 @@ def reading_of(path: str | Path) -> ReadingRules | None:
         ValueError: If what it says is damaged.
     """
     with zipfile.ZipFile(path) as archive:
-        if READING not in archive.namelist():
+        if MEMBER not in archive.namelist():
             return None
         try:
-            return ReadingRules.from_config(json.loads(archive.read(READING)))
+            return ReadingRules.from_config(json.loads(archive.read(MEMBER)))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"{path}: what it says of how files are read is damaged ({error}); export it anew"
-            ) from error
+            raise ValueError(f"{path}: {MEMBER} in it is damaged ({error}); export it anew") from error

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
 from keras_semimed.data.images.letterbox import unletterbox
 from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.data.progress import progress
-from keras_semimed.models import SemiSupervisedModel
 from keras_semimed.prediction.output import OutputFolder, Unwritable, name_problems
 from keras_semimed.prediction.pictures import COLOURS, painted
+from keras_semimed.prediction.predictors import HEADS, KerasPredictor, OnnxPredictor, Predictor
 from keras_semimed.prediction.reading import Read, file_digest, read_ahead, whole_image
 from keras_semimed.prediction.scores import score_columns, score_prediction
 
-HEADS = {"mask": "(N, S, S, K)", "label": "(N, C)"}
 # Of the images that are too large to be kept, one is written at a time.
 _LARGE = threading.Lock()
 
@@ -64,7 +61,7 @@ class Report(NamedTuple):
 
 
 def predict_files(
-    model: keras.Model,
+    model: Any,
     images: Mapping[str, Path],
     output: str | Path,
     options: Options = Options(),
@@ -79,7 +76,7 @@ def predict_files(
 
     Args:
         model: A model of this package, an exported one, or any Keras model from `(N, S, S, 3)` images in 0..255 to
-            `{"mask": (N, S, S, K), "label": (N, C)}` probabilities, either of them or both.
+            `{"mask": (N, S, S, K), "label": (N, C)}` probabilities, either of them or both; or an `OnnxPredictor`.
         images: Path of each image by its name, see `find_images`.
         output: Folder; made where it is missing.
         options: How to predict.
@@ -96,14 +93,15 @@ def predict_files(
             least 2 classes, or it has another number of image classes than names; or if what `output` holds is damaged.
         OSError: If nothing can be written, as on a full disk. The same call goes on later.
     """
-    size = _input_size(model)
-    nothing = _run(model, np.zeros((options.batch_size, size, size, 3), "uint8"))
+    if not isinstance(model, OnnxPredictor | KerasPredictor):
+        model = KerasPredictor(model, reading)
+    size = model.image_size
+    nothing = model.predict(np.zeros((options.batch_size, size, size, 3), "uint8"))
     _check_outputs(nothing, options.batch_size, size)
     classes, count = (nothing[head].shape[-1] if head in nothing else 0 for head in HEADS)
     if classes > len(COLOURS):
         raise ValueError(f"the model has {classes} mask classes, masks can be written with up to {len(COLOURS)}")
-    reading = model.reading if reading is None and isinstance(model, SemiSupervisedModel) else reading
-    rules = _rules(reading or ReadingRules(size), options, size)
+    rules = _rules(reading or model.reading or ReadingRules(size), options, size)
     named = options.labels or (rules.class_names if len(rules.class_names) == count else ())
     options = dataclasses.replace(
         options, labels=_named(named, count), keep_aspect=rules.keep_aspect, intensity_range=rules.intensity_range
@@ -116,7 +114,7 @@ def predict_files(
         del settings["intensity_range"]
     else:
         settings["intensity_range"] = list(rules.intensity_range)
-    description = {"model": _digest(model), "image_size": size, **settings}
+    description = {"model": model.digest, "image_size": size, **settings}
     folder = OutputFolder(
         Path(output), description, ["file", "sha256", *score_columns(classes, options.labels)], overwrite
     )
@@ -134,7 +132,7 @@ def predict_files(
 
 
 def _predict(
-    model: keras.Model,
+    model: Predictor,
     files: Mapping[str, Path],
     folder: OutputFolder,
     options: Options,
@@ -142,7 +140,6 @@ def _predict(
     problems: dict[str, str],
 ) -> None:
     """Predicts files, adds their rows to the table and what is wrong with others to the problems."""
-    size = _input_size(model)
     bar = iter(progress(range(len(files)), "predicting", len(files)))
     with ThreadPoolExecutor() as pool:
         writing: dict[str, Future] = {}
@@ -150,7 +147,7 @@ def _predict(
             for batch in read_ahead(pool, files, rules, options.batch_size):
                 problems |= {item.name: item.problem for item in batch if item.problem is not None}
                 good = [item for item in batch if item.problem is None]
-                outputs = _predict_batch(model, good, options, size) if good else []
+                outputs = _predict_batch(model, good, options) if good else []
                 before, writing = writing, {}
                 _finish(before, folder, problems)  # written while the network was at work
                 for item, values in zip(good, outputs, strict=True):
@@ -213,47 +210,16 @@ def _check_files(images: Mapping[str, Path], folder: OutputFolder) -> None:
             )
 
 
-def _input_size(model: keras.Model) -> int:
-    size = model.image_size if isinstance(model, SemiSupervisedModel) else _side(model)
-    if size is None:
-        raise ValueError("the model does not take square images of a known size (N, S, S, 3)")
-    return int(size)
-
-
-def _side(model: keras.Model) -> int | None:
-    """Side of the squares that a model takes; None where it takes others, or does not tell."""
-    try:
-        shape = model.input_shape
-    except AttributeError:
-        return None
-    return shape[1] if isinstance(shape, tuple) and len(shape) == 4 and shape[1] == shape[2] else None
-
-
-def _digest(model: keras.Model) -> str:
-    """Tells models apart by their weights."""
-    digest = hashlib.sha256()
-    network = model.predictor if isinstance(model, SemiSupervisedModel) else model
-    for variable in network.variables:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).tobytes())
-    return digest.hexdigest()[:12]
-
-
-def _run(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    outputs = model.predict_on_batch(images)
-    if not isinstance(outputs, dict) or not outputs.keys() & {"mask", "label"}:
-        raise ValueError("the model gives no dict with 'mask' or 'label' probabilities")
-    return {head: np.asarray(outputs[head], "float32") for head in HEADS if head in outputs}
-
-
-def _predict_batch(model: keras.Model, batch: list[Read], options: Options, size: int) -> list[dict[str, np.ndarray]]:
+def _predict_batch(model: Predictor, batch: list[Read], options: Options) -> list[dict[str, np.ndarray]]:
     """Outputs of each image of a batch."""
+    size = model.image_size
     images = np.zeros((options.batch_size, size, size, 3), "uint8")  # always full: one shape, compiled once
     for row, item in enumerate(batch):
         assert item.fitted is not None
         images[row] = item.fitted.image
-    outputs = _run(model, images)
+    outputs = model.predict(images)
     if options.flip:
-        mirrored = _run(model, images[:, :, ::-1])
+        mirrored = model.predict(images[:, :, ::-1])
         if "mask" in mirrored:
             mirrored["mask"] = mirrored["mask"][:, :, ::-1]
         outputs = {head: (value + mirrored[head]) / 2 for head, value in outputs.items()}

@@ -242,7 +242,7 @@ def test_command_says_what_was_left_out_and_which_models_it_takes(tmp_path, caps
     assert main([model, str(folder), "--output", str(folder / "out")]) == 0
     assert "\n3 other files were left out: .svg, .txt\n" in capsys.readouterr().out
     assert json.loads((folder / "out" / "predict.json").read_text())["image_size"] == 16
-    (tmp_path / "m.onnx").write_bytes(b"")
-    for other in (folder, tmp_path / "m.onnx"):
+    (tmp_path / "m.tflite").write_bytes(b"")
+    for other in (folder, tmp_path / "m.tflite"):
         assert main([str(other), str(folder), "--output", str(tmp_path / "other")]) == 2
         assert f"{other}: only .keras files are loaded" in capsys.readouterr().err

@@ -14,6 +14,8 @@ from keras_semimed.data.images.mask_values import MaskValues
 from keras_semimed.data.images.reading import read_image, read_pair
 from keras_semimed.data.images.resizing import with_channels
 
+READING = "keras_semimed.reading"
+"""Entry of an exported file's metadata that says how files are read."""
 NAMES = ("image_size", "channels", "keep_aspect", "intensity_range", "masks", "class_names")
 
 
