@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -221,8 +222,15 @@ class EntryPoints(NetworkedModel):
 
     def _take_reading(self, images: Any) -> None:
         """Keeps how the images that are learnt from were read, so that other files can be read alike."""
-        if images.rules is not None:
-            self.reading = images.rules
+        if images.rules is None:
+            return
+        if images.rules.image_size != self.image_size:
+            warnings.warn(
+                f"the images were read with image_size={images.rules.image_size}, the model has "
+                f"image_size={self.image_size}, so that each view is resized once more; read them with the model's.",
+                stacklevel=3,
+            )
+        self.reading = images.rules
 
     def _check_devices(self) -> None:
         if backend.replicas(self) > 1:

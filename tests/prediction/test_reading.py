@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import keras
@@ -18,7 +19,7 @@ from keras_semimed.prediction import Options, find_images, predict_files
 from keras_semimed.saved import load_model, reading_of
 from tests.data.dicom_files import dicom
 from tests.data.image_files import encoded
-from tests.models.common import UNET_WIDTHS, tiny_encoder
+from tests.models.common import UNET_WIDTHS, batches, tiny_encoder
 from tests.prediction.test_predict import rows, thresholds
 
 SIZE = 32
@@ -108,6 +109,15 @@ def test_a_trained_and_an_exported_model_know_how_to_read_and_what_classes_are_c
             assert float(value) == pytest.approx(float(tables[1][column]), abs=1e-4), column
     card = (tmp_path / "small.keras.md").read_text()
     assert "padded to 32 x 32, of more than 8 bits from 0 (black) to 4095 (white)" in card and "good, ill" in card
+
+
+def test_images_of_another_size_than_the_model_s_are_mentioned():
+    data = batches(steps=1)
+    data.labeled = dataclasses.replace(data.labeled, rules=ReadingRules(64))
+    model = Supervised(image_size=SIZE, encoder=tiny_encoder(), decoder_filters=UNET_WIDTHS, total_steps=2)
+    model.compile(run_eagerly=True)
+    with pytest.warns(UserWarning, match="were read with image_size=64, the model has image_size=32"):
+        model.fit(data, verbose=0)
 
 
 def test_rules_refuse_what_is_none():
