@@ -50,6 +50,7 @@ class Declarations:
     mask_values: dict[Key, int] | None = None
     class_names: tuple[str, ...] | None = None
     intensity_range: tuple[float, float] | None = None
+    mask_name: str = "{}"
 
 
 class Look(NamedTuple):
@@ -82,7 +83,7 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
         ValueError: If the declarations make no sense.
     """
     declared = declared or Declarations()
-    files = find_folder_files(path)
+    files = find_folder_files(path, declared.mask_name)
     rule = settled(declared.mask_values, declared.num_classes, [])
 
     def look(file: ImageFile) -> Look:
@@ -198,6 +199,9 @@ def _arguments() -> argparse.ArgumentParser:
         help="class of a grey value, range or colour in masks, such as 255=1, 128..255=1 or 255,0,0=1; once for each",
     )
     parser.add_argument("--class-names", nargs="+", help="all image classes, in the order of their labels")
+    parser.add_argument(
+        "--mask-name", default="{}", help="what masks are called, such as '{}_mask' or '{file}' for case.tif.png ({})"
+    )
     parser.add_argument("--intensity-range", nargs=2, type=float, metavar=("BLACK", "WHITE"))
     return parser
 
@@ -210,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         values = dict(parse_key(text) for text in given.mask_value) if given.mask_value else None
         names = tuple(given.class_names) if given.class_names else None
         limits = tuple(given.intensity_range) if given.intensity_range else None
-        report = check_folder(given.path, Declarations(given.num_classes, values, names, limits))
+        report = check_folder(given.path, Declarations(given.num_classes, values, names, limits, given.mask_name))
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     print(report.table)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_semimed.data import from_folder, read_folder, read_image_folder
+from keras_semimed.data.check import main
 from tests.data.dicom_files import dicom
 
 
@@ -210,3 +211,32 @@ def test_a_table_in_another_encoding_is_named(folder):
     (folder / "labels.csv").write_bytes("file,class\ncase 0.png,gutartig (groß)\n".encode("latin-1"))
     with pytest.raises(ValueError, match="labels.csv: not a text file in UTF-8"):
         read_folder(folder, 8)
+
+
+@pytest.mark.parametrize(
+    ("mask_name", "names"),
+    [
+        ("{}_mask", ["case 0_mask", "case 1_mask", "case 2_mask"]),
+        ("mask_{}", ["mask_case 0", "mask_case 1", "mask_case 2"]),
+        ("{file}", ["case 0.png", "case 1.png", "case 2.png"]),
+    ],
+)
+def test_masks_may_be_called_otherwise_by_declaration(folder, mask_name, names):
+    expected = read_folder(folder, 12).labeled.masks
+    for index, name in enumerate(names):
+        (folder / f"labeled/masks/case {index}.png").rename(folder / f"labeled/masks/{name}.png")
+    with pytest.raises(FileNotFoundError, match="the image has no mask; expected .*labeled/masks/case 0.png"):
+        read_folder(folder, 12)
+    np.testing.assert_array_equal(read_folder(folder, 12, mask_name=mask_name).labeled.masks, expected)
+    np.testing.assert_array_equal(from_folder(folder, 12, mask_name=mask_name).labeled.masks, expected)
+    np.testing.assert_array_equal(read_image_folder(folder, 12, mask_name=mask_name).masks, expected)
+    assert main([str(folder), "--mask-name", mask_name]) == 0
+    (folder / f"labeled/masks/{names[1]}.png").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"case 1.png: the image has no mask; expected .*/{names[1]}.png"):
+        read_folder(folder, 12, mask_name=mask_name)
+
+
+@pytest.mark.parametrize("mask_name", ["mask", "{}{}", "{file}_{}", "../{}", ""])
+def test_a_pattern_of_mask_names_holds_the_images_once(folder, mask_name):
+    with pytest.raises(ValueError, match="`mask_name` must hold {} for the image's name"):
+        read_folder(folder, 12, mask_name=mask_name)

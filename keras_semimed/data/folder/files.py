@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -65,42 +66,63 @@ class FolderFiles:
         return {"labeled": self.labeled, "unlabeled": self.unlabeled, "test": self.test}
 
 
-def find_folder_files(path: str | Path) -> FolderFiles:
+def find_folder_files(path: str | Path, mask_name: str = "{}") -> FolderFiles:
     """Looks through `labeled/`, `unlabeled/`, `test/` and `labels.csv` of a folder.
+
+    Args:
+        path: The folder.
+        mask_name: What masks are called, see `read_folder`.
 
     Raises:
         FileNotFoundError: If there is no such folder.
+        ValueError: If `mask_name` does not hold the image's name once.
     """
     path = Path(path)
+    check_mask_name(mask_name)
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is no folder; give the one that holds labeled/ and unlabeled/")
     files = FolderFiles(path)
-    files.labeled = _pairs(files, "labeled", required=True)
+    files.labeled = _pairs(files, "labeled", mask_name, required=True)
     files.unlabeled = [ImageFile(_stem(file), file) for file in _images(files, "unlabeled", required=True)]
-    files.test = _pairs(files, "test", required=False)
+    files.test = _pairs(files, "test", mask_name, required=False)
     _add_labels(files)
     return files
 
 
-def find_image_files(path: str | Path) -> FolderFiles:
+def find_image_files(path: str | Path, mask_name: str = "{}") -> FolderFiles:
     """Looks through one set of images, as the part `test`: `images/`, `test/images/` or `labeled/images/` of a folder.
+
+    Args:
+        path: The folder.
+        mask_name: What masks are called, see `read_folder`.
 
     Raises:
         FileNotFoundError: If there is no such folder.
+        ValueError: If `mask_name` does not hold the image's name once.
     """
     path = Path(path)
+    check_mask_name(mask_name)
     part = next((part for part in (".", "test", "labeled") if (path / part / "images").is_dir()), None)
     if part is None:
         raise FileNotFoundError(
             f"{path} holds no folder images/, test/images/ or labeled/images/; put the images there"
         )
     files = FolderFiles(path)
-    files.test = _pairs(files, part, required=True)
+    files.test = _pairs(files, part, mask_name, required=True)
     _add_labels(files, whole=False)
     return files
 
 
-def _pairs(files: FolderFiles, part: str, required: bool) -> list[ImageFile]:
+def check_mask_name(mask_name: str) -> None:
+    """Raises ValueError unless a pattern of mask names holds `{}`, an image's stem, or `{file}`, its name, once."""
+    if mask_name.count("{}") + mask_name.count("{file}") != 1 or re.search(r"[/\\]", mask_name):
+        raise ValueError(
+            "`mask_name` must hold {} for the image's name without suffix, or {file} for the one with it, once and no "
+            f"folder, found {mask_name!r}; write it as in '{{}}_mask'"
+        )
+
+
+def _pairs(files: FolderFiles, part: str, mask_name: str, required: bool) -> list[ImageFile]:
     """The images of `part/images`, each with its mask where `part/masks` exists."""
     if not required and not os.path.lexists(files.path / part):
         return []
@@ -109,10 +131,14 @@ def _pairs(files: FolderFiles, part: str, required: bool) -> list[ImageFile]:
         return [ImageFile(_stem(file), file) for file in images]
     folder = files.path / part / "masks"
     masks = {_stem(file): file for file in _images(files, f"{part}/masks", required=False)}
-    pairs = [ImageFile(_stem(file), file, masks.pop(_stem(file), None)) for file in images]
-    for pair in pairs:
+    wanted = [
+        mask_name.replace("{}", _stem(file)).replace("{file}", unicodedata.normalize("NFC", file.name))
+        for file in images
+    ]
+    pairs = [ImageFile(_stem(file), file, masks.pop(name, None)) for file, name in zip(images, wanted, strict=True)]
+    for pair, name in zip(pairs, wanted, strict=True):
         if pair.mask is None:
-            problem = f"{pair.image}: the image has no mask; expected {folder / pair.name}.png"
+            problem = f"{pair.image}: the image has no mask; expected {folder / name}.png"
             files.problems.append(FileNotFoundError(problem))
     for mask in masks.values():
         files.problems.append(FileNotFoundError(f"{mask}: the mask has no image in {files.path / part / 'images'}"))

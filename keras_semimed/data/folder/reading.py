@@ -53,6 +53,7 @@ def read_folder(
     class_names: Sequence[str] | None = None,
     intensity_range: tuple[float, float] | None = None,
     keep_aspect: bool = False,
+    mask_name: str = "{}",
 ) -> Folder:
     """Reads a folder of PNG, JPEG, TIFF, BMP and single-frame DICOM files and prints what it found.
 
@@ -89,6 +90,8 @@ def read_folder(
             such as `(0, 4095)`.
         keep_aspect: Whether to keep the aspect ratio. What is left over is black, 255 in the masks and outside the
             `areas` of the image sets.
+        mask_name: What the mask of an image is called, without its suffix: `{}` is the image's name without, `{file}`
+            with its suffix, as in `"{}_mask"`, `"mask_{}"` or `"{file}"` for `case 1.tif.png`.
 
     Raises:
         FileNotFoundError: If a folder, an image or a mask is missing.
@@ -96,7 +99,7 @@ def read_folder(
             a class, or `labels.csv` does not fit the images. The message names the file.
         ImportError: If there is DICOM and pydicom is missing.
     """
-    files = find_folder_files(path)
+    files = find_folder_files(path, mask_name)
     rules = _rules(files, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect)
     print(rules)
     test = _image_set(rules, files.test, "test") if files.test else None
@@ -131,6 +134,7 @@ def from_folder(
     class_names: Sequence[str] | None = None,
     intensity_range: tuple[float, float] | None = None,
     keep_aspect: bool = False,
+    mask_name: str = "{}",
 ) -> SemiSupervisedBatches:
     """Reads a folder into batches for `fit`; its layout and the errors are those of `read_folder`.
 
@@ -149,9 +153,10 @@ def from_folder(
         class_names: As in `read_folder`.
         intensity_range: As in `read_folder`.
         keep_aspect: As in `read_folder`.
+        mask_name: As in `read_folder`.
     """
     folder = read_folder(
-        path, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect
+        path, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect, mask_name
     )
     return SemiSupervisedBatches(
         folder.labeled, folder.unlabeled, batch_size, unlabeled_batch_size, steps_per_epoch, seed
@@ -167,6 +172,7 @@ def read_image_folder(
     class_names: Sequence[str] | None = None,
     intensity_range: tuple[float, float] | None = None,
     keep_aspect: bool = False,
+    mask_name: str = "{}",
 ) -> ImageSet:
     """Reads one set of images with what is known of them, such as those of another hospital to test on.
 
@@ -181,12 +187,13 @@ def read_image_folder(
         class_names: As in `read_folder`.
         intensity_range: As in `read_folder`.
         keep_aspect: As in `read_folder`.
+        mask_name: As in `read_folder`.
 
     Raises:
         FileNotFoundError: If a folder, an image or a mask is missing.
         ValueError: As `read_folder`.
     """
-    files = find_image_files(path)
+    files = find_image_files(path, mask_name)
     rules = _rules(files, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect)
     return _image_set(rules, files.test, "test")
 
