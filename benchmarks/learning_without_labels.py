@@ -130,7 +130,7 @@ class Bench:
         given = self.arguments(method, options.steps)
         if change:
             argument, _, value = change.partition("=")
-            given[argument] = float(value)
+            given[argument] = int(value) if value.isdigit() else float(value)
         if arm == "control":
             given |= control_of(method, METHODS[method](**given).get_config())
         if arm == "truth":
