@@ -63,7 +63,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=int, choices=(2, 3), help="learn that many image classes instead of masks")
     parser.add_argument(
-        "--methods", nargs="+", metavar="METHOD[:ARGUMENT=NUMBER]", help="(all that can do it, with their defaults)"
+        "--methods", nargs="+", metavar="METHOD[:ARGUMENT=NUMBER,…]", help="(all that can do it, with their defaults)"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="(0 1 2); the truth for seed 0 alone")
     parser.add_argument("--labeled", type=int, help="labelled phantoms (12; of 2 classes 24, of 3 classes 32)")
@@ -78,8 +78,8 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.methods = options.methods or able
     for name in options.methods:
         method, _, change = name.partition(":")
-        if method not in able or change and not re.fullmatch(r"\w+=[-+.e\d]+", change):
-            parser.error(f"--methods: expected METHOD or METHOD:ARGUMENT=NUMBER of {', '.join(able)}; found {name!r}")
+        if method not in able or change and not re.fullmatch(r"\w+=[-+.e\d]+(,\w+=[-+.e\d]+)*", change):
+            parser.error(f"--methods: expected METHOD or METHOD:ARGUMENT=NUMBER,… of {', '.join(able)}; found {name!r}")
     options.labeled = options.labeled or LABELED[options.classes]
     options.output = options.output / (options.task if options.classes is None else f"{options.classes}_classes")
     return options
@@ -128,8 +128,8 @@ class Bench:
         starts = [self.start(student) for student in range(METHODS[method].students)]
         keras.utils.set_random_seed(self.seed)
         given = self.arguments(method, options.steps)
-        if change:
-            argument, _, value = change.partition("=")
+        for each in change.split(",") if change else ():
+            argument, _, value = each.partition("=")
             given[argument] = int(value) if value.isdigit() else float(value)
         if arm == "control":
             given |= control_of(method, METHODS[method](**given).get_config())
