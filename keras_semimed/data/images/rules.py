@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,10 +79,6 @@ class ReadingRules:
         picture, stored = read_pair(image, mask, self.intensity_range, self.mask_values.palette_colours)
         return self.fit(with_channels(picture.pixels, self.channels), self.mask_values.classes(stored, str(mask)))
 
-    def of_size(self, image_size: int) -> Self:
-        """The same rules for another size."""
-        return replace(self, image_size=image_size)
-
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` takes, as JSON keeps it."""
         config = {name: getattr(self, name) for name in NAMES}
@@ -99,7 +95,7 @@ class ReadingRules:
 
 
 def check_intensity_range(limits: Any) -> None:
-    """Raises ValueError unless these are two finite numbers, black below or above white."""
+    """Raises ValueError unless these are two finite numbers, black below white."""
     try:
         low, high = (float(value) for value in limits)
     except (TypeError, ValueError):
