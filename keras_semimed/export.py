@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from keras import ops
 
 from keras_semimed import __version__
 from keras_semimed.backend import describe_runtime, onnx_converters, run_exported
+from keras_semimed.data.images.rules import READING
 from keras_semimed.files import whole_file
 from keras_semimed.models import SemiSupervisedModel
 from keras_semimed.networks import JointNetwork
-from keras_semimed.saved import add_reading
+from keras_semimed.provenance import PROVENANCE
+from keras_semimed.saved import add_facts
 
 FORMATS = {"keras": ".keras", "tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 TOLERANCE = 1e-5
@@ -38,6 +41,9 @@ Exported by keras_semimed {version} from a `{kind}` model, format {format}.
   Normalisation is inside.
 - Trained on files read so: {reading}.
 - Image classes: {classes}.
+- Mask classes: {mask_classes}.
+- Trained on: {trained}.
+- Scores: {scores}.
 - Output: {outputs}.
 - Parameters: {parameters:,}.
 - {saliency}
@@ -45,8 +51,8 @@ Exported by keras_semimed {version} from a `{kind}` model, format {format}.
 
 {how}
 
-Research software, not a medical device: its output must not guide the care of a patient. What it was trained and
-scored on is for whoever exports it to say.
+Research software, not a medical device: its output must not guide the care of a patient. Who it
+may be used for, its images do not say: that is for whoever exports it.
 """
 
 
@@ -126,8 +132,9 @@ def export(
     with tempfile.TemporaryDirectory(dir=path.parent if path.parent.is_dir() else None) as folder:
         written = Path(folder, path.name)
         found = _write_and_run(exported, written, format, images)
-        if format in ("keras", "onnx") and model.reading is not None:
-            add_reading(written, model.reading)
+        if format in ("keras", "onnx"):
+            known = {READING: model.reading, PROVENANCE: model.provenance}
+            add_facts(written, {name: fact.get_config() for name, fact in known.items() if fact is not None})
         difference = _difference(expected, found)
         if not difference <= (TOLERANCE if format == "keras" else OTHER_RUNTIMES):
             raise ValueError(f"format={format!r} gives other outputs than the model, by {difference:.1e}; nothing kept")
@@ -184,6 +191,10 @@ def _difference(first: Any, second: Any) -> float:
     return max(float(np.abs(value - by_rank[value.ndim]).max()) for value in ours)
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"{index} {name}" for index, name in enumerate(names)) or "not named"
+
+
 def _write_card(
     model: SemiSupervisedModel,
     exported: keras.Model,
@@ -220,7 +231,10 @@ def _write_card(
         format=format,
         size=model.image_size,
         reading="not known" if model.reading is None else model.reading,
-        classes=", ".join(model.reading.class_names) if model.reading and model.reading.class_names else "not named",
+        classes=_listed(() if model.reading is None else model.reading.class_names),
+        mask_classes=_listed(() if model.reading is None else model.reading.mask_class_names),
+        trained="not known" if model.provenance is None else model.provenance,
+        scores="none noted" if model.provenance is None else model.provenance.scores_in_words,
         outputs="; ".join(outputs),
         parameters=exported.count_params(),
         saliency=said,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_semimed.data.images.rules import READING, ReadingRules
-
-MEMBER = f"{READING}.json"
-"""Of an exported `.keras` file."""
+from keras_semimed.provenance import PROVENANCE, Provenance
 
 
 def load_model(path: str | Path) -> keras.Model:
@@ -39,18 +39,19 @@ def load_model(path: str | Path) -> keras.Model:
         raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from error
 
 
-def add_reading(path: Path, rules: ReadingRules) -> None:
-    """Adds to an exported `.keras` or `.onnx` file how the files were read that its model was trained on."""
-    content = json.dumps(rules.get_config())
+def add_facts(path: Path, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Adds what is known of a model to its exported `.keras` or `.onnx` file, by the name of the entry."""
+    contents = {name: json.dumps(content) for name, content in facts.items()}
     if path.suffix == ".onnx":
         import onnx
 
         model = onnx.load(path)
-        onnx.helper.set_model_props(model, {READING: content})
+        onnx.helper.set_model_props(model, contents)
         onnx.save(model, path)
         return
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(MEMBER, content)
+        for name, content in contents.items():
+            archive.writestr(f"{name}.json", content)
 
 
 def reading_of(path: str | Path) -> ReadingRules | None:
@@ -59,10 +60,23 @@ def reading_of(path: str | Path) -> ReadingRules | None:
     Raises:
         ValueError: If what it says is damaged.
     """
+    return _fact(path, READING, ReadingRules)
+
+
+def provenance_of(path: str | Path) -> Provenance | None:
+    """Returns what an exported `.keras` file was trained and scored on; None where it does not say.
+
+    Raises:
+        ValueError: If what it says is damaged.
+    """
+    return _fact(path, PROVENANCE, Provenance)
+
+
+def _fact(path: str | Path, name: str, kind: Any) -> Any:
     with zipfile.ZipFile(path) as archive:
-        if MEMBER not in archive.namelist():
+        if f"{name}.json" not in archive.namelist():
             return None
         try:
-            return ReadingRules.from_config(json.loads(archive.read(MEMBER)))
+            return kind.from_config(json.loads(archive.read(f"{name}.json")))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path}: {MEMBER} in it is damaged ({error}); export it anew") from error
+            raise ValueError(f"{path}: {name}.json in it is damaged ({error}); export it anew") from error

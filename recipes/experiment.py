@@ -255,6 +255,9 @@ def train(
         # Every argument of the model, those that a preset fills in too.
         config = keras.saving.serialize_keras_object(model)["config"]
     folder.update(model=config)
+    model.note_data(
+        data.labeled, data.unlabeled
+    )  # as `fit` does, which a run that was trained to its end calls no more
     with whole_file(folder.path / "split.txt") as temporary:
         data.split.save(temporary)
     done, within = 0, 0
@@ -314,6 +317,14 @@ def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
         model.use_teacher = weights == "teacher"
         rows = score_weights(model, weights, data, groups, result, table)
     write_table(folder.path / "images.csv", table)
+    assert model.provenance is not None  # noted before training
+    model.provenance = dataclasses.replace(
+        model.provenance,
+        data_set=Path(settings.data).name,
+        split=data.split.hash,
+        scored=data.scored,
+        scores=result[sets[-1]],
+    )
     folder.save_model(model)
     keep_for_the_report(model, data.held_out, rows, folder)
     cost = {

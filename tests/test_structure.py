@@ -17,7 +17,7 @@ ORDER = (
     ("",),
     ("backend", "configuration", "embeddings", "files", "lazy", "source"),
     ("data", "losses", "metrics", "parameters", "thresholds"),
-    ("layers",),
+    ("layers", "provenance"),
     ("networks",),
     ("optimizers",),
     ("models",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -95,6 +96,17 @@ class ImageSet:
             rules=self.rules,
             own_masks=None if self.own_masks is None else [self.own_masks[i] for i in index],
         )
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of names, images, masks and labels, so that two sets can be told apart."""
+        found = hashlib.sha256()
+        for name, image in zip(self.names, self.images, strict=True):
+            found.update(f"{name}\0{image.shape}\0".encode())
+            found.update(np.ascontiguousarray(image).data)
+        for targets in (self.masks, self.labels):
+            found.update(b"none" if targets is None else np.ascontiguousarray(targets).data)
+        return found.hexdigest()
 
     def vanished(self) -> list[str]:
         """Returns the names of images with a class that resizing left no pixel of."""

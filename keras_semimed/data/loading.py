@@ -165,7 +165,9 @@ def _collect(
     examples: Iterable[Example], size: int, facts: Card, classes: Sequence[str], keep_aspect: bool, limit: float
 ) -> ImageSet:
     """Resizes the examples of the wanted classes and keeps them, sorted by name."""
-    rules = ReadingRules(size, keep_aspect=keep_aspect, masks=LEVELS, class_names=tuple(classes))
+    rules = ReadingRules(
+        size, keep_aspect=keep_aspect, masks=LEVELS, class_names=tuple(classes), mask_class_names=facts.mask_names
+    )
     rows, stack = [], Stack(limit)
     for example in examples:
         label = example.label

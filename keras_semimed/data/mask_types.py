@@ -42,4 +42,9 @@ def masks_by_class(images: ImageSet) -> ImageSet:
             mask._replace(values=np.where(mask.values == 1, 1 + label, mask.values).astype("uint8"))
             for mask, label in pairs
         ]
-    return dataclasses.replace(images, masks=masks, num_classes=num_classes, present=present, own_masks=own)
+    rules = images.rules
+    if rules is not None and len(images.class_names) == num_classes - 1:
+        rules = dataclasses.replace(rules, mask_class_names=("background", *images.class_names))
+    return dataclasses.replace(
+        images, masks=masks, num_classes=num_classes, present=present, own_masks=own, rules=rules
+    )

@@ -18,6 +18,7 @@ from keras_semimed.models.label_weights import BALANCED, balancing
 from keras_semimed.models.networked import NetworkedModel
 from keras_semimed.models.scores import Scores
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
+from keras_semimed.provenance import Provenance, data_digest
 
 
 class EntryPoints(NetworkedModel):
@@ -133,7 +134,7 @@ class EntryPoints(NetworkedModel):
             self._check_sizes(data, given)
             self.check_batch(data.batch_size, data.unlabeled_batch_size)
             self._check_image_set(labeled, learn=True)
-            self._take_reading(labeled)
+            self.note_data(labeled, data.unlabeled)
         self._check_arrays(given["x"], given.get("y"), whole_set=True)
         self._weigh_labels(labeled.labels if labeled is not None else _of(given.get("y"), "label"))
         if given.get("validation_data") is not None:
@@ -220,17 +221,25 @@ class EntryPoints(NetworkedModel):
             )
         self.label_factors.assign(balancing(value_checks.on_host(labels), self.num_labels))
 
-    def _take_reading(self, images: Any) -> None:
-        """Keeps how the images that are learnt from were read, so that other files can be read alike."""
-        if images.rules is None:
+    def note_data(self, labeled: Any, unlabeled: Any) -> None:
+        """Keeps what is learnt from: how it was read, so that other files can be read alike, and its digest.
+
+        `fit` calls it with the halves of a data set of this package.
+
+        Args:
+            labeled: The labelled `ImageSet`.
+            unlabeled: The unlabelled one.
+        """
+        self.provenance = Provenance(len(labeled), len(unlabeled), data_digest(labeled, unlabeled))
+        if labeled.rules is None:
             return
-        if images.rules.image_size != self.image_size:
+        if labeled.rules.image_size != self.image_size:
             warnings.warn(
-                f"the images were read with image_size={images.rules.image_size}, the model has "
+                f"the images were read with image_size={labeled.rules.image_size}, the model has "
                 f"image_size={self.image_size}, so that each view is resized once more; read them with the model's.",
                 stacklevel=3,
             )
-        self.reading = images.rules
+        self.reading = labeled.rules
 
     def _check_devices(self) -> None:
         if backend.replicas(self) > 1:

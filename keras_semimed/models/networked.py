@@ -29,6 +29,10 @@ from keras_semimed.models.variables import LayerGroup, follow_switches, matching
 from keras_semimed.networks.building import build_network
 from keras_semimed.networks.contract import Extended, Head, Network
 from keras_semimed.networks.encoders import check_image_size, encoder_config
+from keras_semimed.provenance import Provenance
+
+NOT_GIVEN = ("frozen_layers", "reading", "provenance")
+"""Of a model's configuration, what is no argument of it."""
 
 
 class NetworkedModel(Inference, Passes, keras.Model):
@@ -76,12 +80,14 @@ class NetworkedModel(Inference, Passes, keras.Model):
     default_views: ClassVar[dict[str, Any]] = {}
     students: ClassVar[int] = 1
     teachers: ClassVar[int] = 0
-    reading: ReadingRules | None = None
-    """How the files were read that it was trained on; set by `fit`, saved, and followed by `keras_semimed.predict`."""
     """Teachers that the method labels with; `teacher_momentum` of any other method asks for one that predicts only."""
     teacher_may_label: ClassVar[bool] = False
     """Whether the method labels with a teacher where `teacher_momentum` asks for one."""
     teacher_predicts: ClassVar[bool] = True
+    reading: ReadingRules | None = None
+    """How the files were read that it was trained on; set by `fit`, saved, and followed by `keras_semimed.predict`."""
+    provenance: Provenance | None = None
+    """What it was trained on, set by `fit` and saved; and scored on, where a run or its user says so."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "small": {}}
     """Arguments that a preset fills in, where they are not given."""
     preset_optimizers: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
@@ -397,6 +403,8 @@ class NetworkedModel(Inference, Passes, keras.Model):
         config = {**super().get_config(), **arguments_config(self, given)}
         if self.reading is not None:
             config["reading"] = self.reading.get_config()
+        if self.provenance is not None:
+            config["provenance"] = self.provenance.get_config()
         if given["train_encoder"]:
             expected = []
         else:
@@ -409,9 +417,11 @@ class NetworkedModel(Inference, Passes, keras.Model):
         """Makes a model from what `get_config` returned."""
         del custom_objects
         frozen = config.get("frozen_layers")
-        model = cls(**{name: value for name, value in config.items() if name not in ("frozen_layers", "reading")})
+        model = cls(**{name: value for name, value in config.items() if name not in NOT_GIVEN})
         if config.get("reading") is not None:
             model.reading = ReadingRules.from_config(config["reading"])
+        if config.get("provenance") is not None:
+            model.provenance = Provenance.from_config(config["provenance"])
         if frozen is not None:
             for index, layer in enumerate(model._switches):
                 layer.trainable = index not in frozen

@@ -102,7 +102,8 @@ def test_a_test_part_groups_and_classes(folder, capsys):
     printed = capsys.readouterr().out
     assert "3 labeled, 4 unlabeled, 1 test" in printed
     assert "unlabeled: 4 images of 8 x 8 kept in memory" in printed
-    assert "mask values: class indices 0..1" in printed and "0 = ill (2), 1 = healthy (1)" in printed
+    assert "masks: 0 -> background (3 files), 1 -> lesion (1 files), 255 -> lesion (2 files)" in printed, printed
+    assert "0 = ill (2), 1 = healthy (1)" in printed
     assert from_folder(folder, 8).labeled.class_names == ("healthy", "ill")
 
     with pytest.raises(ValueError, match=r"case 0.png: its class in labels.csv is 'healthy'; expected .*'ill'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.export import export
 from keras_semimed.models import Supervised
 from keras_semimed.prediction import OnnxPredictor, Options, find_images, predict_files
+from keras_semimed.provenance import PROVENANCE, Provenance
 from keras_semimed.saved import load_model
 from tests.models.common import UNET_WIDTHS, tiny_encoder
 from tests.prediction.test_predict import rows
@@ -41,6 +43,7 @@ def exported(tmp_path_factory):
     keras.utils.set_random_seed(0)
     model = Supervised(image_size=SIZE, encoder=tiny_encoder(), decoder_filters=UNET_WIDTHS, num_labels=3)
     model.reading = ReadingRules(SIZE, 3, True, (0.0, 4095.0), "", ("good", "odd", "ill"))
+    model.provenance = Provenance(3, 5, "0123", "made", "4567", "test", {"dice": 0.75})
     export(model, root / "model.onnx")
     (root / "images").mkdir()
     for index, (height, width) in enumerate(((40, 60), (70, 30))):
@@ -65,6 +68,19 @@ def test_without_keras_it_predicts_what_the_model_predicts(exported):
             assert float(row[column]) == pytest.approx(float(tables[1][name][column]), abs=1e-4)
         masks = [np.asarray(Image.open(exported / kind / "masks" / f"{name}.png")) for kind in ("keras", "onnx")]
         assert (masks[0] != masks[1]).mean() < 0.01
+
+
+def test_it_holds_what_the_model_was_trained_and_scored_on(exported):
+    import onnx
+
+    said = {each.key: each.value for each in onnx.load(exported / "model.onnx").metadata_props}
+    assert json.loads(said[PROVENANCE]) == {
+        "labeled": 3, "unlabeled": 5, "data": "0123", "data_set": "made", "split": "4567", "scored": "test",
+        "scores": {"dice": 0.75},
+    }  # fmt: skip
+    card = (exported / "model.onnx.md").read_text()
+    assert "- Trained on: 3 labelled and 5 unlabelled images of made (digest 0123, split 4567).\n" in card
+    assert "- Scores: test: dice 0.75.\n" in card
 
 
 def test_it_knows_how_files_were_read_and_other_files_are_refused(exported, tmp_path):

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data import from_folder, read_folder
+from keras_semimed.data import ImageSet, from_folder, read_folder
 from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.export import export
 from keras_semimed.models import Supervised
 from keras_semimed.prediction import Options, find_images, predict_files
-from keras_semimed.saved import load_model, reading_of
+from keras_semimed.provenance import Provenance, data_digest
+from keras_semimed.saved import load_model, provenance_of, reading_of
 from tests.data.dicom_files import dicom
 from tests.data.image_files import encoded
 from tests.models.common import UNET_WIDTHS, batches, tiny_encoder
@@ -94,12 +95,15 @@ def test_a_trained_and_an_exported_model_know_how_to_read_and_what_classes_are_c
     model.fit(data, verbose=0)
     model.save(tmp_path / "model.keras")
     export(model, tmp_path / "small.keras")
-    rules = ReadingRules(SIZE, 3, True, (0, 4095), data.labeled.rules.masks, ("good", "ill"))
+    masks = ("background", "lesion")
+    rules = ReadingRules(SIZE, 3, True, (0, 4095), data.labeled.rules.masks, ("good", "ill"), masks)
+    origin = Provenance(2, 1, data_digest(data.labeled, data.unlabeled))
     images, tables = find_images([tmp_path / "data/unlabeled"]), []
     for name in ("model", "small"):
         path = tmp_path / f"{name}.keras"
         loaded = load_model(path)
         assert (loaded.reading if name == "model" else reading_of(path)) == rules
+        assert (loaded.provenance if name == "model" else provenance_of(path)) == origin
         assert keras.saving.load_model(path, compile=False) is not None
         predict_files(loaded, images, tmp_path / name, reading=reading_of(path))
         tables.append(rows(tmp_path / name)["c.png"])
@@ -108,7 +112,26 @@ def test_a_trained_and_an_exported_model_know_how_to_read_and_what_classes_are_c
         if column.startswith(("probability", "area")):
             assert float(value) == pytest.approx(float(tables[1][column]), abs=1e-4), column
     card = (tmp_path / "small.keras.md").read_text()
-    assert "padded to 32 x 32, of more than 8 bits from 0 (black) to 4095 (white)" in card and "good, ill" in card
+    assert "padded to 32 x 32, of more than 8 bits from 0 (black) to 4095 (white)" in card and "0 good, 1 ill" in card
+    assert "Mask classes: 0 background, 1 lesion." in card and f"digest {origin.data}" in card
+
+
+def test_the_digest_tells_training_images_apart():
+    """A name, a pixel, a target or another half changes it, what is known of unlabelled images does not."""
+    names, images = ["a", "b"], np.zeros((2, 8, 8, 3), "uint8")
+    masks, other = np.zeros((2, 8, 8), "uint8"), images.copy()
+    other[1, 2, 3, 0] = 1
+    labeled, unlabeled = ImageSet(names, images, masks), ImageSet(["c", "d"], images)
+    found = data_digest(labeled, unlabeled)
+    assert found == data_digest(ImageSet(names, images.copy(), masks.copy()), ImageSet(["c", "d"], images, masks))
+    changed = (
+        (ImageSet(["a", "x"], images, masks), unlabeled),
+        (ImageSet(names, other, masks), unlabeled),
+        (ImageSet(names, images, masks + 1), unlabeled),
+        (ImageSet(names, images, None, np.array([0, 1], "int32"), class_names=("u", "v")), unlabeled),
+        (labeled, ImageSet(["c", "d"], other)),
+    )
+    assert len({found, *(data_digest(*pair) for pair in changed)}) == 6
 
 
 def test_images_of_another_size_than_the_model_s_are_mentioned():

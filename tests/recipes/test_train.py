@@ -71,6 +71,10 @@ def test_a_method_needs_no_line_in_the_recipes(made_method, tmp_path, capsys):
     assert "mask_own" in read_table(folder / "metrics.csv")[0]
     model = keras.saving.load_model(folder / "model.keras")
     assert model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0)["mask"].shape == (1, 32, 32, 2)
+    origin, sizes = model.provenance, config["split"]["sizes"]
+    assert (origin.data_set, origin.split, origin.scored) == ("phantom_ultrasound", config["split"]["hash"], "test")
+    assert (origin.labeled, origin.unlabeled) == (sizes["labeled"], sizes["unlabeled"] + sizes["validation"])
+    assert origin.scores == config["result"]["last"] and len(origin.data) == 12
     with pytest.raises(SystemExit):
         main("busi --method made --help-all".split())
     printed = " ".join(capsys.readouterr().out.split())

@@ -20,7 +20,7 @@ from keras_semimed.data.folder.files import (
 )
 from keras_semimed.data.images import read_values
 from keras_semimed.data.images.letterbox import Fitted, present
-from keras_semimed.data.images.mask_values import FoundValues, Key, MaskValues, found_values, settled
+from keras_semimed.data.images.mask_values import FoundValues, Key, MaskValues, found_values, in_words, settled
 from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.data.parallel import in_parallel
 
@@ -54,6 +54,7 @@ def read_folder(
     intensity_range: tuple[float, float] | None = None,
     keep_aspect: bool = False,
     mask_name: str = "{}",
+    mask_class_names: Sequence[str] | None = None,
 ) -> Folder:
     """Reads a folder of PNG, JPEG, TIFF, BMP and single-frame DICOM files and prints what it found.
 
@@ -92,6 +93,7 @@ def read_folder(
             `areas` of the image sets.
         mask_name: What the mask of an image is called, without its suffix: `{}` is the image's name without, `{file}`
             with its suffix, as in `"{}_mask"`, `"mask_{}"` or `"{file}"` for `case 1.tif.png`.
+        mask_class_names: Names of the mask classes, background first. None calls two of them background and lesion.
 
     Raises:
         FileNotFoundError: If a folder, an image or a mask is missing.
@@ -100,8 +102,9 @@ def read_folder(
         ImportError: If there is DICOM and pydicom is missing.
     """
     files = find_folder_files(path, mask_name)
-    rules = _rules(files, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect)
-    print(rules)
+    rules = ReadingRules(image_size, channels, keep_aspect, intensity_range)
+    rules = _settled(rules, files, num_classes, mask_values, class_names, mask_class_names)
+    print(replace(rules, masks=""))
     test = _image_set(rules, files.test, "test") if files.test else None
     folder = Folder(
         labeled=_image_set(rules, files.labeled, "labeled"),
@@ -135,6 +138,7 @@ def from_folder(
     intensity_range: tuple[float, float] | None = None,
     keep_aspect: bool = False,
     mask_name: str = "{}",
+    mask_class_names: Sequence[str] | None = None,
 ) -> SemiSupervisedBatches:
     """Reads a folder into batches for `fit`; its layout and the errors are those of `read_folder`.
 
@@ -154,9 +158,19 @@ def from_folder(
         intensity_range: As in `read_folder`.
         keep_aspect: As in `read_folder`.
         mask_name: As in `read_folder`.
+        mask_class_names: As in `read_folder`.
     """
     folder = read_folder(
-        path, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect, mask_name
+        path,
+        image_size,
+        channels,
+        num_classes,
+        mask_values,
+        class_names,
+        intensity_range,
+        keep_aspect,
+        mask_name,
+        mask_class_names,
     )
     return SemiSupervisedBatches(
         folder.labeled, folder.unlabeled, batch_size, unlabeled_batch_size, steps_per_epoch, seed
@@ -173,6 +187,7 @@ def read_image_folder(
     intensity_range: tuple[float, float] | None = None,
     keep_aspect: bool = False,
     mask_name: str = "{}",
+    mask_class_names: Sequence[str] | None = None,
 ) -> ImageSet:
     """Reads one set of images with what is known of them, such as those of another hospital to test on.
 
@@ -188,33 +203,40 @@ def read_image_folder(
         intensity_range: As in `read_folder`.
         keep_aspect: As in `read_folder`.
         mask_name: As in `read_folder`.
+        mask_class_names: As in `read_folder`.
 
     Raises:
         FileNotFoundError: If a folder, an image or a mask is missing.
         ValueError: As `read_folder`.
     """
     files = find_image_files(path, mask_name)
-    rules = _rules(files, image_size, channels, num_classes, mask_values, class_names, intensity_range, keep_aspect)
+    rules = ReadingRules(image_size, channels, keep_aspect, intensity_range)
+    rules = _settled(rules, files, num_classes, mask_values, class_names, mask_class_names)
     return _image_set(rules, files.test, "test")
 
 
-def _rules(
+def _settled(
+    rules: ReadingRules,
     files: FolderFiles,
-    image_size: int,
-    channels: int,
     num_classes: int | None,
     mask_values: Mapping[Key, int] | None,
     class_names: Sequence[str] | None,
-    intensity_range: tuple[float, float] | None,
-    keep_aspect: bool,
+    mask_class_names: Sequence[str] | None,
 ) -> ReadingRules:
-    """Checks the arguments of `read_folder`, and the files, before any image is decoded."""
-    rules = ReadingRules(image_size, channels, keep_aspect, intensity_range)
+    """Adds what the files and the arguments of `read_folder` say of classes, before any image is decoded."""
     if files.problems:
         raise files.problems[0]
-    values = _settle(files, mask_values, num_classes)
+    values, found = _settle(files, mask_values, num_classes)
     names = _class_names(files, class_names)
-    return replace(rules, masks="" if values is None else str(values), class_names=names, mask_values=values)
+    if values is None:
+        return replace(rules, class_names=names)
+    masks = tuple(mask_class_names or (("background", "lesion") if values.num_classes == 2 else ()))
+    if masks and (len(masks) != values.num_classes or len(set(masks)) != len(masks)):
+        raise ValueError(
+            f"`mask_class_names` must be {values.num_classes} different names, background first, found {list(masks)}"
+        )
+    print(f"masks: {in_words(values, found, masks)}")
+    return replace(rules, masks=str(values), class_names=names, mask_class_names=masks, mask_values=values)
 
 
 def _image_set(rules: ReadingRules, files: list[ImageFile], part: str) -> ImageSet:
@@ -251,13 +273,15 @@ def _image_set(rules: ReadingRules, files: list[ImageFile], part: str) -> ImageS
     return found
 
 
-def _settle(files: FolderFiles, declared: Mapping[Key, int] | None, num_classes: int | None) -> MaskValues | None:
-    """The rule for the masks of the folder; looks through them unless it is declared."""
+def _settle(
+    files: FolderFiles, declared: Mapping[Key, int] | None, num_classes: int | None
+) -> tuple[MaskValues | None, list[FoundValues]]:
+    """The rule for the masks of the folder and what they hold; looks through them unless the rule is declared."""
     masks = [image.mask for image in (*files.labeled, *files.test) if image.mask is not None]
     if not masks:
-        return None
+        return None, []
     found = [] if declared is not None else list(in_parallel(_look, masks, "looking at masks"))
-    return settled(declared, num_classes, found)
+    return settled(declared, num_classes, found), found
 
 
 def _look(mask: Path) -> FoundValues:
@@ -278,8 +302,6 @@ def _class_names(files: FolderFiles, declared: Sequence[str] | None) -> tuple[st
 def _summary(files: FolderFiles, folder: Folder) -> str:
     counts = ", ".join(f"{len(images)} {part}" for part, images in files.parts().items() if images)
     lines = [f"{files.path}: {counts}", *files.unread()]
-    if folder.mask_values is not None:
-        lines.append(f"mask values: {folder.mask_values}")
     if folder.labeled.labels is not None:
         numbers = np.bincount(folder.labeled.labels, minlength=len(folder.class_names))
         each = ", ".join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -174,6 +175,36 @@ def settled(declared: Mapping[Key, int] | None, num_classes: int | None, found: 
                 "lesion or what is to be ignored; say so by mask_values={0: 0, 1: 1, 255: 255} or {…, 255: 1}"
             )
     return MaskValues(None, num_classes)
+
+
+def in_words(rule: MaskValues, found: Sequence[FoundValues], names: Sequence[str]) -> str:
+    """What the values of mask files stand for, and in how many files: `0 -> background (40 files), ...`.
+
+    Args:
+        rule: That of the files.
+        found: What every mask holds; empty: the rule is all that is known.
+        names: Of the classes; empty: they are numbers.
+
+    Raises:
+        ValueError: If a value stands for no class; the message begins with the file.
+    """
+    titles = {
+        **{index: f"class {index}" for index in range(rule.num_classes)},
+        **dict(enumerate(names)),
+        IGNORE: "ignored",
+    }
+    if not found:
+        return f"{rule} ({', '.join(f'{index} {titles[index]}' for index in range(rule.num_classes))})"
+    counted: Counter[tuple[str, int]] = Counter()
+    for mask in found:
+        codes = sorted(mask.codes)
+        classes = rule.classes_of(np.array(codes), mask).tolist()
+        if mask.lossy:
+            counted.update({("a lossy file's nearest", index) for index in classes})
+        else:
+            counted.update((code_name(code), index) for code, index in zip(codes, classes, strict=True))
+    lines = sorted(counted.items(), key=lambda item: (item[0][1], item[0][0]))
+    return ", ".join(f"{value} -> {titles[index]} ({number} files)" for (value, index), number in lines)
 
 
 def _check_palettes(found: Sequence[FoundValues]) -> None:

@@ -16,7 +16,7 @@ from keras_semimed.data.images.resizing import with_channels
 
 READING = "keras_semimed.reading"
 """Entry of an exported file's metadata that says how files are read."""
-NAMES = ("image_size", "channels", "keep_aspect", "intensity_range", "masks", "class_names")
+NAMES = ("image_size", "channels", "keep_aspect", "intensity_range", "masks", "class_names", "mask_class_names")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class ReadingRules:
         intensity_range: The values of black and white in images of more than 8 bits that do not say it themselves.
         masks: How mask files were turned into classes, in words; empty without masks.
         class_names: Names of the image classes; label `i` is `class_names[i]`.
+        mask_class_names: Names of the mask classes, background first; empty where they are not named.
         mask_values: What turns mask files into classes; None where there are none, and where the rules come from a
             saved model, which reads no masks.
 
@@ -46,6 +47,7 @@ class ReadingRules:
     intensity_range: tuple[float, float] | None = None
     masks: str = ""
     class_names: tuple[str, ...] = ()
+    mask_class_names: tuple[str, ...] = ()
     mask_values: MaskValues | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -62,7 +64,9 @@ class ReadingRules:
         words = [f"images: {kind}, {fitted} {self.image_size} x {self.image_size}"]
         if self.intensity_range is not None:
             words.append("of more than 8 bits from {:g} (black) to {:g} (white)".format(*self.intensity_range))
-        return ", ".join(words) + (f"; masks: {self.masks}" if self.masks else "")
+        named = ", ".join(f"{index} {name}" for index, name in enumerate(self.mask_class_names))
+        masks = f"; masks: {self.masks}{f' ({named})' if named else ''}" if self.masks else ""
+        return ", ".join(words) + masks
 
     def image(self, file: str | Path) -> np.ndarray:
         """Reads an image at its own size: `(H, W, channels)` uint8; errors as `read_image`."""
