@@ -30,11 +30,11 @@ from keras_semimed.evaluation import evaluate_images
 from keras_semimed.evaluation.gates import gate_scores
 from keras_semimed.evaluation.images import Row, read_rows
 from keras_semimed.evaluation.summary import resampled, statistics
+from keras_semimed.experiments.console import print_table
 from keras_semimed.files import read_sealed, write_sealed, write_table
 from keras_semimed.layers import InterTaskAttention
 from keras_semimed.models import SemiSupervisedModel, Supervised
 from keras_semimed.optimizers import branch_optimizer
-from recipes.console import print_table
 
 ALTERNATIVES: dict[str, dict[str, Any]] = {
     "default": {},

@@ -39,8 +39,8 @@ from matplotlib.figure import Figure
 
 from keras_semimed.data import loading
 from keras_semimed.data.progress import progress
+from keras_semimed.experiments.runs.lock import LOCK
 from keras_semimed.files import file_digest, whole_file
-from recipes.lock import LOCK
 
 FLAGS = (
     "phantom_ultrasound --image-size 32 --split random --labeled 8 --test 12 --batch-size 2 --epoch-steps 2 "
@@ -166,8 +166,9 @@ def _run(words: list[str], folder: Path, kill: int | None, copies: Path | None) 
 
 def prepare(work: Path, flags: Sequence[str]) -> None:
     """Prepares the images; on PyTorch also what all forks of this process do alike: imports, reading, the report."""
-    from recipes import data_sets, experiment
-    from recipes.command import main, read_settings
+    from keras_semimed.experiments.command_line.command import main, read_settings
+    from keras_semimed.experiments.inputs import data_sets
+    from keras_semimed.experiments.runs import experiment
 
     if keras.backend.backend() != "torch":
         data_sets.read(read_settings("train", flags))

@@ -38,10 +38,10 @@ from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatche
 from keras_semimed.evaluation import evaluate_images
 from keras_semimed.evaluation.compare import paired_scores
 from keras_semimed.evaluation.images import read_rows
+from keras_semimed.experiments.command_line.defaults import control_of
+from keras_semimed.experiments.console import print_table
 from keras_semimed.files import read_sealed, write_sealed, write_table
 from keras_semimed.models import METHODS, SemiSupervisedModel, Supervised
-from recipes.console import print_table
-from recipes.defaults import control_of
 
 ARMS = ("method", "control", "truth")
 SIZE, BATCH, EPOCHS = 64, 4, 10

@@ -19,9 +19,9 @@ import keras
 from benchmarks.method_step import batch, stepper
 from benchmarks.steps import in_turn, ratio
 from keras_semimed.data.cards import card
+from keras_semimed.experiments.command_line.command import read_settings
+from keras_semimed.experiments.runs.experiment import build
 from keras_semimed.files import write_json
-from recipes.command import read_settings
-from recipes.experiment import build
 from recipes.protocol_plan import TABLES
 
 

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_semimed.experiments.console import print_table
 from keras_semimed.files import read_sealed, read_table
 from keras_semimed.models import METHODS
-from recipes.console import print_table
 
 COMMON = "--encoder resnet18 --network unet --preset small --pseudo-labels 32 --epoch-steps 50"
 SEGMENTATION = {

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_semimed.data import EvaluationBatches, ImageSet, load_image_set
 from keras_semimed.evaluation import evaluate_images
-from recipes.console import print_table
+from keras_semimed.experiments.console import print_table
 
 
 class Truth:

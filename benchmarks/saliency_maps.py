@@ -32,8 +32,8 @@ from keras_semimed.backend import input_gradient
 from keras_semimed.data import Split, loading
 from keras_semimed.data.cards import card
 from keras_semimed.data.splits.parts import PARTS
+from keras_semimed.experiments.console import print_table
 from keras_semimed.files import read_sealed, whole_file
-from recipes.console import print_table
 
 FORMS = ("map", "cut", "mean", "smooth", "whole", "edges")
 

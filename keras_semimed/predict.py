@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_semimed.parsing import Parser
 
-def main(arguments: Sequence[str] | None = None) -> int:
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_semimed.predict") -> int:
     """Runs the command; returns 0, 1 where files could not be predicted, 2 where nothing more could be."""
-    parser = argparse.ArgumentParser(
-        "keras_semimed.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL", help="a saved model, *.keras or *.onnx")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of images")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where masks and table go")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from recipes import command
+from keras_semimed.experiments.command_line import command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

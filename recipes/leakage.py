@@ -21,9 +21,9 @@ import numpy as np
 from keras_semimed.data import Split, load_image_set
 from keras_semimed.evaluation.compare import paired_difference
 from keras_semimed.evaluation.intervals import few_behind
+from keras_semimed.experiments.comparison.sweep import run_rows
+from keras_semimed.experiments.console import GO_ON, print_table, run_main
 from keras_semimed.files import read_table
-from recipes.console import GO_ON, print_table, run_main
-from recipes.sweep import run_rows
 
 SPLITS = {split: ("--method", "supervised", "--split", split) for split in ("paper", "leak_safe")}
 

@@ -21,8 +21,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipes.commits import source_commit
-from recipes.console import GO_ON, RecipeError, print_table, run_main
+from keras_semimed.experiments.console import GO_ON, RecipeError, print_table, run_main
+from keras_semimed.experiments.runs.commits import source_commit
 from recipes.packed_tables import pack_table, packed_table
 from recipes.protocol_plan import FIRST, TABLES
 

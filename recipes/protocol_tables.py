@@ -13,7 +13,7 @@ from keras_semimed.evaluation.images import Row, rows_of
 from keras_semimed.evaluation.intervals import few_behind
 from keras_semimed.evaluation.masks import surface_keys
 from keras_semimed.evaluation.summary import statistics
-from recipes.headroom import TOO_SHORT
+from keras_semimed.experiments.comparison.headroom import TOO_SHORT
 from recipes.packed_tables import unpack_table
 
 SAMPLES = 2000

@@ -1,37 +1,19 @@
-"""Writes the report of a finished run again: report.html in its folder, one page without any other file.
+"""Writes the report of a finished run again; the same as `semimed report`.
 
-python -m recipes.report runs/hermes
+python -m recipes.report --help
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from recipes.console import RecipeError, run_main
+from keras_semimed.cli import report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the pages and returns the exit code: 0, or 2 for a folder that holds no finished run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="output folder of a recipe")
-    options = parser.parse_args(arguments)
-    return run_main(lambda: _run(options.runs))
-
-
-def _run(folders: Sequence[Path]) -> None:
-    # Imported late: Keras starts its backend, for which `--help` should not wait.
-    from keras_semimed.evaluation import report
-
-    for folder in folders:
-        try:
-            print(report(folder))
-        except ValueError as error:
-            raise RecipeError(str(error)) from error
+    """Runs the command and returns the exit code."""
+    return report.main(arguments, "python -m recipes.report")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ ROOT = Path(keras_semimed.__file__).parent
 # neighbours in a line do not know each other. `""` is the package itself, with its version.
 ORDER = (
     ("",),
-    ("backend", "configuration", "embeddings", "files", "lazy", "source"),
+    ("backend", "configuration", "embeddings", "files", "lazy", "parsing", "source"),
     ("data", "losses", "metrics", "parameters", "thresholds"),
     ("layers", "provenance"),
     ("networks",),
@@ -24,6 +24,9 @@ ORDER = (
     ("evaluation", "saved"),
     ("callbacks", "export", "prediction"),
     ("predict",),
+    ("experiments",),
+    ("cli",),
+    ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # Builders live in a folder of their own and are looked up by name.

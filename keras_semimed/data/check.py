@@ -9,7 +9,6 @@ training can start, 1 if it cannot, 2 for wrong usage.
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 import warnings
@@ -40,6 +39,7 @@ from keras_semimed.data.images.mask_values import (
     settled,
 )
 from keras_semimed.data.parallel import in_parallel
+from keras_semimed.parsing import Parser
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,9 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
     return " / ".join(f"{width}x{height}" for height, width in chosen)
 
 
-def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m keras_semimed.data.check",
+def _arguments(prog: str) -> Parser:
+    parser = Parser(
+        prog=prog,
         description="Reads everything in a folder of images and says whether training can start.",
         epilog="Exit status: 0 if training can start, 1 if not, 2 for wrong usage.",
     )
@@ -206,10 +206,13 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_semimed.data.check") -> int:
     """Runs the command and returns its exit status."""
-    parser = _arguments()
+    parser = _arguments(prog)
     given = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", module=r"PIL|pydicom|tifffile")  # the table says what matters
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names that the terminal's encoding lacks
     try:
         values = dict(parse_key(text) for text in given.mask_value) if given.mask_value else None
         names = tuple(given.class_names) if given.class_names else None
@@ -223,7 +226,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", module=r"PIL|pydicom|tifffile")  # the table says what matters
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names that the terminal's encoding lacks
     sys.exit(main())

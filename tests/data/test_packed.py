@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from keras_semimed.cli import pack as command
 from keras_semimed.data import ImageSet, loading
 from keras_semimed.data.packed import pack, read_packed
-from recipes import pack as command
 
 
 def made(size: int = 16) -> ImageSet:

@@ -6,13 +6,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from keras_semimed.cli.report import main
 from keras_semimed.evaluation import report, summarize
 from keras_semimed.evaluation.cases import Cases
 from keras_semimed.evaluation.embeddings import Embeddings
 from keras_semimed.evaluation.gates import gate_scores
 from keras_semimed.evaluation.pseudo_masks import PseudoMasks
 from keras_semimed.files import write_json, write_table
-from recipes.report import main
 
 COUNT = 12
 

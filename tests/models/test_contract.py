@@ -12,10 +12,10 @@ import pytest
 from keras import ops
 
 from keras_semimed.data.arrays import SemiSupervisedBatches
+from keras_semimed.experiments.command_line.defaults import control_of
 from keras_semimed.export import inference_model
 from keras_semimed.models import METHODS, SemiSupervisedModel, View
 from keras_semimed.parameters import parameters
-from recipes.defaults import control_of
 from tests.models.common import arguments, assert_finite, batches, image_set, made
 from tests.models.methods import (
     BATCHES,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_semimed.experiments.command_line.defaults import control_of
 from keras_semimed.models import PEFAT
 from keras_semimed.models.view import View
-from recipes.defaults import control_of
 from tests.gradients import gradient, jacobian
 from tests.layers.test_loss_mixture import ByHand
 from tests.layers.test_mixture import fit_by_hand, scores_by_hand

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from keras_semimed.experiments.command_line.command import read_settings
 from keras_semimed.models import METHODS, Hermes, LoCo
-from recipes.command import read_settings
 from tests.models.common import made
 
 

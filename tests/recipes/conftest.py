@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keras_semimed.data import loading
-from recipes import experiment
+from keras_semimed.experiments.runs import experiment
 from tests.recipes.made import image_set
 
 

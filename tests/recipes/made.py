@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 
 from keras_semimed.data import ImageSet
+from keras_semimed.experiments.runs.run_folder import RunRecord
 from keras_semimed.files import write_json, write_table
-from recipes.run_folder import RunRecord
 
 
 def image_set(name: str, image_size: int, *_: Any) -> ImageSet:

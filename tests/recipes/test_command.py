@@ -11,15 +11,15 @@ from types import SimpleNamespace
 import pytest
 
 from keras_semimed.data.cards import CARDS, SPLIT_MEANINGS
+from keras_semimed.experiments.command_line import command, defaults, flags
+from keras_semimed.experiments.command_line.bundles import COMMANDS, DATA_SETS, DEMO, RUNGS
+from keras_semimed.experiments.command_line.command import main, read_settings
+from keras_semimed.experiments.command_line.flags import OPTIMIZERS, VIEWS, default_groups, flags_of
+from keras_semimed.experiments.command_line.settings import FLAG_NAMES, Settings, configuration, with_epochs
+from keras_semimed.experiments.console import RecipeError
 from keras_semimed.models import METHODS
 from keras_semimed.models.hermes import PRESETS
 from keras_semimed.parameters import parameters
-from recipes import command, defaults, flags
-from recipes.bundles import COMMANDS, DATA_SETS, DEMO, RUNGS
-from recipes.command import main, read_settings
-from recipes.console import RecipeError
-from recipes.flags import OPTIMIZERS, VIEWS, default_groups, flags_of
-from recipes.settings import FLAG_NAMES, Settings, configuration, with_epochs
 
 ALWAYS = (
     "--data --manual-dir --data-dir --labeled --split --seed --image-size --validate --steps --epoch-steps "

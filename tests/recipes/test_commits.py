@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from recipes import commits
+from keras_semimed.experiments.runs import commits
 
 
 def test_only_the_source_makes_another_commit(monkeypatch, tmp_path):

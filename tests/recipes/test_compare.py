@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from keras_semimed.cli.compare import main
 from keras_semimed.evaluation.intervals import jackknife_interval
+from keras_semimed.experiments.comparison.compare import compare_folders
 from keras_semimed.files import read_table, write_table
-from recipes.compare import compare_folders, main
 from tests.recipes.made import run_folder
 
 ALL_RIGHT = dict.fromkeys("abcd", True)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from recipes.console import print_result
+from keras_semimed.experiments.console import print_result
 
 
 def test_result_shows_the_columns_that_are_there(capsys):

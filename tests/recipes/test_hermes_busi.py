@@ -11,8 +11,8 @@ import pytest
 from keras_semimed.data import Split, loading
 from keras_semimed.data.loading import load_image_set
 from keras_semimed.evaluation.pseudo_masks import PseudoMasks
+from keras_semimed.experiments.runs import experiment
 from keras_semimed.files import read_table
-from recipes import experiment
 from recipes.hermes_busi import main
 from tests.recipes.made import Kept, assert_same_run, image_set
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from keras_semimed.data import loading
-from recipes import experiment
-from recipes.data_sets import count_leaks, read
+from keras_semimed.experiments.inputs.data_sets import count_leaks, read
+from keras_semimed.experiments.runs import experiment
 from recipes.hermes_udiat import main
 from tests.recipes.made import image_set
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from keras_semimed.data import ImageSet, loading
+from keras_semimed.experiments.command_line.bundles import RUNGS
 from keras_semimed.files import read_table
 from recipes import loco_cvc, loco_kvasir, loco_polyp
-from recipes.bundles import RUNGS
 from tests.recipes.made import image_set
 
 FLAGS = (

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from keras_semimed.data import Split, loading
+from keras_semimed.experiments.command_line.command import read_settings
 from keras_semimed.files import write_json, write_table
 from recipes import protocol
-from recipes.command import read_settings
 from recipes.packed_tables import pack_table, packed_table, unpack_table
 from recipes.protocol_tables import crossed_difference
 from tests.recipes.made import image_set

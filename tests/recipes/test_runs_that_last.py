@@ -15,9 +15,9 @@ import pytest
 
 from benchmarks.broken_runs import DAMAGES, damage
 from keras_semimed import files
+from keras_semimed.cli.report import main as report_main
 from keras_semimed.evaluation import report
-from recipes import experiment, lock
-from recipes.report import main as report_main
+from keras_semimed.experiments.runs import experiment, lock
 from recipes.train import main
 from tests.recipes.made import Kept, assert_same_run
 
@@ -182,7 +182,7 @@ def test_weights_beyond_a_limit_leave_nothing_half_written(tmp_path):
     """HDF5, which writes weights, takes the process down where it cannot flush them: it is given no file."""
     import resource
 
-    from recipes.checkpoints import Checkpoints
+    from keras_semimed.experiments.runs.checkpoints import Checkpoints
 
     network = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4096)])
     (tmp_path / "run").mkdir()

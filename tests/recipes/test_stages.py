@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from keras_semimed.experiments.command_line.command import read_settings
+from keras_semimed.experiments.console import RecipeError
 from keras_semimed.files import read_sealed, read_table
-from recipes.command import read_settings
-from recipes.console import RecipeError
 from recipes.train import main
 from tests.recipes.made import assert_same_run
 from tests.recipes.test_runs_that_last import ending

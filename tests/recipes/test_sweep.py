@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from keras_semimed.evaluation import published_results
+from keras_semimed.experiments.command_line.bundles import COMMANDS
+from keras_semimed.experiments.command_line.flags import flags_of
+from keras_semimed.experiments.comparison import compare, sweep
 from keras_semimed.files import read_table
-from recipes import compare, sweep
-from recipes.bundles import COMMANDS
-from recipes.flags import flags_of
 from tests.recipes.made import run_folder
 
 
@@ -56,7 +56,8 @@ def test_grid_runs_each_combination_and_seed_once(runs, tmp_path):
     *trainings, comparison = runs
     assert len(trainings) == 4
     assert trainings[0][2:] == [
-        *("recipes.hermes_busi", "--demo", "--steps", "4", "--alpha", "0.2", "--selection", "dual"),
+        *("keras_semimed.experiments", "hermes_busi", "--demo", "--steps", "4"),
+        *("--alpha", "0.2", "--selection", "dual"),
         *("--seed", "0", "--output", str(tmp_path / "alpha-0.2_selection-dual" / "0"), "--resume"),
     ]
     folders, options = comparison
@@ -76,11 +77,8 @@ def test_grid_runs_each_combination_and_seed_once(runs, tmp_path):
 def test_a_grid_over_methods_trains_them_on_one_data_set(runs, tmp_path):
     command = ["train", "--grid", "method=supervised,fixmatch", "--output", str(tmp_path), "--", "busi", "--demo"]
     assert sweep.main(command) == 0
-    assert [run[2:6] for run in runs[:2]] == [
-        ["recipes.train", "busi", "--demo", "--method"],
-        ["recipes.train", "busi", "--demo", "--method"],
-    ]
-    assert [run[6] for run in runs[:2]] == ["supervised", "fixmatch"]
+    assert [run[2:7] for run in runs[:2]] == [["keras_semimed.experiments", "train", "busi", "--demo", "--method"]] * 2
+    assert [run[7] for run in runs[:2]] == ["supervised", "fixmatch"]
 
 
 def test_finished_runs_of_other_flags_are_not_mixed_in(runs, tmp_path, capsys):

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from keras_semimed.data import ImageSet, loading
+from keras_semimed.experiments.command_line import command, flags
+from keras_semimed.experiments.command_line.command import read_settings
+from keras_semimed.experiments.console import RecipeError
+from keras_semimed.experiments.runs import experiment
+from keras_semimed.experiments.runs.experiment import build, with_tasks
 from keras_semimed.files import read_table
 from keras_semimed.models import METHODS
-from recipes import command, experiment, flags
-from recipes.command import read_settings
-from recipes.console import RecipeError
-from recipes.experiment import build, with_tasks
 from recipes.train import main
 from tests.recipes.made import image_set
 from tests.recipes.made_method import Made

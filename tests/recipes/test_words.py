@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.words import choices, kinds, read_word
+from keras_semimed.experiments.command_line.words import choices, kinds, read_word
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recipes.console import RecipeError
+from keras_semimed.experiments.console import RecipeError
 
 LOCK = "lock.json"
 # So long a lock without its content is taken for one that is just being written.

@@ -1,4 +1,4 @@
-"""Reads what finished runs left, and pairs them, for `recipes.compare`."""
+"""Reads what finished runs left, and pairs them, for `semimed compare`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_semimed.evaluation.images import Row, read_rows
+from keras_semimed.experiments.console import RecipeError
 from keras_semimed.files import check_digests, read_sealed
-from recipes.console import RecipeError
 
 
 class Run(NamedTuple):

@@ -26,7 +26,7 @@ TEST = (
 
 
 def comparison_sections(table: Sequence[dict[str, Any]], baseline: str, shown: Iterable[str]) -> list[Section]:
-    """Two tables in per cent, of what `recipes.compare.compare` returned and of published rows.
+    """Two tables in per cent, of what `compare` returned and of published rows.
 
     A note of several rows stands below once; its number stands behind the names of the rows.
 

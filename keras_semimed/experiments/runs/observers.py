@@ -10,8 +10,8 @@ import numpy as np
 from keras_semimed.callbacks import AttentionMonitor, PredictionPanels, PseudoLabelMonitor, ThresholdMonitor
 from keras_semimed.data import ImageSet
 from keras_semimed.evaluation.report import ATTENTION, PSEUDO_LABELS
-from recipes.console import RecipeError
-from recipes.settings import Settings
+from keras_semimed.experiments.command_line.settings import Settings
+from keras_semimed.experiments.console import RecipeError
 
 PANELS = 4
 LOOKED_AT = 8

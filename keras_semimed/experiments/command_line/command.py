@@ -7,12 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_semimed.parameters import parameters
-from keras_semimed.source import constant, documentation
-from recipes.bundles import COMMANDS, DATA_SETS, Command, is_folder
-from recipes.console import RESUME, RecipeError, did_you_mean, run_main
-from recipes.defaults import DECIDING, check_steps, control_of, from_preset, values_of
-from recipes.flags import (
+from keras_semimed.experiments.command_line.bundles import COMMANDS, DATA_SETS, Command, is_folder
+from keras_semimed.experiments.command_line.defaults import DECIDING, check_steps, control_of, from_preset, values_of
+from keras_semimed.experiments.command_line.flags import (
     MOST_USED,
     OPTIMIZERS,
     Flag,
@@ -23,8 +20,11 @@ from recipes.flags import (
     read_flags,
     word_of,
 )
-from recipes.settings import FLAG_NAMES, Settings, check
-from recipes.stages import Stage, rates, read_stages
+from keras_semimed.experiments.command_line.settings import FLAG_NAMES, Settings, check
+from keras_semimed.experiments.command_line.stages import Stage, rates, read_stages
+from keras_semimed.experiments.console import RESUME, RecipeError, did_you_mean, run_main
+from keras_semimed.parameters import parameters
+from keras_semimed.source import constant, documentation
 
 OUTPUT = """\
 The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
@@ -42,32 +42,34 @@ CONTROL, ORACLE = "control", "oracle"
 """Values of `--method` of the commands that have a method of their own: its control, and it with the true labels."""
 
 
-def main(name: str, arguments: Sequence[str] | None, description: str | None) -> int:
+def main(name: str, arguments: Sequence[str] | None, description: str | None, prog: str | None = None) -> int:
     """Runs a command and returns the exit code: 0, 2 for bad input, 130 when interrupted.
 
     Args:
         name: A key of `COMMANDS`.
         arguments: The words behind the command; None: the process' own.
         description: Head of the help.
+        prog: How the command was called; None: `python -m recipes.NAME`.
     """
 
     def read_and_run() -> None:
-        settings = read_settings(name, sys.argv[1:] if arguments is None else arguments, description)
+        settings = read_settings(name, sys.argv[1:] if arguments is None else arguments, description, prog)
         # Imported late: Keras starts its backend, for which help and typing errors should not wait.
-        from recipes.experiment import run
+        from keras_semimed.experiments.runs.experiment import run
 
         run(settings)
 
     return run_main(read_and_run, RESUME)
 
 
-def read_settings(name: str, words: Sequence[str], description: str | None = None) -> Settings:
+def read_settings(name: str, words: Sequence[str], description: str | None = None, prog: str | None = None) -> Settings:
     """The settings of a run, checked, or the help.
 
     Args:
         name: A key of `COMMANDS`.
         words: The words behind the command.
         description: Head of the help.
+        prog: How the command was called; None: `python -m recipes.NAME`.
 
     Raises:
         RecipeError: If a word does not fit; the message names the flag and what would.
@@ -79,7 +81,9 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
     # A command takes the flags of its own method with any other, too: a sweep over methods gives them to all its rows.
     taken = flags if command.method is None else {**flags_of(command.method), **flags}
     unused = tuple(key for key in taken if key not in flags)
-    usage = f"python -m recipes.{name} " + ("[flags]" if command.method else "DATA --method METHOD [flags]")
+    usage = f"{prog or f'python -m recipes.{name}'} " + (
+        "[flags]" if command.method else "DATA --method METHOD [flags]"
+    )
     positional = () if command.method else ("data",)
     parser = make_parser(taken, usage, positional)
     if HELP & set(words):

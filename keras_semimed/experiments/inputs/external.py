@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from keras_semimed.data import ImageSet, loading, masks_by_class, read_image_folder
 from keras_semimed.data.cards import CARDS, card
-from recipes.console import RecipeError, did_you_mean, naming_flags
-from recipes.settings import Settings
+from keras_semimed.experiments.command_line.settings import Settings
+from keras_semimed.experiments.console import RecipeError, did_you_mean, naming_flags
 
 LABELS = "labels.csv"
 NOT_GROUPS = ("file", "class", "group", "patient")

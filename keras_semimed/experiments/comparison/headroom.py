@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from keras_semimed.evaluation.compare import Difference, paired_scores
-from recipes.console import RecipeError
-from recipes.finished_runs import Groups, Run, pair_runs
+from keras_semimed.experiments.comparison.finished_runs import Groups, Run, pair_runs
+from keras_semimed.experiments.console import RecipeError
 
 SCORES = {"dice": "Dice", "accuracy": "accuracy"}
 LAST = "last"

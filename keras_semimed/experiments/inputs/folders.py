@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from keras_semimed.data import ImageSet, Split, read_folder
-from recipes.console import RecipeError, naming_flags
-from recipes.settings import Settings
+from keras_semimed.experiments.command_line.settings import Settings
+from keras_semimed.experiments.console import RecipeError, naming_flags
 
 PARTS = ("labeled", "unlabeled", "test")
 """What a run needs of a folder; see `keras_semimed.data.read_folder` for the layout."""

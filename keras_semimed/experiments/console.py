@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from recipes.termination import Terminated
+from keras_semimed.experiments.termination import Terminated
 
 NOTICE = "Research software, not a medical device: its output must not guide the care of a patient."
 GO_ON = "the same command goes on where it stopped"

@@ -11,11 +11,11 @@ from keras_semimed.data.cards import card
 from keras_semimed.data.splits.leaks import leak_report
 from keras_semimed.data.splits.named import check_split
 from keras_semimed.data.splits.parts import PARTS
-from recipes.bundles import is_folder
-from recipes.console import RecipeError, naming_flags
-from recipes.external import External, check_external, read_external
-from recipes.folders import check_folder, read_parts, targets_of
-from recipes.settings import Settings
+from keras_semimed.experiments.command_line.bundles import is_folder
+from keras_semimed.experiments.command_line.settings import Settings
+from keras_semimed.experiments.console import RecipeError, naming_flags
+from keras_semimed.experiments.inputs.external import External, check_external, read_external
+from keras_semimed.experiments.inputs.folders import check_folder, read_parts, targets_of
 
 
 class Data(NamedTuple):

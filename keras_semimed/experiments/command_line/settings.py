@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_semimed.experiments.command_line.bundles import COMMANDS, DATA_SETS
+from keras_semimed.experiments.console import RecipeError, did_you_mean
 from keras_semimed.source import members
-from recipes.bundles import COMMANDS, DATA_SETS
-from recipes.console import RecipeError, did_you_mean
 
 Names = Mapping[str, Any]
 

@@ -11,6 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_semimed.experiments.command_line.settings import Settings
+from keras_semimed.experiments.console import RecipeError
+from keras_semimed.experiments.runs.checkpoints import Checkpoint, Checkpoints
+from keras_semimed.experiments.runs.lock import LOCK, locked
+from keras_semimed.experiments.termination import Terminated, Termination
 from keras_semimed.files import (
     PARTIAL,
     check_digests,
@@ -21,11 +26,6 @@ from keras_semimed.files import (
     write_sealed,
     write_table,
 )
-from recipes.checkpoints import Checkpoint, Checkpoints
-from recipes.console import RecipeError
-from recipes.lock import LOCK, locked
-from recipes.settings import Settings
-from recipes.termination import Terminated, Termination
 
 METRICS = "metrics.csv"
 

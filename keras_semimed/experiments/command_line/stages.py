@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from recipes.console import RecipeError, did_you_mean
-from recipes.settings import MOST_STEPS
+from keras_semimed.experiments.command_line.settings import MOST_STEPS
+from keras_semimed.experiments.console import RecipeError, did_you_mean
 
 FORM = "METHOD:STEPS or METHOD:STEPS@FACTOR with commas between, such as supervised:600,hermes:400@0.5"
 

@@ -20,18 +20,18 @@ from keras_semimed.evaluation.cases import Cases, collect_cases
 from keras_semimed.evaluation.embeddings import collect_embeddings
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.report import ATTENTION, CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
+from keras_semimed.experiments.command_line.settings import Settings, configuration, flag_names, with_epochs
+from keras_semimed.experiments.console import NOTICE, RecipeError, input_errors, print_result, print_section
+from keras_semimed.experiments.inputs.data_sets import Data, check_data, count_leaks, groups_of, read, tasks_of
+from keras_semimed.experiments.runs.checkpoints import Checkpoint
+from keras_semimed.experiments.runs.commits import source_commit
+from keras_semimed.experiments.runs.observers import observers
+from keras_semimed.experiments.runs.run_folder import METRICS, RunFolder, RunRecord, open_run
+from keras_semimed.experiments.termination import Termination
 from keras_semimed.files import check_digests, read_sealed, whole_file, write_table
 from keras_semimed.models import METHODS, SemiSupervisedModel, recompute_statistics
 from keras_semimed.models.value_checks import check_image_set
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
-from recipes.checkpoints import Checkpoint
-from recipes.commits import source_commit
-from recipes.console import NOTICE, RecipeError, input_errors, print_result, print_section
-from recipes.data_sets import Data, check_data, count_leaks, groups_of, read, tasks_of
-from recipes.observers import observers
-from recipes.run_folder import METRICS, RunFolder, RunRecord, open_run
-from recipes.settings import Settings, configuration, flag_names, with_epochs
-from recipes.termination import Termination
 
 SURFACE_TOLERANCE = 2.0  # pixels at --image-size
 FILES = (METRICS, "split.txt", "images.csv", "model.keras", CASES, EMBEDDINGS, PSEUDO_LABELS, PSEUDO_MASKS, ATTENTION)
@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
     """Trains and scores one model.
 
     Args:
-        settings: Checked ones, see `recipes.settings.check`.
+        settings: Checked ones, see `settings.check`.
 
     Raises:
         RecipeError: For input that the user can mend.

@@ -9,7 +9,7 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
-from recipes.console import did_you_mean
+from keras_semimed.experiments.console import did_you_mean
 
 _ONE = {"int": "a whole number", "float": "a number"}
 _SEVERAL = {"int": "whole numbers", "float": "numbers", "str": "names"}

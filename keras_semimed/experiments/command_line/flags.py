@@ -12,12 +12,12 @@ import argparse
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from keras_semimed.experiments.command_line.bundles import VARIANTS
+from keras_semimed.experiments.command_line.settings import FLAG_NAMES, GROUPS, Settings
+from keras_semimed.experiments.command_line.words import choices, kinds, read_word
+from keras_semimed.experiments.console import RecipeError, did_you_mean
 from keras_semimed.parameters import Parameter, parameters
 from keras_semimed.source import constant, members, names_in
-from recipes.bundles import VARIANTS
-from recipes.console import RecipeError, did_you_mean
-from recipes.settings import FLAG_NAMES, GROUPS, Settings
-from recipes.words import choices, kinds, read_word
 
 VIEWS = "keras_semimed.layers.views:WeakStrongViews"
 OPTIMIZERS = {

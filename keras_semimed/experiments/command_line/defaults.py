@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_semimed.experiments.command_line import bundles
+from keras_semimed.experiments.command_line.bundles import DATA_SETS, VARIANTS, Command
+from keras_semimed.experiments.command_line.flags import OPTIMIZERS, Flag, default_groups, method_class
+from keras_semimed.experiments.command_line.settings import flag_names
+from keras_semimed.experiments.console import RecipeError, did_you_mean
 from keras_semimed.parameters import parameters
 from keras_semimed.source import constant
-from recipes import bundles
-from recipes.bundles import DATA_SETS, VARIANTS, Command
-from recipes.console import RecipeError, did_you_mean
-from recipes.flags import OPTIMIZERS, Flag, default_groups, method_class
-from recipes.settings import flag_names
 
 DECIDING = (
     "data",

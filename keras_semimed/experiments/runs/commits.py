@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 SOURCE = ("--", ".", ":(exclude)docs")
 """What counts: pages and measurements, which are committed draw by draw, change no run."""
 
@@ -23,6 +23,8 @@ def source_commit(at: str = "HEAD") -> str | None:
 
 
 def _git(*words: str) -> str | None:
+    if not (ROOT / ".git").exists():  # an installed package may lie below somebody else's checkout
+        return None
     try:
         found = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,0 +1,1 @@
+"""The commands of the shell: `semimed COMMAND`, or `python -m keras_semimed COMMAND`."""

@@ -1,0 +1,54 @@
+"""Makes a trained model into one for prediction alone, and writes a model card beside it.
+
+    semimed export runs/x model.onnx
+    semimed export runs/x/model.keras small.keras
+
+The suffix says the format: .keras, .onnx, .tflite, or none for a TensorFlow SavedModel. What was written is run on
+random images and compared with the model before it is kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_semimed.experiments.console import RecipeError, input_errors, run_main
+from keras_semimed.parsing import command_parser
+from keras_semimed.source import members
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "semimed export") -> int:
+    """Writes the file and returns the exit code: 0, or 2 where it cannot be made."""
+    parser = command_parser(prog, "semimed export", __doc__)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a run's folder, or its model.keras")
+    parser.add_argument("output", type=Path, metavar="FILE", help="file or folder to write; it must not be there yet")
+    formats = tuple(members("keras_semimed.export:FORMATS"))
+    parser.add_argument("--format", choices=formats, help="default: by the suffix of FILE")
+    parser.add_argument(
+        "--no-saliency",
+        action="store_true",
+        help="zeros in the place of Hermes' saliency map, a gradient, which ONNX and LiteRT cannot express",
+    )
+    options = parser.parse_args(arguments)
+
+    def run() -> None:
+        path = options.model / "model.keras" if options.model.is_dir() else options.model
+        if not path.is_file():
+            raise RecipeError(f"{path} is not there; give the folder of a finished run, or a saved model")
+        # Imported late: Keras starts its backend, for which help and typing errors should not wait.
+        from keras_semimed.export import export
+        from keras_semimed.saved import load_model
+
+        with input_errors():
+            try:
+                export(load_model(path), options.output, options.format, saliency=not options.no_saliency)
+            except (TypeError, ImportError) as error:
+                raise RecipeError(str(error)) from error
+        print(f"{options.output}\n{options.output}.md")
+
+    return run_main(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
