@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from keras_semimed.data import splits
     from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches, from_arrays
     from keras_semimed.data.cards import describe
-    from keras_semimed.data.folder import Folder, from_folder, read_folder, read_image_folder
+    from keras_semimed.data.folder import Folder, FolderParts, from_folder, part_folder, read_folder, read_image_folder
     from keras_semimed.data.joining import concatenate, separate
     from keras_semimed.data.loading import load, load_image_set
     from keras_semimed.data.mask_types import masks_by_class
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EvaluationBatches",
     "Folder",
+    "FolderParts",
     "ImageSet",
     "SemiSupervisedBatches",
     "Split",
@@ -43,6 +44,7 @@ __all__ = [
     "near_duplicate_groups",
     "official_split",
     "paper_split",
+    "part_folder",
     "pranet_split",
     "random_split",
     "read_folder",
@@ -57,6 +59,7 @@ __getattr__ = lazy(
     {
         "EvaluationBatches": "arrays",
         "Folder": "folder",
+        "FolderParts": "folder",
         "ImageSet": "arrays",
         "SemiSupervisedBatches": "arrays",
         "Split": "splits.parts",
@@ -75,6 +78,7 @@ __getattr__ = lazy(
         "near_duplicate_groups": "splits.duplicates",
         "official_split": "splits.published",
         "paper_split": "splits.parts",
+        "part_folder": "folder",
         "pranet_split": "splits.published",
         "random_split": "splits.parts",
         "read_folder": "folder",

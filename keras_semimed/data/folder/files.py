@@ -82,11 +82,16 @@ def find_folder_files(path: str | Path, mask_name: str = "{}") -> FolderFiles:
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is no folder; give the one that holds labeled/ and unlabeled/")
     files = FolderFiles(path)
-    files.labeled = _pairs(files, "labeled", mask_name, required=True)
+    files.labeled = _pairs(files, labeled_part(path), mask_name, required=True)
     files.unlabeled = [ImageFile(_stem(file), file) for file in _images(files, "unlabeled", required=True)]
     files.test = _pairs(files, "test", mask_name, required=False)
     _add_labels(files)
     return files
+
+
+def labeled_part(path: Path) -> str:
+    """The part of a folder that holds its labelled images: `labeled`, or `train` where that is there alone."""
+    return "train" if (path / "train").is_dir() and not (path / "labeled").is_dir() else "labeled"
 
 
 def find_image_files(path: str | Path, mask_name: str = "{}") -> FolderFiles:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_semimed.data.arrays import ImageSet, SemiSupervisedBatches, mention_vanished
+from keras_semimed.data.arrays import ImageSet, mention_vanished
 from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.folder.files import (
     FolderFiles,
@@ -63,7 +63,7 @@ def read_folder(
 
     The layout is
 
-        labeled/images/NAME.png    labeled/masks/NAME.png     (same stem; any of the formats)
+        labeled/images/NAME.png    labeled/masks/NAME.png     (same stem; any of the formats; or train/ for labeled/)
         unlabeled/NAME.jpg                                    (images only)
         test/images/NAME.png       test/masks/NAME.png        (if there is a test part)
         labels.csv                                            (file,class and, if known, group or patient)
@@ -122,59 +122,6 @@ def read_folder(
         raise ValueError(problems[0])
     print(_summary(files, folder))
     return folder
-
-
-def from_folder(
-    path: str | Path,
-    image_size: int = 224,
-    channels: int = 3,
-    num_classes: int | None = None,
-    batch_size: int = 8,
-    unlabeled_batch_size: int | None = None,
-    steps_per_epoch: int | None = None,
-    seed: int = 0,
-    mask_values: Mapping[Key, int] | None = None,
-    class_names: Sequence[str] | None = None,
-    intensity_range: tuple[float, float] | None = None,
-    keep_aspect: bool = False,
-    mask_name: str = "{}",
-    mask_class_names: Sequence[str] | None = None,
-) -> SemiSupervisedBatches:
-    """Reads a folder into batches for `fit`; its layout and the errors are those of `read_folder`.
-
-    A test part is reached with `read_folder(path).test`.
-
-    Args:
-        path: The folder.
-        image_size: As in `read_folder`.
-        channels: As in `read_folder`.
-        num_classes: As in `read_folder`.
-        batch_size: Labelled images a batch.
-        unlabeled_batch_size: Unlabelled images a batch. None means `batch_size`.
-        steps_per_epoch: Batches an epoch. None means one pass over the unlabelled images.
-        seed: Seed of the order.
-        mask_values: As in `read_folder`.
-        class_names: As in `read_folder`.
-        intensity_range: As in `read_folder`.
-        keep_aspect: As in `read_folder`.
-        mask_name: As in `read_folder`.
-        mask_class_names: As in `read_folder`.
-    """
-    folder = read_folder(
-        path,
-        image_size,
-        channels,
-        num_classes,
-        mask_values,
-        class_names,
-        intensity_range,
-        keep_aspect,
-        mask_name,
-        mask_class_names,
-    )
-    return SemiSupervisedBatches(
-        folder.labeled, folder.unlabeled, batch_size, unlabeled_batch_size, steps_per_epoch, seed
-    )
 
 
 def read_image_folder(
@@ -254,14 +201,15 @@ def _image_set(rules: ReadingRules, files: list[ImageFile], part: str) -> ImageS
         classes.append(fitted.classes)
     print(f"{part}: {len(files)} images of {rules.image_size} x {rules.image_size} kept {stack.place}")
     labels = [rules.class_names.index(file.label) for file in files if file.label is not None]
-    groups = [file.group for file in files if file.group is not None]
+    # Where some have a group, the others are a group of their own, so that a patient who is known stays on one side.
+    groups = [file.group or f"image {file.name}" for file in files] if any(file.group for file in files) else None
     num_classes = rules.mask_values.num_classes if rules.mask_values is not None else 2
     found = ImageSet(
         names=[file.name for file in files],
         images=stack.rows(range(len(files))),
         masks=np.stack(masks) if masks else None,
         labels=np.array(labels, "int32") if labels else None,
-        groups=groups if len(groups) == len(files) else None,
+        groups=groups,
         class_names=rules.class_names if labels else (),
         num_classes=num_classes,
         areas=np.stack(areas) if rules.keep_aspect else None,

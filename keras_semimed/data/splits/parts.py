@@ -153,7 +153,7 @@ def leak_safe_split(
     check_arguments(names, labels, groups, test_fraction, validation_fraction)
     classes = dict(zip(names, labels, strict=True))
     members = members_of(names, groups)
-    test = _take_groups(members.values(), classes, seed, "test", test_fraction)
+    test = take_groups(members.values(), classes, seed, "test", test_fraction)
     return split_rest(members.values(), classes, test, seed, labeled, validation_fraction, balanced)
 
 
@@ -168,7 +168,7 @@ def split_rest(
 ) -> Split:
     """The split of `groups` of names, each with its class, whose test part is `test`; other arguments as above."""
     train = [group for group in groups if group[0] not in test]
-    validation = _take_groups(train, classes, seed, "validation", validation_fraction)
+    validation = take_groups(train, classes, seed, "validation", validation_fraction)
     rest = [name for group in train for name in group if name not in validation]
     wanted = count_of(labeled, sum(len(group) for group in train), "labeled")
     chosen = _choose_labeled(rest, classes, seed, wanted, balanced)
@@ -246,7 +246,7 @@ def take_labeled(names: Sequence[str], seed: int, labeled: int | float, train: i
     return _choose_labeled(list(names), dict.fromkeys(names, 0), seed, count_of(labeled, train, "labeled"), False)
 
 
-def _take_groups(groups, classes: Mapping[str, int], seed: int, purpose: str, fraction: float) -> set[str]:
+def take_groups(groups, classes: Mapping[str, int], seed: int, purpose: str, fraction: float) -> set[str]:
     """Names of the groups, in hashed order, that still fit into the rounded fraction of each class."""
     groups = sorted(groups, key=lambda group: hashed(seed, purpose, group[0]))
     counts = Counter(classes[name] for group in groups for name in group)

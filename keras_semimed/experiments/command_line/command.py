@@ -36,6 +36,8 @@ epoch is picked: the last weights count.
 """
 HELP = {"-h", "--help", "--help-all"}
 SPLITTING = ("split", "labeled", "test", "intersect")
+OF_FOLDERS = ("validation", "folds", "fold")
+"""What parts the annotated images of a folder."""
 OF_DATA_SETS = ("split_file", "manual_dir", "cvc_dir")
 """What else says which images a run has, but where a folder holds them."""
 CONTROL, ORACLE = "control", "oracle"
@@ -206,8 +208,10 @@ def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any]
         raise RecipeError(f"DATA is missing: one of {', '.join(known)}")
     if data not in known and not is_folder(data):
         raise RecipeError(f"data: {data!r} is none of {', '.join(known)}, and no folder{did_you_mean(data, known)}")
-    if is_folder(data) and (moot := [flags[key].word for key in given if key in (*SPLITTING, *OF_DATA_SETS)]):
-        raise RecipeError(f"data: the parts of {data} are its folders; leave out {', '.join(moot)}")
+    if is_folder(data) and (moot := [flags[key].word for key in given if key in ("split", "intersect", *OF_DATA_SETS)]):
+        raise RecipeError(f"data: {data} is a folder of your own, which has no {', '.join(moot)}; leave it out")
+    if not is_folder(data) and (moot := [flags[key].word for key in given if key in OF_FOLDERS]):
+        raise RecipeError(f"data: {', '.join(moot)} parts a folder of one's own; {data} has --split; leave it out")
     check_steps(flags, given, values)
     if "split_file" in given and (moot := [flags[key].word for key in given if key in SPLITTING]):
         raise RecipeError(f"--split-file is the split itself; leave out {', '.join(moot)}")

@@ -18,7 +18,20 @@ Names = Mapping[str, Any]
 # Titles of the help's sections and what they hold; what is in none of them is no part of the command line.
 GROUPS = {
     "data": (
-        *("data", "manual_dir", "cvc_dir", "data_dir", "labeled", "split", "split_file", "test", "intersect", "seed"),
+        *(
+            "data",
+            "manual_dir",
+            "cvc_dir",
+            "data_dir",
+            "labeled",
+            "split",
+            "split_file",
+            "test",
+            "validation",
+            "folds",
+            "fold",
+        ),
+        *("intersect", "seed"),
         *("image_size", "classes", "mask_classes", "validate", "test_on", "test_on_dir"),
     ),
     "training": (
@@ -70,7 +83,11 @@ class Settings:
             authors; sequence_safe, no sequence of CVC-ClinicDB on two sides; random; folder, the parts of a folder
         split_file: the split itself, as split.txt has it: lines part<TAB>name, the parts labeled, unlabeled, validation
             and test; in the place of --split, --labeled and --test
-        test: test images, a number or a share, where they are drawn; by default 0.3
+        test: test images, a number or a share, where they are drawn; by default 0.3. Of a folder without a test part:
+            of the annotated images, no patient of labels.csv on two sides
+        validation: of a folder: annotated images to cut off and score after each epoch, a number or a share
+        folds: of a folder: cut the annotated images into so many folds, in the place of --test
+        fold: the fold to test on, from 0
         intersect: with published lists: use the images that are both in them and in the data
         seed: seed of split, start weights, order and views
         image_size: side of the images and of the views in pixels
@@ -122,6 +139,9 @@ class Settings:
     split: Literal["paper", "leak_safe", "pranet", "official", "sequence_safe", "random", "folder"] = "random"
     split_file: Path | None = None
     test: int | float | None = None
+    validation: int | float | None = None
+    folds: int | None = None
+    fold: int | None = None
     intersect: bool = False
     seed: int = 0
     image_size: int = 224

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from keras_semimed.data import ImageSet, Split, concatenate, loading, masks_by_class, split_image_set
 from keras_semimed.data.cards import card
+from keras_semimed.data.folder.files import printable
 from keras_semimed.data.splits.leaks import leak_report
 from keras_semimed.data.splits.named import check_split
 from keras_semimed.data.splits.parts import PARTS
@@ -29,6 +30,8 @@ class Data(NamedTuple):
     """Name of the part that is held out and scored."""
     external: External | None = None
     """Images of another hospital, which are scored as well."""
+    watched: ImageSet | None = None
+    """A folder's validation part: scored after each epoch, never trained on."""
 
 
 def check_data(settings: Settings) -> None:
@@ -64,9 +67,13 @@ def check_data(settings: Settings) -> None:
 def read(settings: Settings) -> Data:
     """Reads and splits the images; those of joined sets are called `<set>/<name>`."""
     if is_folder(settings.data):
-        found, split = read_parts(settings)
-        external = read_external(settings, found["labeled"])
-        return Data(found["labeled"], found["unlabeled"], found["test"], split, "test", external)
+        cut = read_parts(settings)
+        external = read_external(settings, cut.labeled)
+        held_out, scored = (cut.validation, "validation") if settings.validate else (cut.test, "test")
+        assert held_out is not None  # `check_folder`
+        found = cut.near_duplicates()
+        print(f"near-duplicates on two sides of the split: {len(found)} pairs" + _such_as(found), flush=True)
+        return Data(cut.labeled, cut.unlabeled, held_out, cut.split, scored, external, cut.validation)
     parts = settings.parts
     if parts:
         # The first set lies in --manual-dir, and so do the others unless they have a place of their own.
@@ -89,6 +96,10 @@ def read(settings: Settings) -> Data:
         "validation" if settings.validate else "test",
         read_external(settings, images),
     )
+
+
+def _such_as(pairs: Sequence[tuple[str, str]]) -> str:
+    return f", such as {printable(pairs[0][0])} and {printable(pairs[0][1])}" if pairs else ""
 
 
 def load_split(path: Path) -> Split:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
-from keras_semimed.data import ImageSet, Split, read_folder
+from keras_semimed.data import FolderParts, part_folder, read_folder
+from keras_semimed.data.folder.files import labeled_part
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, naming_flags
-
-PARTS = ("labeled", "unlabeled", "test")
-"""What a run needs of a folder; see `keras_semimed.data.read_folder` for the layout."""
 
 
 def check_folder(settings: Settings) -> None:
@@ -20,13 +17,19 @@ def check_folder(settings: Settings) -> None:
         RecipeError: Which names the folder or the flag.
     """
     path = Path(settings.data)
-    for part in PARTS:
+    labeled, drawn = labeled_part(path), settings.test is not None or settings.folds is not None
+    for part in (labeled, "unlabeled"):
         if not (path / part).is_dir():
-            raise RecipeError(f"data: {path} has no folder {part}/; a run needs {', '.join(f'{p}/' for p in PARTS)}")
+            raise RecipeError(f"data: {path} has no folder {part}/; a run needs {labeled}/ and unlabeled/")
+    if not (path / "test").is_dir() and not drawn:
+        raise RecipeError(
+            f"data: {path} has no folder test/; cut a test part off the annotated images with --test 0.3, or with "
+            "--folds 5 --fold 0"
+        )
     if not targets_of(path):
-        raise RecipeError(f"data: {path} has neither labeled/masks/ nor labels.csv; give at least one of them")
-    if settings.validate:
-        raise RecipeError(f"--validate: {path} has no validation part; the part test/ is scored")
+        raise RecipeError(f"data: {path} has neither {labeled}/masks/ nor labels.csv; give at least one of them")
+    if settings.validate and settings.validation is None:
+        raise RecipeError("--validate: a folder has no validation part; cut one off with --validation 0.15")
     if settings.classes is not None:
         raise RecipeError(f"--classes: those of {path} are in its labels.csv; leave it out")
     if settings.mask_classes == "type":
@@ -35,35 +38,35 @@ def check_folder(settings: Settings) -> None:
 
 def targets_of(path: Path) -> tuple[str, ...]:
     """The tasks that a folder has targets for."""
-    found = {"segmentation": path / "labeled" / "masks", "classification": path / "labels.csv"}
+    found = {"segmentation": path / labeled_part(path) / "masks", "classification": path / "labels.csv"}
     return tuple(task for task, place in found.items() if place.exists())
 
 
-def read_parts(settings: Settings) -> tuple[dict[str, ImageSet], Split]:
-    """The images of a folder by part, and its split; where two parts share a name, all are called `<part>/<name>`.
+def read_parts(settings: Settings) -> FolderParts:
+    """The images of a folder by what a run does with them.
 
     Raises:
-        RecipeError: If the folder cannot be read, or a task has no targets in the part test; the message names them.
+        RecipeError: If the folder cannot be read or parted, or a task has no targets in the part test; the message
+            names them.
     """
     with naming_flags("data", "data"):
         folder = read_folder(settings.data, settings.image_size)
-    assert folder.test is not None  # `check_folder`
     if len(folder.class_names) == 1 and settings.arguments["tasks"] != "segmentation":
         more = ", or learn the masks alone with --tasks segmentation" if folder.labeled.masks is not None else ""
         raise RecipeError(
             f"data: {settings.data}/labels.csv has the one class {folder.class_names[0]!r}; give images of at least two"
             f"{more}"
         )
-    parts = dict(zip(PARTS, (folder.labeled, folder.unlabeled, folder.test), strict=True))
     for name, targets in (("masks", folder.labeled.masks), ("labels", folder.labeled.labels)):
-        if targets is not None and getattr(folder.test, name) is None:
+        if folder.test is not None and targets is not None and getattr(folder.test, name) is None:
             where = "test/masks" if name == "masks" else "rows of labels.csv for the images in test"
             raise RecipeError(f"data: {settings.data} has no {where}; nothing could be scored")
-    names = [name for images in parts.values() for name in images.names]
-    if len(set(names)) < len(names):
-        parts = {
-            part: dataclasses.replace(images, names=[f"{part}/{name}" for name in images.names])
-            for part, images in parts.items()
-        }
-    labeled, unlabeled, test = (tuple(parts[part].names) for part in PARTS)
-    return parts, Split(labeled, unlabeled, (), test)
+    chosen = {name: getattr(settings, name) for name in ("test", "validation", "folds", "fold")}
+    labeled = None if settings.labeled == 1.0 else settings.labeled
+    try:
+        return part_folder(folder, settings.seed, labeled, **chosen)
+    except ValueError as error:
+        text = str(error)
+        for name in (*chosen, "labeled"):
+            text = text.replace(f"`{name}`", f"--{name}").replace(f"{name}=", f"--{name} ")
+        raise RecipeError(f"{text} (data: {settings.data})") from error

@@ -269,6 +269,8 @@ def train(
     callbacks = [*observers(settings, data.unlabeled, folder.path), record]
     # Without a terminal, one line an epoch instead of one a step.
     arguments = {"shuffle": False, "callbacks": callbacks, "verbose": 1 if sys.stdout.isatty() else 2}
+    if data.watched is not None:
+        arguments["validation_data"] = EvaluationBatches(data.watched)
     first, epochs = record.epochs_before, settings.steps // settings.epoch_steps
     with termination.put_off():
         if within:
