@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from keras_semimed.data import ImageSet, Split, read_folder
+from keras_semimed.data.folder.labels import read_labels
 from recipes.console import RecipeError, naming_flags
 from recipes.settings import Settings
 
@@ -35,8 +36,16 @@ def check_folder(settings: Settings) -> None:
 
 def targets_of(path: Path) -> tuple[str, ...]:
     """The tasks that a folder has targets for."""
-    found = {"segmentation": path / "labeled" / "masks", "classification": path / "labels.csv"}
-    return tuple(task for task, place in found.items() if place.exists())
+    found = {"segmentation": (path / "labeled" / "masks").exists(), "classification": _has_classes(path / "labels.csv")}
+    return tuple(task for task, there in found.items() if there)
+
+
+def _has_classes(table: Path) -> bool:
+    """Whether there are image classes; what is wrong with a table says whoever reads the folder."""
+    try:
+        return table.exists() and read_labels(table).has_classes
+    except (OSError, ValueError):
+        return True
 
 
 def read_parts(settings: Settings) -> tuple[dict[str, ImageSet], Split]:
