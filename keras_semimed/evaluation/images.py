@@ -15,7 +15,7 @@ from keras_semimed.data.images.letterbox import unletterbox
 from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.masks import score_mask
-from keras_semimed.evaluation.tables import Size
+from keras_semimed.evaluation.sizes import Size
 from keras_semimed.files import read_table
 
 Row = dict[str, Any]

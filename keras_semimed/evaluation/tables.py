@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 from keras_semimed.evaluation.masks import HD95_MM, MM, NSD
 
@@ -33,17 +32,10 @@ TITLES = {
 OF_CLASSES = tuple(TITLES)[list(TITLES).index("accuracy") :]
 """Keys of scores of image classes, which no size of masks changes."""
 
-Size = Literal["network", "own"]
-
 EXPLANATION = (
     "Dice, IoU, NSD and HD95: means over images. mIoU and pooled Dice: of the pixels of all images. Missed: images "
     "with a lesion on which no predicted pixel lies. An image that is empty in truth and prediction counts 1 in Dice, "
     "IoU and NSD and 0 in HD95; one that is empty in one of them counts 0 and, in HD95, the image's diagonal."
-)
-
-OWN_SIZE = (
-    "At the files' own size predictions are resized to each file and compared with its mask as annotated; px are "
-    "pixels of the file."
 )
 
 
@@ -59,26 +51,6 @@ def titles(keys: Iterable[str], wanted: Iterable[str] = tuple(TITLES)) -> dict[s
             elif begin == NSD and key.startswith(NSD) and tolerance.replace(".", "").isdigit():
                 found[key] = TITLES[begin].format(tolerance, "mm" if key.endswith(MM) else "px")
     return found
-
-
-def size_in_words(size: Size, image_sizes: Iterable[int | None] = ()) -> str:
-    """At which size masks were compared, as captions say it.
-
-    Args:
-        size: As in `evaluate_images`.
-        image_sizes: Of the networks, in pixels; None where one is not known.
-    """
-    if size == "own":
-        return "at the files' own size"
-    known = sorted({side for side in image_sizes if side is not None})
-    return "at the network's size" + (f", {' and '.join(f'{side} x {side}' for side in known)} pixels" if known else "")
-
-
-def measured_in_mm(scores: Mapping[str, float]) -> str:
-    """How many of the images of a summary stand behind its scores in mm; empty where it has none."""
-    if "images_in_mm" not in scores:
-        return ""
-    return f"In mm: the {scores['images_in_mm']:.0f} of {scores['images']:.0f} images whose pixels' size is known."
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -15,7 +15,6 @@ from recipes.external import _columns
 from recipes.folders import targets_of
 from tests.data.image_files import encoded
 
-pytestmark = pytest.mark.backend_free
 SPACING = np.array([[0.5, 0.25], [np.nan, np.nan], [0.1, 0.1]])
 
 
