@@ -34,7 +34,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="where TFDS keeps prepared data")
     parser.add_argument("--weights", help="ImageNet weights of ResNet-18")
     parser.add_argument("--sizes", nargs="+", type=int, default=(64, 128), help="of the network, in pixels (64 128)")
-    parser.add_argument("--steps", type=int, default=150, help="training steps of 8 images (150)")
+    parser.add_argument("--steps", type=int, default=300, help="training steps of 8 images (300)")
     parser.add_argument("--seed", type=int, default=0, help="of split and training (0)")
     return parser.parse_args(argv)
 
