@@ -30,6 +30,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "semimed compare") 
         choices=constant("keras_semimed.evaluation.published_results:PAPERS"),
         help="also show what this paper reports on the same data",
     )
+    parser.add_argument(
+        "--size",
+        choices=("own", "network"),
+        help="compare masks at the files' own size or at the network's (default: own where all runs have it)",
+    )
     parser.add_argument("--csv", type=Path, help="also write all scores, unrounded, to this file")
     parser.add_argument("--markdown", type=Path, help="also write the printed tables to this file")
     parser.add_argument("--latex", type=Path, help="also write the printed tables to this file, for booktabs")
@@ -40,7 +45,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "semimed compare") 
         # Imported late: Keras comes with it, for which help and typing errors should not wait.
         from keras_semimed.experiments.comparison.compare import compare_folders, parse_groups
 
-        compare_folders(parse_groups(options.groups), options.baseline, options.published, files=files)
+        groups = parse_groups(options.groups)
+        compare_folders(groups, options.baseline, options.published, files=files, size=options.size)
 
     return run_main(run)
 

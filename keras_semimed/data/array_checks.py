@@ -80,6 +80,23 @@ def check_areas(areas: np.ndarray, images: np.ndarray | DiskRows, names: Sequenc
         )
 
 
+def check_spacing(spacing: np.ndarray, names: Sequence[str]) -> None:
+    """Raises ValueError unless `spacing` is `(N, 2)` floats, both above 0 or both NaN (unknown)."""
+    if spacing.shape != (len(names), 2) or not np.issubdtype(spacing.dtype, np.floating):
+        raise ValueError(
+            f"`spacing` must be ({len(names)}, 2) floats, height and width of a pixel in mm, found {spacing.shape} "
+            f"{spacing.dtype}"
+        )
+    known = (spacing > 0) & np.isfinite(spacing)
+    wrong = ~(known.all(axis=1) | np.isnan(spacing).all(axis=1))
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        raise ValueError(
+            f"spacing of {names[index]!r} is {spacing[index].tolist()}; expected height and width of a pixel in mm, "
+            "both above 0, or NaN twice where they are not known"
+        )
+
+
 def check_finite(images: np.ndarray | DiskRows, names: Sequence[str], argument: str = "images") -> None:
     """Raises ValueError naming the first image with NaN or infinity."""
     if np.issubdtype(images.dtype, np.floating):

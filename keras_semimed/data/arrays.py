@@ -34,6 +34,8 @@ class ImageSet:
             a lesion that vanished is still one; or None where that is not known.
         rules: How the images were read from files; None where they were not.
         own_masks: The masks at the size of the files; None where they are not known.
+        spacing: `(N, 2)` floats, height and width of a pixel of each file in mm, before it was resized; NaN where it is
+            not known, None where it is known of no image.
 
     Raises:
         ValueError: If lengths, shapes, dtypes or values do not fit; the message names the image.
@@ -50,6 +52,7 @@ class ImageSet:
     present: np.ndarray | None = None
     rules: ReadingRules | None = None
     own_masks: Sequence[PackedMask] | None = None
+    spacing: np.ndarray | None = None
 
     def __post_init__(self):
         checks.check_names(self.names)
@@ -64,6 +67,8 @@ class ImageSet:
             checks.check_areas(self.areas, self.images, self.names)
         if self.own_masks is not None and len(self.own_masks) != len(self.names):
             raise ValueError(f"own_masks has {len(self.own_masks)} entries for {len(self.names)} images; give one each")
+        if self.spacing is not None:
+            checks.check_spacing(self.spacing, self.names)
         if self.present is not None and self.present.shape != (len(self.names), self.num_classes):
             expected = (len(self.names), self.num_classes)
             raise ValueError(f"`present` must be {expected}, images and mask classes, found shape {self.present.shape}")
@@ -95,6 +100,7 @@ class ImageSet:
             present=None if self.present is None else self.present[index],
             rules=self.rules,
             own_masks=None if self.own_masks is None else [self.own_masks[i] for i in index],
+            spacing=None if self.spacing is None else self.spacing[index],
         )
 
     @functools.cached_property

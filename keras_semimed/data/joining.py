@@ -32,6 +32,7 @@ def concatenate(sets: Mapping[str, ImageSet]) -> ImageSet:
     first = values[0]
     padded = any(images.areas is not None for images in values)
     grouped = any(images.groups is not None for images in values)
+    measured = any(images.spacing is not None for images in values)
     return ImageSet(
         names=[f"{key}/{name}" for key, images in sets.items() for name in images.names],
         images=np.concatenate([images.images for images in values]),
@@ -47,6 +48,7 @@ def concatenate(sets: Mapping[str, ImageSet]) -> ImageSet:
         own_masks=None
         if any(images.own_masks is None for images in values)
         else [mask for images in values for mask in images.own_masks or ()],
+        spacing=np.concatenate([_spacing(images) for images in values]) if measured else None,
         rules=first.rules if all(images.rules == first.rules for images in values) else None,
     )
 
@@ -74,6 +76,10 @@ def _areas(images: ImageSet) -> np.ndarray:
         return images.areas
     height, width = images.images.shape[1:3]
     return np.tile(np.array([0, 0, height, width], "int32"), (len(images), 1))
+
+
+def _spacing(images: ImageSet) -> np.ndarray:
+    return np.full((len(images), 2), np.nan) if images.spacing is None else images.spacing
 
 
 def _groups(images: ImageSet) -> Sequence[str]:

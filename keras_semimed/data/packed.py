@@ -50,6 +50,7 @@ def pack(images: ImageSet, data: str, path: str | Path) -> None:
         "class_names": np.array(list(images.class_names), dtype=str),
         "num_classes": np.array(images.num_classes),
         "present": images.present,
+        "spacing": images.spacing,
     }
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
@@ -91,6 +92,7 @@ def read_packed(path: str | Path, data: str, image_size: int) -> ImageSet:
         class_names=tuple(arrays["class_names"].tolist()),
         num_classes=int(arrays["num_classes"]),
         present=arrays.get("present"),
+        spacing=arrays.get("spacing"),
     )
 
 

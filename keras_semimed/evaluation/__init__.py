@@ -9,7 +9,7 @@ from keras_semimed.evaluation.contrast_figures import (
     save_similarity_curves,
 )
 from keras_semimed.evaluation.figures import overlay, save_overlays
-from keras_semimed.evaluation.images import evaluate_images
+from keras_semimed.evaluation.images import evaluate_images, evaluate_sizes
 from keras_semimed.evaluation.published_results import published_results
 from keras_semimed.evaluation.report import report
 from keras_semimed.evaluation.summary import summarize
@@ -20,6 +20,7 @@ __all__ = [
     "confusion_matrix",
     "contrast_maps",
     "evaluate_images",
+    "evaluate_sizes",
     "overlay",
     "paired_difference",
     "paired_p_values",

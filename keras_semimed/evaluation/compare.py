@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.intervals import Scores, jackknife_interval, without_each
-from keras_semimed.evaluation.masks import surface_keys
+from keras_semimed.evaluation.masks import HD95_MM, surface_keys
 from keras_semimed.evaluation.summary import score_limits, statistics
 
 
@@ -121,8 +121,8 @@ def paired_p_values(
 
     Returns:
         P-values by the keys of `summarize`, of the scores that are means over images and that all runs have: `dice`,
-        `iou`, `nsd_at_2`, `hd95`, `missed_rate`, `accuracy`. Pooled scores and AUROC are not of this kind, and a single
-        image has none.
+        `iou`, `nsd_at_2`, `hd95`, the same in mm, `missed_rate`, `accuracy`. Pooled scores and AUROC are not of this
+        kind, and a single image has none.
 
     Raises:
         ValueError: If there is no pair, or two models of a pair did not score the same images.
@@ -132,7 +132,7 @@ def paired_p_values(
     _check_pairs(pairs)
     runs = [rows for pair in pairs for rows in pair]
     found = {}
-    for key in ("dice", "iou", *surface_keys(runs[0]), "hd95", "missed_rate", "accuracy"):
+    for key in ("dice", "iou", *surface_keys(runs[0]), "hd95", HD95_MM, "missed_rate", "accuracy"):
         values = [_image_scores(rows, key) for rows in runs]
         if not all(values):
             continue

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from keras_semimed.data.images.letterbox import unletterbox
 from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.masks import score_mask
+from keras_semimed.evaluation.sizes import Size
 from keras_semimed.files import read_table
 
 Row = dict[str, Any]
@@ -26,7 +28,8 @@ def evaluate_images(
     ignore_value: int = 255,
     surface_tolerance: float | None = 2.0,
     spacing: tuple[float, float] = (1.0, 1.0),
-    size: Literal["network", "own"] = "network",
+    size: Size = "network",
+    tolerance_mm: float | None = 1.0,
 ) -> list[Row]:
     """Scores every image on its own.
 
@@ -49,16 +52,20 @@ def evaluate_images(
         names: One name an image. None takes the names of `dataset.image_set`, or the images' positions.
         ignore_value: Mask value of the pixels to leave out.
         surface_tolerance: Tolerance of the normalised surface distance, in units of `spacing`; None leaves the surface
-            metrics out.
+            metrics in these units out.
         spacing: Height and width of a pixel; by default distances are in pixels.
         size: At which masks are compared: `"network"`, that of the batches, or `"own"`: probabilities are resized to
             each file's size, the padding cut off, and compared with the mask as it was annotated
             (`ImageSet.own_masks`). Pixels, and so distances, are then those of the file.
+        tolerance_mm: Tolerance of the normalised surface distance in mm, at the images' own size and where the size of
+            their pixels is known (`ImageSet.spacing`). None leaves the surface metrics in mm out. What is near enough
+            depends on the organ: take what two annotators differ by.
 
     Returns:
         One dict an image, in order: `name`. Where there are masks: `dice`, `iou`, `intersection_0`, `union_0`, ...
         (pixels of each class, for pooling), `lesion_size` (area of the true foreground in squared units of `spacing`),
-        `missed` (1 or 0, only where there is a lesion), `nsd_at_2` and `hd95`.
+        `missed` (1 or 0, only where there is a lesion), `nsd_at_2` and `hd95`; of images whose spacing is known, at
+        their own size, `nsd_at_1_mm` and `hd95_mm`.
         Where there are classes: `label`, `prediction` (class indices) and `probability_0`, `probability_1`, ...
 
     Raises:
@@ -66,35 +73,94 @@ def evaluate_images(
             a label is no class of the model, predictions are not finite, or `names` has another length.
     """
     check_choice("size", size, ("network", "own"))
-    images: Any = getattr(dataset, "image_set", None)
-    if size == "own" and (images is None or images.own_masks is None):
+    if size == "own" and not _has_own_masks(dataset):
         raise ValueError("`size` can be 'own' only for images that were read from files with masks, found others")
+    score = functools.partial(
+        score_mask,
+        ignore_value=ignore_value,
+        surface_tolerance=surface_tolerance,
+        spacing=spacing,
+        tolerance_mm=tolerance_mm,
+    )
+    return _evaluate(model, dataset, names, (size,), score)[size]
+
+
+def evaluate_sizes(
+    model: keras.Model,
+    dataset: Iterable,
+    names: Sequence[str] | None = None,
+    surface_tolerance: float | None = 2.0,
+    tolerance_mm: float | None = 1.0,
+) -> dict[Size, list[Row]]:
+    """Scores every image at both sizes at which masks can be compared, from one prediction.
+
+    Arguments and errors are those of `evaluate_images`.
+
+    Returns:
+        `{"network": rows, "own": rows}`. Only `"network"` where the images were not read from files with masks, or the
+        model predicts none.
+    """
+    sizes: tuple[Size, ...] = ("network", "own") if _has_own_masks(dataset) else ("network",)
+    score = functools.partial(score_mask, surface_tolerance=surface_tolerance, tolerance_mm=tolerance_mm)
+    found = _evaluate(model, dataset, names, sizes, score)
+    return found if any("dice" in row for row in found["network"]) else {"network": found["network"]}
+
+
+def _has_own_masks(dataset: Iterable) -> bool:
+    return getattr(getattr(dataset, "image_set", None), "own_masks", None) is not None
+
+
+def _evaluate(
+    model: keras.Model,
+    dataset: Iterable,
+    names: Sequence[str] | None,
+    sizes: Sequence[Size],
+    score: Callable[..., Row],
+) -> dict[Size, list[Row]]:
+    """Rows by the size at which masks are compared; `score` is `score_mask` with its settings."""
+    images: Any = getattr(dataset, "image_set", None)
     if names is None and images is not None:
         names = images.names
-    present = None if images is None else images.present
-    rows: list[Row] = []
+    rows: dict[Size, list[Row]] = {size: [] for size in sizes}
     for predictions, targets in _predictions(model, dataset):
-        count = len(next(iter(predictions.values())))
-        batch: list[Row] = [{} for _ in range(count)]
+        labels: list[Row] = [{} for _ in range(len(next(iter(predictions.values()))))]
+        if "label" in predictions:
+            _add_labels(labels, predictions["label"], targets.get("label"))
+        masks = None
         if "mask" in predictions and "mask" in targets:
             masks = _masks(targets["mask"], predictions["mask"])
-            for index, (row, truth, scores) in enumerate(zip(batch, masks, predictions["mask"], strict=True)):
-                classes, place = scores.shape[-1], len(rows) + index
-                held = None if present is None else present[place]
-                found = scores.argmax(-1)
-                if size == "own":
-                    truth = images.own_masks[place].unpacked()
-                    inside = scores if images.areas is None else unletterbox(scores, images.areas[place])
-                    found = class_mask(inside.astype("float32"), truth.shape)
-                row |= score_mask(truth, found, classes, ignore_value, surface_tolerance, spacing, held)
-        if "label" in predictions:
-            _add_labels(batch, predictions["label"], targets.get("label"))
-        rows += batch
-    if not rows:
+        for size, found in rows.items():
+            first = len(found)
+            for index, label in enumerate(labels):
+                row: Row = {}
+                if masks is not None:
+                    row = _scored(size, masks[index], predictions["mask"][index], images, first + index, score)
+                found.append(row | label)
+    count = len(rows[sizes[0]])
+    if not count:
         raise ValueError("dataset has no batches; give at least one image")
-    if names is not None and len(names) != len(rows):
-        raise ValueError(f"names has {len(names)} entries for {len(rows)} images; give one each")
-    return [{"name": str(index if names is None else names[index]), **row} for index, row in enumerate(rows)]
+    if names is not None and len(names) != count:
+        raise ValueError(f"names has {len(names)} entries for {count} images; give one each")
+    return {
+        size: [{"name": str(index if names is None else names[index]), **row} for index, row in enumerate(found)]
+        for size, found in rows.items()
+    }
+
+
+def _scored(
+    size: Size, truth: np.ndarray, probabilities: np.ndarray, images: Any, place: int, score: Callable[..., Row]
+) -> Row:
+    """Scores of the image at a place of its set: its mask `(H, W)` and the probabilities `(H, W, K)` of the network."""
+    classes = probabilities.shape[-1]
+    held = None if images is None or images.present is None else images.present[place]
+    if size == "network":
+        return score(truth, probabilities.argmax(-1), classes, present=held)
+    truth = images.own_masks[place].unpacked()
+    inside = probabilities if images.areas is None else unletterbox(probabilities, images.areas[place])
+    found = class_mask(inside.astype("float32"), truth.shape)
+    spacing = None if images.spacing is None else images.spacing[place].tolist()
+    known = spacing is not None and not np.isnan(spacing).any()
+    return score(truth, found, classes, present=held, spacing_mm=spacing if known else None)
 
 
 def read_rows(path: str | Path) -> list[Row]:

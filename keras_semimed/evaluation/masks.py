@@ -10,7 +10,9 @@ import numpy as np
 from keras_semimed.metrics.surface import surface_distances
 
 NSD = "nsd_at_"
-"""Begin of the key of the normalised surface distance; the tolerance follows."""
+"""Begin of the key of the normalised surface distance; the tolerance follows, and `_mm` where it is in mm."""
+MM = "_mm"
+HD95_MM = f"hd95{MM}"
 
 
 def score_mask(
@@ -21,6 +23,8 @@ def score_mask(
     surface_tolerance: float | None = 2.0,
     spacing: tuple[float, float] = (1.0, 1.0),
     present: Sequence[bool] | None = None,
+    spacing_mm: tuple[float, float] | None = None,
+    tolerance_mm: float | None = 1.0,
 ) -> dict[str, Any]:
     """Scores the mask of one image; see `evaluate_images` for what the keys mean.
 
@@ -32,19 +36,23 @@ def score_mask(
         surface_tolerance: Tolerance of the normalised surface distance; None leaves the surface metrics out.
         spacing: Height and width of a pixel, the unit of `surface_tolerance`.
         present: Whether the image has each class, though resizing may have left no pixel of it; None: as `truth` says.
+        spacing_mm: Height and width of a pixel in mm; None where they are not known.
+        tolerance_mm: Tolerance of the normalised surface distance in mm; None leaves what is in mm out.
 
     Returns:
         `dice`, `iou`, `intersection_0`, `union_0`, ..., `lesion_size`; `missed` where there is a lesion; `nsd_at_2` and
-        `hd95`.
+        `hd95`; `nsd_at_1_mm` and `hd95_mm` where `spacing_mm` is known.
 
     Raises:
-        ValueError: If the truth holds a class that the prediction cannot have or no whole numbers, the tolerance is
-            negative or the spacing is not positive.
+        ValueError: If the truth holds a class that the prediction cannot have or no whole numbers, a tolerance is
+            negative or a spacing is not positive.
     """
-    if surface_tolerance is not None and not surface_tolerance >= 0:
-        raise ValueError(f"`surface_tolerance` must be a distance of at least 0, found {surface_tolerance}")
-    if not min(spacing) > 0:
-        raise ValueError(f"`spacing` must be the positive height and width of a pixel, found {spacing}")
+    for name, tolerance in (("surface_tolerance", surface_tolerance), ("tolerance_mm", tolerance_mm)):
+        if tolerance is not None and not tolerance >= 0:
+            raise ValueError(f"`{name}` must be a distance of at least 0, found {tolerance}")
+    for name, sides in (("spacing", spacing), ("spacing_mm", spacing_mm)):
+        if sides is not None and not min(sides) > 0:
+            raise ValueError(f"`{name}` must be the positive height and width of a pixel, found {sides}")
     valid = truth != ignore_value
     counts = _confusion(truth[valid], prediction[valid], num_classes)
     common = counts.diagonal()
@@ -62,9 +70,12 @@ def score_mask(
     row["lesion_size"] = float(counts[1:].sum() * spacing[0] * spacing[1])
     if counts[1:].any() or known[1:].any():
         row["missed"] = int(not counts[1:, 1:].any())
+    masks = [(valid & (truth == c), valid & (prediction == c)) for c in occurring]
     if surface_tolerance is not None:
-        masks = [(valid & (truth == c), valid & (prediction == c)) for c in occurring]
         row |= _surface_scores(masks, bool(valid.any()), surface_tolerance, spacing)
+    if tolerance_mm is not None and spacing_mm is not None:
+        found = _surface_scores(masks, bool(valid.any()), tolerance_mm, spacing_mm)
+        row |= {f"{key}{MM}": value for key, value in found.items()}
     return row
 
 
@@ -76,7 +87,7 @@ def mask_scores(rows: Sequence[dict[str, Any]], weights: np.ndarray) -> dict[str
         weights: How often each image counts. Shape: `(S, N)`.
     """
     scores = {}
-    for key in ("dice", "iou", *surface_keys(rows), "hd95", "missed"):
+    for key in ("dice", "iou", *surface_keys(rows), "hd95", HD95_MM, "missed"):
         values = np.array([row.get(key, np.nan) for row in rows], "float64")
         known = ~np.isnan(values)
         if known.any():
@@ -88,16 +99,18 @@ def mask_scores(rows: Sequence[dict[str, Any]], weights: np.ndarray) -> dict[str
 
 
 def surface_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Keys of normalised surface distances that occur."""
+    """Keys of normalised surface distances that occur, in pixels and in mm."""
     return [key for key in dict.fromkeys(key for row in rows for key in row) if key.startswith(NSD)]
 
 
 def lesion_counts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """Images with a lesion, and with a missed one; empty where the rows are not of masks."""
+    """Images with a lesion, with a missed one and, if any, with scores in mm; empty where the rows are not of masks."""
     if not any("union_0" in row for row in rows):
         return {}
     missed = [row["missed"] for row in rows if "missed" in row]
-    return {"lesion_images": len(missed), "missed_lesions": sum(missed)}
+    measured = sum(HD95_MM in row for row in rows)
+    counts = {"lesion_images": len(missed), "missed_lesions": sum(missed)}
+    return counts | ({"images_in_mm": measured} if measured else {})
 
 
 def _confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:

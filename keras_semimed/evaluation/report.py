@@ -13,8 +13,7 @@ from keras_semimed.evaluation.embeddings import Embeddings
 from keras_semimed.evaluation.figures import overlay, rgb
 from keras_semimed.evaluation.gates import gate_figures, gate_sentences
 from keras_semimed.evaluation.images import Row, read_rows
-from keras_semimed.evaluation.intervals import FEWEST_IMAGES, few_behind
-from keras_semimed.evaluation.masks import NSD
+from keras_semimed.evaluation.masks import HD95_MM, NSD
 from keras_semimed.evaluation.pictures import heat, image_uri
 from keras_semimed.evaluation.pseudo_masks import SELECTIONS, PseudoMasks
 from keras_semimed.evaluation.report_figures import (
@@ -26,7 +25,9 @@ from keras_semimed.evaluation.report_figures import (
     score_figures,
     truth_figures,
 )
-from keras_semimed.evaluation.tables import EXPLANATION, titles
+from keras_semimed.evaluation.report_result import result_content
+from keras_semimed.evaluation.sizes import RESULTS, TABLES, Size
+from keras_semimed.evaluation.tables import titles
 from keras_semimed.evaluation.threshold_figure import epoch_columns
 from keras_semimed.files import check_digests, read_sealed, read_table, whole_file
 
@@ -42,7 +43,8 @@ def report(folder: str | Path) -> Path:
     """Writes `report.html` into the folder of a finished run: everything about it on one page, without any other file.
 
     It shows what the folder holds: `config.json` (configuration, versions, split, result, cost), `metrics.csv` (a row
-    an epoch), `images.csv` (rows of `evaluate_images`, with a column `weights`), and, where they are there, `cases.npz`
+    an epoch), `images.csv` (rows of `evaluate_images`, with a column `weights`), and, where they are there,
+    `images_own_size.csv` (the same at the images' own size, which then stands first), `cases.npz`
     (`Cases`), `embeddings.npz` (`Embeddings`), `pseudo_labels.json` and `pseudo_labels.npz` (`PseudoLabelMonitor`), and
     `attention.json` (`AttentionMonitor`). Neither the model nor the data are read.
 
@@ -72,13 +74,15 @@ def report(folder: str | Path) -> Path:
     return folder / NAME
 
 
-def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]], list[Row]]:
-    """Content of `config.json`, `metrics.csv` and `images.csv`."""
+def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]], dict[Size, list[Row]]]:
+    """Content of `config.json`, of `metrics.csv` and of the tables of rows."""
     try:
         config = read_sealed(folder / "config.json", sealed=False)
         check_digests(folder, config.get("files", {}), list(config.get("files", {})))
         history = _history(folder / "metrics.csv")
-        rows = read_rows(folder / "images.csv")
+        rows: dict[Size, list[Row]] = {"network": read_rows(folder / TABLES["network"])}
+        if RESULTS["own"] in config and (folder / TABLES["own"]).exists():
+            rows["own"] = read_rows(folder / TABLES["own"])
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} is not the folder of a run ({error})") from error
     if not isinstance(config, dict) or not {"recipe", "configuration", "runtime", "split"} <= config.keys():
@@ -89,8 +93,9 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]], lis
         raise ValueError(f"{folder} holds a run that is not finished; go on with it first")
     if not history:
         raise ValueError(f"{folder / 'metrics.csv'} holds no epoch")
-    if not rows or "weights" not in rows[0]:
-        raise ValueError(f"{folder / 'images.csv'} holds no rows of images with the column 'weights'")
+    for size, found in rows.items():
+        if not found or "weights" not in found[0]:
+            raise ValueError(f"{folder / TABLES[size]} holds no rows of images with the column 'weights'")
     return config, history, rows
 
 
@@ -102,10 +107,11 @@ def _history(path: Path) -> dict[str, list[float]]:
         raise ValueError(f"{path} holds what is no number ({error})") from error
 
 
-def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float]], rows: list[Row]) -> dict[str, Any]:
+def _content(
+    folder: Path, config: dict[str, Any], history: dict[str, list[float]], rows: dict[Size, list[Row]]
+) -> dict[str, Any]:
     """What the template shows."""
-    weights = rows[-1]["weights"]
-    shown = [row for row in rows if row["weights"] == weights]
+    shown, scores = result_content(config, rows)
     cases = Cases.load(folder / CASES) if (folder / CASES).exists() else None
     embeddings = Embeddings.load(folder / EMBEDDINGS) if (folder / EMBEDDINGS).exists() else None
     pseudo_labels = pseudo_label_figures(history)
@@ -134,12 +140,8 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
         "runtime": config["runtime"],
         "split": {name.replace("_", " "): _text(value) for name, value in _split(config).items()},
         "scored": config["split"]["scored"],
-        "headline": headline(config["result"], weights),
-        "result": result_table(config["result"]),
-        "explanation": EXPLANATION,
-        "few": few_behind(_fewest_images(config["result"])),
+        **scores,
         "leaks": _leaks(config["split"]),
-        "weights": weights,
         "learning": learning_figures(history),
         "gates": gates(folder / ATTENTION),
         "pseudo_labels": pseudo_labels,
@@ -149,22 +151,6 @@ def _content(folder: Path, config: dict[str, Any], history: dict[str, list[float
         "maps": [] if cases is None else map_rows(cases),
         "cost": _cost(config),
     }
-
-
-def result_table(result: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """A score a line and a kind of weights a column: the value and, below it, what is known of its spread."""
-    lines = []
-    for key, title in titles(dict.fromkeys(key for scores in result.values() for key in scores)).items():
-        if key != "missed_rate":
-            lines.append((title, [_cell(scores, key) for scores in result.values()]))
-    return {"columns": list(result), "lines": lines}
-
-
-def headline(result: Mapping[str, Mapping[str, float]], weights: str) -> list[tuple[str, str]]:
-    """The few scores to begin with, as title and value."""
-    scores = result[weights]
-    wanted = ("dice", NSD, "missed_lesions", "accuracy", "balanced_accuracy", "auroc")
-    return [(title, _cell(scores, key)[0]) for key, title in titles(scores, wanted).items()]
 
 
 def gallery(cases: Cases, rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
@@ -240,9 +226,8 @@ def _facts(row: Row, class_names: Sequence[str]) -> list[str]:
     facts = []
     if "dice" in row:
         facts.append(f"Dice {row['dice']:.2f}")
-    facts += [f"NSD {row[key]:.2f}" for key in row if key.startswith(NSD)]
-    if "hd95" in row:
-        facts.append(f"HD95 {row['hd95']:.1f} px")
+    facts += [f"{title} {row[key]:.2f}" for key, title in titles(row, (NSD,)).items()]
+    facts += [f"HD95 {row[key]:.1f} {unit}" for key, unit in (("hd95", "px"), (HD95_MM, "mm")) if key in row]
     if row.get("missed"):
         facts.append("missed")
     if "prediction" in row:
@@ -253,27 +238,6 @@ def _facts(row: Row, class_names: Sequence[str]) -> list[str]:
         if "label" in row:
             facts.append(f"truly {names.get(row['label'], row['label'])}")
     return facts
-
-
-def _cell(scores: Mapping[str, float], key: str) -> tuple[str, str]:
-    """A score as text, and its interval and standard deviation."""
-    if key not in scores:
-        return "-", ""
-    if key == "missed_lesions":
-        return f"{scores[key]:.0f} of {scores['lesion_images']:.0f}", ""
-    digits = 1 if key == "hd95" else 3
-    spread = []
-    if f"{key}_low" in scores:
-        spread.append(f"[{scores[f'{key}_low']:.{digits}f}, {scores[f'{key}_high']:.{digits}f}]")
-    if f"{key}_std" in scores:
-        spread.append(f"±\N{NO-BREAK SPACE}{scores[f'{key}_std']:.{digits}f}")
-    return f"{scores[key]:.{digits}f}", " ".join(spread)
-
-
-def _fewest_images(result: Mapping[str, Mapping[str, float]]) -> int:
-    """Behind any of the intervals; many where there is none."""
-    behind = [scores["images"] for scores in result.values() if any(key.endswith("_low") for key in scores)]
-    return int(min(behind, default=FEWEST_IMAGES))
 
 
 def _what_ran(configuration: dict[str, Any]) -> str:

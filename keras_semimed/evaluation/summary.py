@@ -10,7 +10,7 @@ import numpy as np
 from keras_semimed.evaluation.classes import class_scores, classified
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.intervals import jackknife_interval, without_each
-from keras_semimed.evaluation.masks import lesion_counts, mask_scores, surface_keys
+from keras_semimed.evaluation.masks import HD95_MM, lesion_counts, mask_scores, surface_keys
 
 
 def summarize(rows: Sequence[Row], intervals: bool = True) -> dict[str, float]:
@@ -29,7 +29,8 @@ def summarize(rows: Sequence[Row], intervals: bool = True) -> dict[str, float]:
         standard deviations over images (n - 1); `pooled_iou_class_0`, ..., intersection over union of the pixels of
         all images, without the classes that occur nowhere; their means `miou_with_background` and `miou_foreground`
         (without class 0), and the same for Dice, `pooled_dice_foreground`; `lesion_images` and, of these,
-        `missed_lesions` and their share `missed_rate`.
+        `missed_lesions` and their share `missed_rate`. Where rows have scores in mm, `nsd_at_1_mm` and `hd95_mm` are
+        means over those rows, `images_in_mm` in number.
 
         Of classes: `accuracy`; `balanced_accuracy` (mean recall of the classes present); `sensitivity` and
         `specificity` (recall of class 1 and of class 0) and `auroc` (area under the ROC curve of the probability of
@@ -46,7 +47,7 @@ def summarize(rows: Sequence[Row], intervals: bool = True) -> dict[str, float]:
         if np.isnan(value[0]):
             continue
         summary[key] = float(value[0])
-        if key in ("dice", "iou", "hd95", *surface_keys(rows)):
+        if key in ("dice", "iou", "hd95", HD95_MM, *surface_keys(rows)):
             values = np.array([row.get(key, np.nan) for row in rows], "float64")
             values = values[~np.isnan(values)]
             if len(values) > 1:
@@ -71,7 +72,7 @@ def statistics(rows: Sequence[Row], weights: np.ndarray) -> dict[str, np.ndarray
 
 def score_limits(key: str) -> tuple[float, float]:
     """Smallest and largest value that a score of `summarize` can have."""
-    return (0.0, math.inf) if key == "hd95" else (0.0, 1.0)
+    return (0.0, math.inf) if key in ("hd95", HD95_MM) else (0.0, 1.0)
 
 
 def _intervals(rows: Sequence[Row], summary: dict[str, float]) -> dict[str, float]:

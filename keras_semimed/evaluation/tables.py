@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from keras_semimed.evaluation.masks import NSD
+from keras_semimed.evaluation.masks import HD95_MM, MM, NSD
 
 TITLES = {
     "dice": "Dice",
@@ -14,9 +14,10 @@ TITLES = {
     "miou_foreground": "mIoU foreground",
     "iou_malignant": "IoU malignant",
     "iou_benign": "IoU benign",
-    NSD: "NSD at {} px",
+    NSD: "NSD at {} {}",
     "nsd": "NSD, tolerance not given",
     "hd95": "HD95, px",
+    HD95_MM: "HD95, mm",
     "missed_lesions": "missed lesions",
     "missed_rate": "missed lesions",
     "accuracy": "accuracy",
@@ -27,6 +28,9 @@ TITLES = {
     "expected_calibration_error": "calibration error",
 }
 """Titles by the keys of `summarize`, in the order of columns; the key of the surface distance ends in its tolerance."""
+
+OF_CLASSES = tuple(TITLES)[list(TITLES).index("accuracy") :]
+"""Keys of scores of image classes, which no size of masks changes."""
 
 EXPLANATION = (
     "Dice, IoU, NSD and HD95: means over images. mIoU and pooled Dice: of the pixels of all images. Missed: images "
@@ -41,11 +45,11 @@ def titles(keys: Iterable[str], wanted: Iterable[str] = tuple(TITLES)) -> dict[s
     found = {}
     for begin in wanted:
         for key in keys:
-            tolerance = key.removeprefix(NSD)
+            tolerance = key.removeprefix(NSD).removesuffix(MM)
             if key == begin:
                 found[key] = TITLES[begin]
-            elif begin == NSD and key != tolerance and tolerance.replace(".", "").isdigit():
-                found[key] = TITLES[begin].format(tolerance)
+            elif begin == NSD and key.startswith(NSD) and tolerance.replace(".", "").isdigit():
+                found[key] = TITLES[begin].format(tolerance, "mm" if key.endswith(MM) else "px")
     return found
 
 

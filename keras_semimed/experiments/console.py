@@ -98,23 +98,30 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print(markdown(header, rows))
 
 
-def print_result(result: Mapping[str, Mapping[str, float]], part: str) -> None:
+def print_result(result: Mapping[str, Mapping[str, float]], part: str, size: str = "", explained: bool = True) -> None:
     """Prints the scores of each set of weights.
 
     Args:
         result: What `summarize` returned, by the name of the weights.
         part: Part of the split that was scored.
+        size: At which masks were compared, in words; empty without masks.
+        explained: Whether a sentence below says what the scores of masks are.
     """
+    from keras_semimed.evaluation.sizes import measured_in_mm
     from keras_semimed.evaluation.tables import EXPLANATION, titles
 
     counts = {f"{scores['images']:.0f} images" for scores in result.values()}
     told = f"{counts.pop()}; " if len(counts) == 1 else ""
-    print(f"\nresult on the {part} part ({told}mean ± standard deviation over images)")
+    where = f"{part} part {size}".rstrip()
+    print(f"\nresult on the {where} ({told}mean ± standard deviation over images)")
     columns = titles(dict.fromkeys(key for scores in result.values() for key in scores), COLUMNS)
     columns = columns if told else {"images": "images", **columns}
     rows = [(name, *(_score(scores, key) for key in columns)) for name, scores in result.items()]
     print_table(("weights", *columns.values()), rows)
-    if "missed_lesions" in columns:
+    for sentence in dict.fromkeys(measured_in_mm(scores) for scores in result.values()):
+        if sentence:
+            print(sentence)
+    if explained and "missed_lesions" in columns:
         print(EXPLANATION)
 
 

@@ -227,3 +227,59 @@ def test_the_title_says_what_ran(run, configuration, title):
     config["configuration"] |= configuration
     write_json(run / "config.json", config)
     assert f"<title>{title}</title>" in report(run).read_text(encoding="utf-8")
+
+
+def at_own_size(run, **changes):
+    """Gives the run scores at the images' own size: Dice 0.5 throughout, mm on 4 of the 12 images."""
+    rows = [{**row, "dice": 0.5, "hd95": 30.0, **changes} for row in image_rows()]
+    for row in rows[:4]:
+        row |= {"nsd_at_1_mm": 0.25, "hd95_mm": 6.125}
+    write_table(run / "images_own_size.csv", rows)
+    config = json.loads((run / "config.json").read_text())
+    config["configuration"]["image_size"] = 64
+    config["result_own_size"] = {"teacher": summarize(rows)}
+    write_json(run / "config.json", config)
+
+
+def test_scores_at_the_images_own_size_stand_first_and_every_table_names_its_size(run):
+    before = report(run).read_text(encoding="utf-8")
+    assert before.count("<caption>") == 1 and "<caption>at the network&#39;s size</caption>" in before
+    assert "with the teacher weights, at the network&#39;s size; no epoch" in before
+    assert "own size" not in before and "mm" not in Page(before).words
+    at_own_size(run)
+    page = report(run).read_text(encoding="utf-8")
+    own, network = (
+        page.index(f"<caption>{name}") for name in ("at the files&#39; own size", "at the network&#39;s size")
+    )
+    assert own < network and "at the network&#39;s size, 64 x 64 pixels</caption>" in page
+    text = Page(page).text
+    assert "with the teacher weights, at the files' own size; no epoch" in text
+    assert "Figures and cases: at the files' own size." in text
+    # The head, and what stands below a case.
+    assert "0.500 Dice" in text and "0.250 NSD at 1 mm" in text and "6.12 HD95, mm" in text
+    assert "image <11> Dice 0.50, NSD at 2 px 0.50, HD95 30.0 px, predicted" in text
+    assert "image <0> Dice 0.50, NSD at 2 px 0.50, NSD at 1 mm 0.25, HD95 30.0 px, HD95 6.1 mm, missed" in text
+    assert "In mm: the 4 of 12 images whose pixels' size is known." in text
+    assert "Fewer than 60 images stand behind an interval (4)" in text
+    # What has no size stands in one table only.
+    assert page.count("<tr><th>Dice</th>") == 2 and page.count("<tr><th>accuracy</th>") == 1
+
+
+def test_a_run_that_lost_its_rows_at_the_own_size_is_still_read(run):
+    at_own_size(run)
+    (run / "images_own_size.csv").unlink()
+    page = report(run).read_text(encoding="utf-8")
+    assert page.count("<caption>") == 1 and "own size" not in page
+    (run / "images_own_size.csv").write_text("name,weights\n")
+    with pytest.raises(ValueError, match="images_own_size.csv holds no rows of images with the column 'weights'"):
+        report(run)
+
+
+def test_own_sizes_of_another_hospital_alone_do_not_stand_first(run):
+    at_own_size(run, weights="teacher on elsewhere")
+    config = json.loads((run / "config.json").read_text())
+    config["result_own_size"] = {"teacher on elsewhere": config["result_own_size"]["teacher"]}
+    write_json(run / "config.json", config)
+    page = report(run).read_text(encoding="utf-8")
+    assert page.index("<caption>at the network") < page.index("<caption>at the files")
+    assert 'image &lt;11&gt;</b> <span class="soft">Dice 0.92' in page

@@ -253,3 +253,60 @@ def test_headroom_and_saturation(tmp_path, capsys):
 def test_a_group_without_a_run_is_named(argument, capsys):
     assert main([argument]) == 2
     assert f"{argument!r} lacks a run's folder" in capsys.readouterr().err
+
+
+def own_rows(folder, dice, image_size=64, in_mm=0):
+    """Gives a run scores at the images' own size."""
+    config = json.loads((folder / "config.json").read_text())
+    config["configuration"]["image_size"] = image_size
+    config["result_own_size"] = {}
+    (folder / "config.json").write_text(json.dumps(config))
+    rows = [{**row, "dice": dice, "union_0": 1, "intersection_0": 1} for row in read_table(folder / "images.csv")]
+    for row in rows[:in_mm]:
+        row |= {"nsd_at_1_mm": 0.75, "hd95_mm": 2.0}
+    write_table(folder / "images_own_size.csv", rows)
+
+
+def test_runs_are_compared_at_the_images_own_size_where_all_have_it(groups, tmp_path, capsys):
+    flags = ["--csv", str(tmp_path / "table.csv")]
+    assert main([*groups, *flags]) == 0
+    assert "In per cent, at the network's size: mean" in capsys.readouterr().out
+    for seed in (0, 1):
+        own_rows(tmp_path / f"base{seed}", 0.25, in_mm=3)
+    assert main([*groups, *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "In per cent, at the network's size, 64 x 64 pixels: mean" in printed and "23.8 ± 1.8" in printed
+    assert {row["size"] for row in read_table(tmp_path / "table.csv")} == {"network"}
+    assert main([*groups, *flags, "--size", "own"]) == 2
+    assert "--size own: " in (error := capsys.readouterr().err) and "better0 has no images_own_size.csv" in error
+    for seed in (0, 1):
+        own_rows(tmp_path / f"better{seed}", 0.5, 128)
+    assert main([*groups, *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "In per cent, at the files' own size: mean" in printed and "| 25.0 ± 0.0 |" in printed
+    assert "In percentage points, at the files' own size: paired" in printed and "+25.0 [+25.0, +25.0]" in printed
+    assert "75.0 ± 0.0" in printed and "- [1] In mm: the 3 of 4 images whose pixels' size is known." in printed
+    base, better = read_table(tmp_path / "table.csv")
+    assert base["size"] == better["size"] == "own" and float(base["hd95_mm"]) == 2 and better["hd95_mm"] == ""
+    assert main([*groups, "--size", "network"]) == 0
+    printed = capsys.readouterr().out
+    assert "at the network's size, 64 x 64 and 128 x 128 pixels: mean" in printed and "23.8 ± 1.8" in printed
+
+
+def test_own_sizes_of_some_weights_only_do_not_decide(tmp_path, capsys):
+    folder = run_folder(tmp_path / "run", dict.fromkeys("abcd", 0.5), ALL_RIGHT)
+    own_rows(folder, 0.25)
+    rows = read_table(folder / "images.csv")
+    write_table(folder / "images.csv", [*rows, *({**row, "weights": "teacher"} for row in rows)])
+    assert main([str(folder)]) == 0
+    assert "at the network's size, 64 x 64 pixels" in capsys.readouterr().out
+    assert main([str(folder), "--size", "own"]) == 0
+    assert "at the files' own size" in (printed := capsys.readouterr().out) and "teacher" not in printed
+
+
+def test_classes_alone_have_no_size(tmp_path, capsys):
+    folder = run_folder(tmp_path / "run", dict.fromkeys("abcd", 0.5), ALL_RIGHT)
+    rows = [{key: value for key, value in row.items() if key != "dice"} for row in read_table(folder / "images.csv")]
+    write_table(folder / "images.csv", rows)
+    assert main([str(folder)]) == 0
+    assert "In per cent: mean" in capsys.readouterr().out

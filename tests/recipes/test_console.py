@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from keras_semimed.experiments.console import print_result
+from keras_semimed.experiments.runs.scores import print_results
 
 
 def test_result_shows_the_columns_that_are_there(capsys):
@@ -30,3 +31,14 @@ def test_a_classifier_s_result_has_no_word_of_masks(capsys):
     print_result({"last": {"images": 5, "accuracy": 0.8, "balanced_accuracy": 0.75}}, "test")
     printed = capsys.readouterr().out
     assert "| weights | accuracy | balanced accuracy |" in printed and "lesion" not in printed
+
+
+def test_a_run_without_own_sizes_says_so_once(capsys):
+    scores = {"images": 5, "dice": 0.8, "lesion_images": 5, "missed_lesions": 1}
+    print_results({"result": {"last": scores, "teacher": scores}}, "test", 64)
+    printed = capsys.readouterr().out
+    assert "result on the test part at the network's size, 64 x 64 pixels (5 images" in printed
+    assert printed.count("Masks are compared at the network's size alone") == 1
+    print_results({"result": {"last": {"images": 5, "accuracy": 0.8}}}, "test", 64)
+    printed = capsys.readouterr().out
+    assert "result on the test part (5 images" in printed and "size" not in printed

@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_semimed.data.check import main as check
 from keras_semimed.evaluation import report
-from keras_semimed.files import read_sealed
+from keras_semimed.files import read_sealed, read_table
 from recipes import train
 
 CLASSES = ("much", "none", "some")  # sorted, as their labels are
@@ -180,3 +180,44 @@ def test_parts_that_are_missing_are_named(tmp_path, capsys):
     (outside / "labels.csv").write_text(text)
     assert run(outside, "--method", "fixmatch") == 2
     assert "labels.csv" in capsys.readouterr().err
+
+
+def test_masks_are_scored_at_the_network_s_size_and_at_the_files_own(tmp_path, capsys):
+    folder = make_folder(tmp_path / "mine", masks=True)
+    table = (folder / "labels.csv").read_text().splitlines()
+    measured = [f"{row},{'0.5' if index % 2 else ''}" for index, row in enumerate(table[1:])]
+    (folder / "labels.csv").write_text("\n".join([f"{table[0]},spacing_mm", *measured]))
+    words = ["--method", "supervised", "--tasks", "segmentation", "--network", "unet", "--decoder-filters", "8,8,8,8,8"]
+    assert run(folder, *words) == 0
+    printed, output = capsys.readouterr().out, folder / "run"
+    small, own = (read_table(output / name) for name in ("images.csv", "images_own_size.csv"))
+    assert [row["name"] for row in small] == [row["name"] for row in own]
+    # A lesion of 14 x 20 pixels of a file of 40 x 40, of which the network sees 32 x 32.
+    assert [float(row["lesion_size"]) for row in own] == [280] * 6
+    assert all(160 < float(row["lesion_size"]) < 200 for row in small)
+    assert [row["hd95_mm"] != "" for row in own] == [False, True] * 3 and "hd95_mm" not in small[0]
+    for row in own[1::2]:
+        assert float(row["hd95_mm"]) == pytest.approx(float(row["hd95"]) / 2)
+    config = read_sealed(output / "config.json", sealed=False)
+    result = config["result_own_size"]["last"]
+    assert result["dice"] == pytest.approx(np.mean([float(row["dice"]) for row in own]))
+    assert (result["images_in_mm"], result["images"]) == (3, 6) and "nsd_at_1_mm" not in config["result"]["last"]
+    assert "images_own_size.csv" in config["files"]
+    places = [
+        printed.index(f"result on the test part {name} (6 images")
+        for name in ("at the files' own size", "at the network's size, 32 x 32 pixels")
+    ]
+    assert places == sorted(places) and "NSD at 1 mm" in printed and printed.count("An image that is empty") == 1
+    assert "In mm: the 3 of 6 images" in printed and "network's size alone" not in printed
+    page = report(output).read_text(encoding="utf-8")
+    assert page.index("<caption>at the files&#39; own size<") < page.index("size, 32 x 32 pixels</caption>")
+    # The cases that the report shows are those of its first table.
+    cases = np.load(output / "cases.npz")
+    worst = min(own, key=lambda row: float(row["dice"]))
+    assert cases["names"][0] == worst["name"]
+    # What is finished says the same again.
+    assert run(folder, *words, "--resume") == 0
+    assert printed[places[0] : places[1]] in capsys.readouterr().out
+    (output / "images_own_size.csv").write_text("name,weights\n")
+    with pytest.raises(ValueError, match="images_own_size.csv is damaged or was changed by hand"):
+        report(output)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_semimed.data.folder.labels import Row, read_labels
+from keras_semimed.data.folder.labels import Table, read_labels
 from keras_semimed.data.images.dicom import is_dicom
 from keras_semimed.files import CONTROL
 
@@ -34,6 +34,8 @@ class ImageFile:
     mask: Path | None = None
     label: str | None = None
     group: str | None = None
+    spacing: tuple[float, float] | None = None
+    """Height and width of a pixel in mm, where `labels.csv` says them."""
 
 
 @dataclass
@@ -231,7 +233,7 @@ def _add_labels(files: FolderFiles, whole: bool = True) -> None:
         files: What was found.
         whole: Whether it is all that the folder holds; else there may be rows for images in its other parts.
     """
-    file = files.path / "labels.csv"
+    file, table = files.path / "labels.csv", None
     if os.path.lexists(file):
         try:
             if not _inside(file, files.path):
@@ -242,13 +244,17 @@ def _add_labels(files: FolderFiles, whole: bool = True) -> None:
             return
         if table.unread:
             files.notes.append(f"{file.name}: not read, the columns {', '.join(table.unread)}")
-        _assign(files, file, table.rows, whole)
+        _assign(files, file, table, whole)
         _check_groups(files, file, table.grouping)
-        return
+        if table.has_classes:
+            return
     for part, images in (("labeled", files.labeled), ("test", files.test)):
         if images and images[0].mask is None and not os.path.lexists(files.path / part / "masks"):
             files.problems.append(
-                FileNotFoundError(f"{files.path} has neither {part}/masks nor labels.csv; give at least one of them")
+                FileNotFoundError(
+                    f"{files.path} has neither {part}/masks nor labels.csv{' with classes' if table else ''}; give at "
+                    "least one of them"
+                )
             )
 
 
@@ -288,9 +294,10 @@ def _check_groups(files: FolderFiles, file: Path, grouping: str | None) -> None:
             files.problems.append(ValueError(f"{file}: {problem}; move all of its images to one side"))
 
 
-def _assign(files: FolderFiles, file: Path, rows: dict[str, Row], whole: bool) -> None:
+def _assign(files: FolderFiles, file: Path, table: Table, whole: bool) -> None:
     """Gives every image its row, found by its path in the folder or by its bare name; a labelled one goes first."""
     taken: set[str] = set()
+    rows = table.rows
     for part, images in (("labeled", files.labeled), ("test", files.test), ("unlabeled", files.unlabeled)):
         for index, image in enumerate(images):
             inner = unicodedata.normalize("NFC", image.image.relative_to(files.path).as_posix())
@@ -300,8 +307,9 @@ def _assign(files: FolderFiles, file: Path, rows: dict[str, Row], whole: bool) -
                 files.problems.append(ValueError(problem))
             elif key in rows and key not in taken:
                 taken.add(key)
-                images[index] = replace(image, label=rows[key].label or None, group=rows[key].group)
-        wanted = part == "labeled" or (part == "test" and any(image.label is not None for image in images))
+                label, group, spacing = rows[key]
+                images[index] = replace(image, label=label or None, group=group, spacing=spacing)
+        wanted = part == "labeled" and table.has_classes or part == "test" and any(image.label for image in images)
         missing = [image.image.name for image in images if image.label is None]
         if wanted and missing:
             folder = images[0].image.parent

@@ -118,7 +118,7 @@ def from_folder(
 def from_folder(path: str | Path, *args: Any, **kwargs: Any) -> tuple[SemiSupervisedBatches, EvaluationBatches]: ...
 
 
-def from_folder(
+def from_folder(  # type: ignore[misc]
     path: str | Path,
     image_size: int = 224,
     channels: int = 3,

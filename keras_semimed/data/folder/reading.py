@@ -66,12 +66,13 @@ def read_folder(
         labeled/images/NAME.png    labeled/masks/NAME.png     (same stem; any of the formats; or train/ for labeled/)
         unlabeled/NAME.jpg                                    (images only)
         test/images/NAME.png       test/masks/NAME.png        (if there is a test part)
-        labels.csv                                            (file,class and, if known, group or patient)
+        labels.csv                                            (file,class and, if known, group or patient, spacing_mm)
 
     Without `labeled/masks` a `labels.csv` is needed. Its `file` is a name or, where parts share names, a path such as
     `test/images/NAME.png`; it has a row for every labelled image, for all test images or none, and may have rows for
-    unlabelled ones. Hidden files and what operating systems leave behind are skipped; links out of the folder and
-    folders in folders are refused.
+    unlabelled ones. `spacing_mm`, or `spacing_row_mm` and `spacing_column_mm`, say the height and width of a file's
+    pixel where its DICOM header does not or is wrong, and may stand without `class`. Hidden files and what operating
+    systems leave behind are skipped; links out of the folder and folders in folders are refused.
 
     A mask holds class indices and 255 = ignore; with two classes it may also hold only 0 and 255, or two colours, one
     of them black. Anything else is declared by `mask_values`. `python -m keras_semimed.data.check PATH` tells what is
@@ -193,13 +194,17 @@ def _image_set(rules: ReadingRules, files: list[ImageFile], part: str) -> ImageS
         return rules.read(file.image, file.mask)
 
     stack, masks, own_masks, areas, classes = Stack(memory_limit("auto") / 3), [], [], [], []  # of three parts
-    for fitted in in_parallel(read, files, f"reading {part}"):
+    spacings = []
+    for file, fitted in zip(files, in_parallel(read, files, f"reading {part}"), strict=True):
         stack.append(fitted.image)
         masks += [] if fitted.mask is None else [fitted.mask]
         own_masks += [] if fitted.own_mask is None else [fitted.own_mask]
         areas.append(fitted.area)
         classes.append(fitted.classes)
+        spacings.append(file.spacing or fitted.spacing)
     print(f"{part}: {len(files)} images of {rules.image_size} x {rules.image_size} kept {stack.place}")
+    if known := sum(each is not None for each in spacings):
+        print(f"{part}: {known} of {len(files)} images say the size of their pixels in mm")
     labels = [rules.class_names.index(file.label) for file in files if file.label is not None]
     # Where some have a group, the others are a group of their own, so that a patient who is known stays on one side.
     groups = [file.group or f"image {file.name}" for file in files] if any(file.group for file in files) else None
@@ -216,6 +221,7 @@ def _image_set(rules: ReadingRules, files: list[ImageFile], part: str) -> ImageS
         present=present(classes, num_classes) if masks else None,
         rules=rules,
         own_masks=own_masks or None,
+        spacing=np.array([each or (np.nan, np.nan) for each in spacings]) if any(spacings) else None,
     )
     mention_vanished(found, part)
     return found

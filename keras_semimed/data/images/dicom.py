@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,9 @@ COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PALETTE = "PALETTE COLOR"
 # Their data unpack without a bound, before the header can be looked at.
 _DEFLATED = (b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.8.1")
+_CM = 3
+"""Of the units of an ultrasound region's axes."""
+_DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
 _LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.91")
 
 
@@ -34,6 +40,46 @@ def read_image(content: bytes) -> Picture:
         ImportError: If pydicom is missing.
     """
     header, pixels = _read(content)
+    return _decoded(header, pixels)._replace(spacing=pixel_spacing(header))
+
+
+def pixel_spacing(header: Any) -> tuple[float, float] | None:
+    """Height and width of a pixel in mm, where the header says them.
+
+    `PixelSpacing`; or else `ImagerPixelSpacing`, which is that at the detector; or else the calibration of the regions
+    of an ultrasound picture, if all of them are in cm and agree.
+
+    Args:
+        header: A pydicom data set.
+
+    Returns:
+        The spacing; None where none of the three is there, or what is there is no positive size.
+    """
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        with contextlib.suppress(*_DAMAGED):
+            if (found := _size(header[name].value)) is not None:
+                return found
+    with contextlib.suppress(*_DAMAGED):
+        regions = {_region_spacing(region) for region in header.get("SequenceOfUltrasoundRegions") or ()}
+        return regions.pop() if len(regions) == 1 else None
+    return None
+
+
+def _region_spacing(region: Any) -> tuple[float, float] | None:
+    """Height and width of a pixel of an ultrasound region in mm; None where its axes are not lengths."""
+    if (region.PhysicalUnitsYDirection, region.PhysicalUnitsXDirection) != (_CM, _CM):
+        return None
+    # The sign is the direction of the axis; digits beyond six are noise that would keep regions from agreeing.
+    return _size(float(f"{10 * abs(delta):.6g}") for delta in (region.PhysicalDeltaY, region.PhysicalDeltaX))
+
+
+def _size(values: Iterable[Any]) -> tuple[float, float] | None:
+    height, width = (float(value) for value in values)
+    return (height, width) if 0 < height < math.inf and 0 < width < math.inf else None
+
+
+def _decoded(header: Any, pixels: np.ndarray) -> Picture:
+    """The frame as `read_image` gives it, but for its spacing."""
     lossy = str(header.file_meta.TransferSyntaxUID) in _LOSSY
     if pixels.ndim == 3:
         if pixels.dtype != np.uint8:

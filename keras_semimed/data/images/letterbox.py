@@ -26,6 +26,8 @@ class Fitted(NamedTuple):
     """The classes that the mask held at its own size; 255 is none."""
     own_mask: PackedMask | None = None
     """The mask at its own size."""
+    spacing: tuple[float, float] | None = None
+    """Height and width of a pixel of the file in mm; None where it does not say."""
 
 
 def letterbox(image: np.ndarray, mask: np.ndarray | None, size: int) -> Fitted:

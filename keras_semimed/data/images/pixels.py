@@ -41,6 +41,8 @@ class Picture(NamedTuple):
     """Whether these are the upper 8 of 16 bits."""
     palette: tuple[tuple[int, int, int], ...] = ()
     """The colours of the indices that `pixels` are; empty where they are values."""
+    spacing: tuple[float, float] | None = None
+    """Height and width of a pixel in mm; None where the file does not say."""
 
 
 def check_size(width: int, height: int) -> None:

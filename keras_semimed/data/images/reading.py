@@ -38,9 +38,19 @@ def read_image(
             or does not say how its values are to be shown. The message begins with `name`.
         ImportError: If it is DICOM and pydicom is missing.
     """
+    return read_picture(file, name, channels, intensity_range).pixels
+
+
+def read_picture(
+    file: str | Path | IO[bytes],
+    name: str | None = None,
+    channels: int = 3,
+    intensity_range: tuple[float, float] | None = None,
+) -> Picture:
+    """Decodes an image as `read_image`, with what its file says beside the pixels; arguments and errors as there."""
     with named_errors(file, name):
-        pixels = to_uint8(decoding.decode_image(decoding.read_content(file)), intensity_range)
-        return with_channels(pixels, channels)
+        picture = decoding.decode_image(decoding.read_content(file))
+        return picture._replace(pixels=with_channels(to_uint8(picture, intensity_range), channels))
 
 
 def read_grey(file: str | Path | IO[bytes], name: str | None = None) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_semimed.data.images.letterbox import Fitted, letterbox, stretch
 from keras_semimed.data.images.mask_values import MaskValues
-from keras_semimed.data.images.reading import read_image, read_pair
+from keras_semimed.data.images.reading import read_image, read_pair, read_picture
 from keras_semimed.data.images.resizing import with_channels
 
 READING = "keras_semimed.reading"
@@ -79,9 +79,11 @@ class ReadingRules:
     def read(self, image: str | Path, mask: str | Path | None = None) -> Fitted:
         """Reads an image, and its mask where the rules know masks, and fits them; errors as `read_pair`."""
         if mask is None or self.mask_values is None:
-            return self.fit(self.image(image))
+            picture = read_picture(image, channels=self.channels, intensity_range=self.intensity_range)
+            return self.fit(picture.pixels)._replace(spacing=picture.spacing)
         picture, stored = read_pair(image, mask, self.intensity_range, self.mask_values.palette_colours)
-        return self.fit(with_channels(picture.pixels, self.channels), self.mask_values.classes(stored, str(mask)))
+        fitted = self.fit(with_channels(picture.pixels, self.channels), self.mask_values.classes(stored, str(mask)))
+        return fitted._replace(spacing=picture.spacing)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` takes, as JSON keeps it."""

@@ -30,7 +30,8 @@ OUTPUT = """\
 The environment variable KERAS_BACKEND chooses tensorflow, jax or torch.
 
 Output folder: config.json (configuration, versions, split, result), split.txt, metrics.csv (a row an epoch), images.csv
-(a row an image of the scored part, for the last weights and, where there is one, for the teacher's), model.keras,
+(a row an image of the scored part, for the last weights and, where there is one, for the teacher's, masks compared at
+the network's size), images_own_size.csv (the same at the size of the images' files, where that is known), model.keras,
 overlays/, report.html (all of it on one page) and what it is made of, cases.npz, embeddings.npz and pseudo_labels.*. No
 epoch is picked: the last weights count.
 """

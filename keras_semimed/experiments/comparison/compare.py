@@ -12,11 +12,12 @@ from keras_semimed.evaluation.compare import paired_p_values, paired_scores
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.published_results import PAPERS, published_results
+from keras_semimed.evaluation.sizes import Size, measured_in_mm, size_in_words
 from keras_semimed.evaluation.summary import summarize
 from keras_semimed.evaluation.tables import titles
 from keras_semimed.experiments.command_line.bundles import DATA_SETS
 from keras_semimed.experiments.comparison.comparison_tables import as_latex, as_markdown, comparison_sections
-from keras_semimed.experiments.comparison.finished_runs import Groups, Run, pair_runs, read_groups
+from keras_semimed.experiments.comparison.finished_runs import Groups, Run, at_size, common_size, pair_runs, read_groups
 from keras_semimed.experiments.comparison.headroom import headroom
 from keras_semimed.experiments.console import RecipeError, input_errors
 from keras_semimed.files import whole_file, write_table
@@ -62,6 +63,7 @@ def compare_folders(
     published_table: str | None = None,
     files: Mapping[str, Path] | None = None,
     require_pairs: bool = True,
+    size: Size | None = None,
 ) -> None:
     """Compares the runs in folders, prints the tables and writes them to files.
 
@@ -72,6 +74,7 @@ def compare_folders(
         published_table: Its table, such as `"Table 3"`; None takes what fits the data of the runs.
         files: Files to write by `"csv"`, `"markdown"` and `"latex"`.
         require_pairs: See `compare`.
+        size: At which masks were compared, `"network"` or `"own"`; None takes the images' own where all runs have it.
 
     Raises:
         RecipeError: If the runs cannot be compared or a file not be written.
@@ -85,10 +88,15 @@ def compare_folders(
     baseline = baseline or next(iter(groups))
     if baseline not in groups:
         raise RecipeError(f"--baseline {baseline!r} is none of the groups {', '.join(groups)}")
+    size = size or common_size(groups)
+    groups = at_size(groups, size)
     table = compare(groups, baseline, require_pairs)
+    masks = any("dice" in row for row in table)
+    words = size_in_words(size, (run.image_size for runs in groups.values() for run in runs)) if masks else ""
+    table = [{**row, "size": size} if masks else row for row in table]
     if published:
         table += published_rows(published, [run for group in groups.values() for run in group], published_table)
-    sections = comparison_sections(table, baseline, SHOWN)
+    sections = comparison_sections(table, baseline, SHOWN, words)
     texts = {"markdown": as_markdown(sections), "latex": as_latex(sections)}
     print(texts["markdown"])
     for sentence in headroom(groups):
@@ -138,9 +146,11 @@ def compare(groups: Groups, baseline: str, require_pairs: bool = True) -> list[d
             notes = list(unpaired)
             if len(scored) < len(runs):
                 notes.append(f"of {name}, only these seeds have the weights {weights!r}: {_seeds(scored)}")
+            summaries = [summarize(run.rows[weights], intervals=False) for run in scored]
+            notes += filter(None, dict.fromkeys(map(measured_in_mm, summaries)))
             if notes:
                 row["notes"] = notes
-            row |= _over_seeds([summarize(run.rows[weights], intervals=False) for run in scored])
+            row |= _over_seeds(summaries)
             both = [(run, other) for run, other in pairs if weights in run.rows and weights in other.rows]
             if both:
                 row["paired_seeds"] = _seeds([run for run, _ in both])

@@ -25,7 +25,9 @@ TEST = (
 )
 
 
-def comparison_sections(table: Sequence[dict[str, Any]], baseline: str, shown: Iterable[str]) -> list[Section]:
+def comparison_sections(
+    table: Sequence[dict[str, Any]], baseline: str, shown: Iterable[str], size: str = ""
+) -> list[Section]:
     """Two tables in per cent, of what `compare` returned and of published rows.
 
     A note of several rows stands below once; its number stands behind the names of the rows.
@@ -34,7 +36,9 @@ def comparison_sections(table: Sequence[dict[str, Any]], baseline: str, shown: I
         table: One row a group and kind of weights.
         baseline: Name of the group that the others are compared with.
         shown: Keys of the scores to show, of those there are.
+        size: At which masks were compared, in words.
     """
+    at_size = f", {size}" if size else ""
     columns = titles(dict.fromkeys(key for row in table for key in row), shown)
     notes = list(dict.fromkeys(note for row in table for note in row.get("notes", ())))
     names = [[_name(row, notes), row["weights"]] for row in table]
@@ -45,7 +49,7 @@ def comparison_sections(table: Sequence[dict[str, Any]], baseline: str, shown: I
     below = [EXPLANATION, *(f"[{number}] {note}" for number, note in enumerate(notes, start=1))]
     if any("seeds" not in row for row in table):
         below[0] = f"Rows of runs: {EXPLANATION} Published rows follow the definitions of their paper."
-    caption = "In per cent: mean ± standard deviation over seeds."
+    caption = f"In per cent{at_size}: mean ± standard deviation over seeds."
     sections = [Section(["group", "weights", "seeds", *columns.values()], means, caption, below)]
     compared = [key for key in columns if any(f"{key}_difference" in row for row in table)]
     if compared:
@@ -55,7 +59,7 @@ def comparison_sections(table: Sequence[dict[str, Any]], baseline: str, shown: I
             if any(f"{key}_difference" in row for key in compared)
         ]
         header = ["group", "weights", "seeds of both", *(f"{columns[key]} - {baseline}" for key in compared)]
-        caption = "In percentage points: paired difference with a 95 % interval over images."
+        caption = f"In percentage points{at_size}: paired difference with a 95 % interval over images."
         few = few_behind(min(row["paired_images"] for row in table if "paired_images" in row))
         tested = TEST if any(f"{key}_p" in row for row in table for key in compared) else ""
         sections.append(Section(header, lines, caption, [note for note in (few, tested) if note]))

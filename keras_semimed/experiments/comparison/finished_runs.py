@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from keras_semimed.evaluation.images import Row, read_rows
+from keras_semimed.evaluation.sizes import RESULTS, TABLES, Size
 from keras_semimed.experiments.console import RecipeError
 from keras_semimed.files import check_digests, read_sealed
 
 
 class Run(NamedTuple):
-    """What a finished run left: its data, seed and split, its rows by kind of weights, and what it was."""
+    """What a finished run left: its data, seed and split, its rows by kind of weights, and what it was.
+
+    Its rows are at the network's size. `own_rows` are those at the images' own size; empty where it has none.
+    """
 
     path: Path
     data: str | None
@@ -24,6 +29,8 @@ class Run(NamedTuple):
     method: str | None = None
     steps: int | None = None
     oracle: bool = False
+    image_size: int | None = None
+    own_rows: Mapping[str, list[Row]] = MappingProxyType({})
 
 
 Groups = dict[str, list[Run]]
@@ -40,8 +47,9 @@ def read_run(path: Path) -> Run:
         seed, split = _entry(config, "configuration", "seed"), _entry(config, "split")
         if "result" not in config:
             raise RecipeError(f"{path} is not finished; go on with --resume, then compare")
-        check_digests(path, config.get("files", {}), ["images.csv"])
-        flags, rows = config["configuration"], _rows_by_weights(path / "images.csv")
+        check_digests(path, config.get("files", {}), list(TABLES.values()))
+        flags, rows = config["configuration"], _rows_by_weights(path / TABLES["network"])
+        own = path / TABLES["own"]
         return Run(
             path,
             flags.get("data"),
@@ -53,6 +61,8 @@ def read_run(path: Path) -> Run:
             flags.get("method"),
             flags.get("steps"),
             flags.get("pseudo_labels_from") == "truth",
+            flags.get("image_size"),
+            _rows_by_weights(own) if RESULTS["own"] in config and own.exists() else {},
         )
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} is not the output folder of a run ({error})") from error
@@ -71,10 +81,10 @@ def _rows_by_weights(path: Path) -> dict[str, list[Row]]:
     for row in read_rows(path):
         for column in ("name", "weights"):
             if column not in row:
-                raise ValueError(f"its images.csv has rows without {column!r}")
+                raise ValueError(f"its {path.name} has rows without {column!r}")
         rows.setdefault(str(row["weights"]), []).append(row)
     if not rows:
-        raise ValueError("its images.csv has no rows")
+        raise ValueError(f"its {path.name} has no rows")
     return rows
 
 
@@ -93,6 +103,29 @@ def read_groups(folders: Mapping[str, Sequence[Path]]) -> Groups:
                 raise RecipeError(f"{twin.path} and {run.path} in group {name!r} both have seed {run.seed}")
         groups[name] = runs
     return groups
+
+
+def common_size(groups: Groups) -> Size:
+    """The images' own size where all runs have all of their weights scored there, else the network's."""
+    runs = [run for group in groups.values() for run in group]
+    return "own" if all(run.own_rows.keys() == run.rows.keys() for run in runs) else "network"
+
+
+def at_size(groups: Groups, size: Size) -> Groups:
+    """The same runs, with the rows of a size in `rows`.
+
+    Raises:
+        RecipeError: If a run has none at the images' own size.
+    """
+    if size == "network":
+        return groups
+    for run in (run for group in groups.values() for run in group):
+        if not run.own_rows:
+            raise RecipeError(
+                f"--size own: {run.path} has no {TABLES['own']}, as older runs and those on arrays and packed files; "
+                "compare with --size network"
+            )
+    return {name: [run._replace(rows=dict(run.own_rows)) for run in runs] for name, runs in groups.items()}
 
 
 def pair_runs(runs: Sequence[Run], baseline: Sequence[Run], name: str, baseline_name: str) -> list[tuple[Run, Run]]:

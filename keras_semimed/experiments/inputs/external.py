@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from keras_semimed.data import ImageSet, loading, masks_by_class, read_image_folder
 from keras_semimed.data.cards import CARDS, card
+from keras_semimed.data.folder.labels import spacing_columns
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, did_you_mean, naming_flags
 
@@ -127,9 +128,10 @@ def _columns(table: Path) -> dict[str, dict[str, str]]:
     text = table.read_text(encoding="utf-8-sig")
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     rows = csv.DictReader(text.splitlines(), delimiter=delimiter)
+    spacing = spacing_columns(rows.fieldnames or ())
     return {
         PurePosixPath(unicodedata.normalize("NFC", row["file"].strip().replace("\\", "/"))).stem: {
-            key: value for key, value in row.items() if key and key not in NOT_GROUPS and value
+            key: value for key, value in row.items() if key and key not in (*NOT_GROUPS, *spacing) and value
         }
         for row in rows
     }

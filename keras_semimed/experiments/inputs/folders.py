@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras_semimed.data import FolderParts, part_folder, read_folder
 from keras_semimed.data.folder.files import labeled_part
+from keras_semimed.data.folder.labels import read_labels
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, naming_flags
 
@@ -38,8 +39,17 @@ def check_folder(settings: Settings) -> None:
 
 def targets_of(path: Path) -> tuple[str, ...]:
     """The tasks that a folder has targets for."""
-    found = {"segmentation": path / labeled_part(path) / "masks", "classification": path / "labels.csv"}
-    return tuple(task for task, place in found.items() if place.exists())
+    masks, table = path / labeled_part(path) / "masks", path / "labels.csv"
+    found = {"segmentation": masks.exists(), "classification": _has_classes(table)}
+    return tuple(task for task, there in found.items() if there)
+
+
+def _has_classes(table: Path) -> bool:
+    """Whether there are image classes; what is wrong with a table says whoever reads the folder."""
+    try:
+        return table.exists() and read_labels(table).has_classes
+    except (OSError, ValueError):
+        return True
 
 
 def read_parts(settings: Settings) -> FolderParts:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -15,26 +15,30 @@ import numpy as np
 from keras_semimed import backend
 from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, Split
 from keras_semimed.data.splits.parts import PARTS
-from keras_semimed.evaluation import evaluate_images, report, save_overlays, summarize
+from keras_semimed.evaluation import report, save_overlays
 from keras_semimed.evaluation.cases import Cases, collect_cases
 from keras_semimed.evaluation.embeddings import collect_embeddings
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.report import ATTENTION, CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
+from keras_semimed.evaluation.sizes import TABLES
 from keras_semimed.experiments.command_line.settings import Settings, configuration, flag_names, with_epochs
-from keras_semimed.experiments.console import NOTICE, RecipeError, input_errors, print_result, print_section
+from keras_semimed.experiments.console import NOTICE, RecipeError, input_errors, print_section
 from keras_semimed.experiments.inputs.data_sets import Data, check_data, count_leaks, groups_of, read, tasks_of
 from keras_semimed.experiments.runs.checkpoints import Checkpoint
 from keras_semimed.experiments.runs.commits import source_commit
 from keras_semimed.experiments.runs.observers import observers
 from keras_semimed.experiments.runs.run_folder import METRICS, RunFolder, RunRecord, open_run
+from keras_semimed.experiments.runs.scores import Scored, print_results
 from keras_semimed.experiments.termination import Termination
-from keras_semimed.files import check_digests, read_sealed, whole_file, write_table
+from keras_semimed.files import check_digests, read_sealed, whole_file
 from keras_semimed.models import METHODS, SemiSupervisedModel, recompute_statistics
 from keras_semimed.models.value_checks import check_image_set
 from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
 
-SURFACE_TOLERANCE = 2.0  # pixels at --image-size
-FILES = (METRICS, "split.txt", "images.csv", "model.keras", CASES, EMBEDDINGS, PSEUDO_LABELS, PSEUDO_MASKS, ATTENTION)
+FILES = (
+    *(METRICS, "split.txt", *TABLES.values(), "model.keras"),
+    *(CASES, EMBEDDINGS, PSEUDO_LABELS, PSEUDO_MASKS, ATTENTION),
+)
 """What reports and comparisons are made of."""
 
 
@@ -72,7 +76,7 @@ def run(settings: Settings) -> None:
         folder.checkpoints.clear()  # not needed any more; here, so that a run killed meanwhile leaves none either
         if not (folder.path / NAME).exists():
             report(folder.path)
-    print_result(folder.content["result"], data.scored)
+    print_results(folder.content, data.scored, settings.image_size)
     cost = folder.content["cost"]
     memory = "unknown" if cost["peak_memory_mib"] is None else f"{cost['peak_memory_mib']} MiB"
     print(f"\ntraining {cost['training_seconds']:.0f} s, peak memory of the process {memory}")
@@ -305,27 +309,28 @@ class Rest(keras.utils.PyDataset):
 def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder, seconds: float) -> None:
     """Scores the last weights, and the teacher's where there is one, and writes what is left to write."""
     started = time.perf_counter()
-    result: dict[str, dict[str, float]] = {}
-    table: list[Row] = []
+    scored = Scored()
     rows: list[Row] = []
-    groups = groups_of(settings, tuple(data.held_out.names))
+    groups: dict[str, set[str]] = {}
+    for name, group in groups_of(settings, tuple(data.held_out.names)).items():
+        groups.setdefault(group, set()).add(name)
     sets = ("last", "teacher") if model.teacher is not None else ("last",)
     if settings.recompute_statistics:
         # First: the weights that end up in model.keras and in the report are scored last, as they are.
         for weights in sets:
             with new_statistics(model, weights == "teacher", data):
-                score_weights(model, f"{weights}, new statistics", data, {}, result, table)
+                score_weights(model, f"{weights}, new statistics", data, {}, scored)
     for weights in sets:
         model.use_teacher = weights == "teacher"
-        rows = score_weights(model, weights, data, groups, result, table)
-    write_table(folder.path / "images.csv", table)
+        rows = score_weights(model, weights, data, groups, scored)
+    scored.write(folder.path)
     assert model.provenance is not None  # noted before training
     model.provenance = dataclasses.replace(
         model.provenance,
         data_set=Path(settings.data).name,
         split=data.split.hash,
         scored=data.scored,
-        scores=result[sets[-1]],
+        scores=scored.shown(sets[-1]),
     )
     folder.save_model(model)
     keep_for_the_report(model, data.held_out, rows, folder)
@@ -334,34 +339,16 @@ def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
         "scoring_seconds": round(time.perf_counter() - started, 1),
         "peak_memory_mib": peak_memory_mib(),
     }
-    # What is asked first stands first: the weights as they are, on the run's own images.
-    names = sorted(result, key=lambda name: (" on " in name, "new statistics" in name))
-    folder.finish(list(FILES), result={name: result[name] for name in names}, cost=cost)
+    folder.finish(list(FILES), **scored.content(), cost=cost)
 
 
 def score_weights(
-    model: SemiSupervisedModel,
-    weights: str,
-    data: Data,
-    groups: Mapping[str, str],
-    result: dict[str, dict[str, float]],
-    table: list[Row],
+    model: SemiSupervisedModel, weights: str, data: Data, groups: Mapping[str, Collection[str]], scored: Scored
 ) -> list[Row]:
-    """Scores what the model predicts with now, on the images of another hospital too, and adds it to both tables."""
-    other = data.external
-    if other is not None:
-        rows = evaluate_images(model, EvaluationBatches(other.images), surface_tolerance=SURFACE_TOLERANCE)
-        name = f"{weights} on {other.name}"
-        result[name] = summarize(rows)
-        for title, names in other.groups.items():
-            result[f"{name}, {title}"] = summarize([row for row in rows if row["name"] in names])
-        table += [{"name": row["name"], "weights": name, **row} for row in rows]
-    rows = evaluate_images(model, EvaluationBatches(data.held_out), surface_tolerance=SURFACE_TOLERANCE)
-    result[weights] = summarize(rows)
-    for group in dict.fromkeys(groups.values()):
-        result[f"{weights}, {group}"] = summarize([row for row in rows if groups[row["name"]] == group])
-    table += [{"name": row["name"], "weights": weights, **row} for row in rows]
-    return rows
+    """Scores what the model predicts with now, on the images of another hospital too."""
+    if (other := data.external) is not None:
+        scored.add(model, other.images, f"{weights} on {other.name}", other.groups)
+    return scored.add(model, data.held_out, weights, groups)
 
 
 @contextlib.contextmanager

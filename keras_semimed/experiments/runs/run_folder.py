@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_semimed.evaluation.sizes import RESULTS
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError
 from keras_semimed.experiments.runs.checkpoints import Checkpoint, Checkpoints
@@ -74,7 +75,10 @@ class RunFolder:
                 f"{'see its result' if 'result' in found else 'go on with it'}, or choose another --output"
             )
         _remove(leftovers)
-        self.content = {**description, **{key: found[key] for key in ("result", "cost", "files") if key in found}}
+        self.content = {
+            **description,
+            **{key: found[key] for key in (*RESULTS.values(), "cost", "files") if key in found},
+        }
 
     def _read(self) -> dict[str, Any]:
         try:

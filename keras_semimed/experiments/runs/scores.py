@@ -1,0 +1,88 @@
+"""Scores of a run at both sizes at which masks can be compared: the network's, and that of the images' files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_semimed.data import EvaluationBatches, ImageSet
+from keras_semimed.evaluation import evaluate_sizes, summarize
+from keras_semimed.evaluation.images import Row
+from keras_semimed.evaluation.sizes import RESULTS, TABLES, Size, size_in_words
+from keras_semimed.experiments.console import print_result
+from keras_semimed.files import write_table
+
+SURFACE_TOLERANCE = 2.0  # pixels of the size at which masks are compared
+TOLERANCE_MM = 1.0
+
+
+class Scored:
+    """Results and rows of a run by the size at which masks were compared.
+
+    Attributes:
+        results: what `summarize` returned, by the name of the weights, for each size.
+    """
+
+    def __init__(self) -> None:
+        self.results: dict[Size, dict[str, dict[str, float]]] = {}
+        self._rows: dict[Size, list[Row]] = {}
+
+    def add(self, model: Any, images: ImageSet, name: str, groups: Mapping[str, Collection[str]]) -> list[Row]:
+        """Scores a model on images, all and by group.
+
+        Args:
+            model: Predicts with the weights that are to be scored.
+            images: What it is scored on.
+            name: What the weights are called.
+            groups: Names of images by the title of their group.
+
+        Returns:
+            The rows of the images, at their own size where that is known.
+        """
+        found = evaluate_sizes(
+            model, EvaluationBatches(images), surface_tolerance=SURFACE_TOLERANCE, tolerance_mm=TOLERANCE_MM
+        )
+        for size, rows in found.items():
+            result = self.results.setdefault(size, {})
+            result[name] = summarize(rows)
+            for title, members in groups.items():
+                result[f"{name}, {title}"] = summarize([row for row in rows if row["name"] in members])
+            self._rows.setdefault(size, []).extend({"name": row["name"], "weights": name, **row} for row in rows)
+        return found.get("own", found["network"])
+
+    def write(self, folder: Path) -> None:
+        """Writes a table a size."""
+        for size, rows in self._rows.items():
+            write_table(folder / TABLES[size], rows)
+
+    def shown(self, name: str) -> dict[str, float]:
+        """The scores of some weights, masks at the files' own size where that is known."""
+        return self.results.get("own", self.results["network"])[name]
+
+    def content(self) -> dict[str, dict[str, dict[str, float]]]:
+        """For config.json; what is asked first stands first: the weights as they are, on the run's own images."""
+        return {
+            RESULTS[size]: {name: result[name] for name in _ordered(result)} for size, result in self.results.items()
+        }
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: (" on " in name, "new statistics" in name))
+
+
+def print_results(content: Mapping[str, Any], part: str, image_size: int) -> None:
+    """Prints the scores of a run: where there are masks, at both sizes.
+
+    Args:
+        content: Of its config.json.
+        part: Part of the split that was scored.
+        image_size: Of the network, in pixels.
+    """
+    network, own = content[RESULTS["network"]], content.get(RESULTS["own"])
+    if own:
+        print_result(own, part, size_in_words("own"), explained=False)
+    masks = any("dice" in scores for scores in network.values())
+    print_result(network, part, size_in_words("network", [image_size]) if masks else "")
+    if masks and not own:
+        print("Masks are compared at the network's size alone: this run does not know the files' own.")
