@@ -18,11 +18,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_semimed.data.annotations import export_annotations, import_annotations
-from keras_semimed.data.annotations.exporting import TOLERANCE
-from keras_semimed.data.annotations.formats import WRITERS
-from keras_semimed.data.annotations.importing import PARTS
-from keras_semimed.data.annotations.label_studio import URL
+from keras_semimed.data.exchange import export_annotations, import_annotations
+from keras_semimed.data.exchange.exporting import TOLERANCE
+from keras_semimed.data.exchange.formats import WRITERS
+from keras_semimed.data.exchange.importing import PARTS
+from keras_semimed.data.exchange.label_studio import URL
 from keras_semimed.data.folder.files import printable
 from keras_semimed.data.images.mask_values import parse_key
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_semimed.data.annotations.shapes import Export
 from keras_semimed.data.array_checks import IGNORE
+from keras_semimed.data.exchange.shapes import Export
 from keras_semimed.files import CONTROL, whole_file
 
 FILE = "classes.txt"

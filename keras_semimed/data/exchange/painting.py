@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_semimed.data.annotations.shapes import Annotation
+from keras_semimed.data.exchange.shapes import Annotation
 
 
 class Painted(NamedTuple):
@@ -31,7 +31,6 @@ def paint(annotations: Sequence[tuple[int, Annotation]], height: int, width: int
 
     Raises:
         ValueError: If one cannot be decoded.
-        ImportError: If pycocotools is needed and missing.
     """
     mask = np.zeros((height, width), "uint8")
     overlap, invisible = np.zeros((height, width), bool), []

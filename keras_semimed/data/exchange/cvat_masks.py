@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_semimed.data.annotations.fields import read_text, shown
-from keras_semimed.data.annotations.shapes import AnnotatedImage, Annotation, Export, Raster
+from keras_semimed.data.exchange.fields import read_text, shown
+from keras_semimed.data.exchange.shapes import AnnotatedImage, Annotation, Export, Raster
 from keras_semimed.data.images.mask_values import code_name, codes_of
 from keras_semimed.data.images.reading import read_values
 from keras_semimed.data.parallel import in_parallel

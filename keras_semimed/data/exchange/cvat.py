@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from keras_semimed.data.annotations.drawn import Drawn, DrawnImage
-from keras_semimed.data.annotations.fields import number, read_xml, shown, size_of, text_of, whole_number
-from keras_semimed.data.annotations.runs import from_lengths, lengths
-from keras_semimed.data.annotations.shapes import (
+from keras_semimed.data.exchange.drawn import Drawn, DrawnImage
+from keras_semimed.data.exchange.fields import number, read_xml, shown, size_of, text_of, whole_number
+from keras_semimed.data.exchange.runs import from_lengths, lengths
+from keras_semimed.data.exchange.shapes import (
     AnnotatedImage,
     Annotation,
     Area,

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_semimed.data.annotations.drawn import Drawn, DrawnImage, save_json
-from keras_semimed.data.annotations.fields import corners, entry, read_json, shown, size_of, whole_number
-from keras_semimed.data.annotations.runs import from_lengths, lengths
-from keras_semimed.data.annotations.shapes import AnnotatedImage, Annotation, Area, Export, Polygons, Raster
+from keras_semimed.data.exchange.drawn import Drawn, DrawnImage, save_json
+from keras_semimed.data.exchange.fields import corners, entry, read_json, shown, size_of, whole_number
+from keras_semimed.data.exchange.runs import from_lengths, lengths, lengths_of_text
+from keras_semimed.data.exchange.shapes import AnnotatedImage, Annotation, Area, Export, Polygons, Raster
 
 FILE = "instances.json"
 
@@ -87,21 +87,11 @@ def _area(segmentation: Any, image: AnnotatedImage, where: str) -> Area | None:
 
 def _decoded(counts: Any, height: int, width: int, where: str) -> np.ndarray:
     """Run lengths, column by column, to `(H, W)` bool."""
-    if isinstance(counts, list):
-        return from_lengths(counts, height * width, where).reshape(width, height).T
-    if not isinstance(counts, str):
+    if isinstance(counts, str):
+        counts = lengths_of_text(counts, where)
+    if not isinstance(counts, list):
         raise ValueError(f"{where}: its `counts` must be a list or a text, found {shown(counts)}; export it again")
-    try:
-        from pycocotools import mask as compressed
-    except ImportError as error:
-        raise ImportError(
-            f"{where}: compressed run lengths need pycocotools: pip install 'keras-semimed[coco]'"
-        ) from error
-    try:
-        decoded = compressed.decode({"size": [height, width], "counts": counts.encode("ascii")})
-    except ValueError as error:
-        raise ValueError(f"{where}: its compressed run lengths are damaged ({error}); export it again") from error
-    return decoded.astype(bool)
+    return from_lengths(counts, height * width, where).reshape(width, height).T
 
 
 def write_coco(folder: Path, images: Sequence[DrawnImage], labels: Sequence[str]) -> list[str]:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_semimed.data.annotations.drawn import Drawn, DrawnImage, save_json
-from keras_semimed.data.annotations.fields import corners, entry, read_json, shown, size_of
-from keras_semimed.data.annotations.shapes import (
+from keras_semimed.data.exchange.drawn import Drawn, DrawnImage, save_json
+from keras_semimed.data.exchange.fields import corners, entry, read_json, shown, size_of
+from keras_semimed.data.exchange.shapes import (
     AnnotatedImage,
     Annotation,
     Area,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from keras_semimed.lazy import lazy
 
 if TYPE_CHECKING:
-    from keras_semimed.data.annotations.exporting import export_annotations
-    from keras_semimed.data.annotations.formats import read_export
-    from keras_semimed.data.annotations.importing import import_annotations
+    from keras_semimed.data.exchange.exporting import export_annotations
+    from keras_semimed.data.exchange.formats import read_export
+    from keras_semimed.data.exchange.importing import import_annotations
 
 __all__ = ["export_annotations", "import_annotations", "read_export"]
 

@@ -6,9 +6,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from keras_semimed.data.annotations import coco, cvat, cvat_masks, label_studio, labelme
-from keras_semimed.data.annotations.fields import read_json
-from keras_semimed.data.annotations.shapes import Export
+from keras_semimed.data.exchange import coco, cvat, cvat_masks, label_studio, labelme
+from keras_semimed.data.exchange.fields import read_json
+from keras_semimed.data.exchange.shapes import Export
 
 WRITERS = {
     "coco": coco.write_coco,

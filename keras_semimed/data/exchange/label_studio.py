@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from keras_semimed.data.annotations.brush import decode_brush, encode_brush
-from keras_semimed.data.annotations.drawn import Drawn, DrawnImage, save_json
-from keras_semimed.data.annotations.fields import corners, entry, number, read_json, shown, whole_number
-from keras_semimed.data.annotations.shapes import (
+from keras_semimed.data.exchange.brush import decode_brush, encode_brush
+from keras_semimed.data.exchange.drawn import Drawn, DrawnImage, save_json
+from keras_semimed.data.exchange.fields import corners, entry, number, read_json, shown, whole_number
+from keras_semimed.data.exchange.shapes import (
     AnnotatedImage,
     Annotation,
     Area,

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from keras_semimed.data.annotations.shapes import Window, fill
+from keras_semimed.data.exchange.shapes import Window, fill
 
 MAX_CHANGE = 0.02
 """Share of a region's pixels that a simpler outline may add and take away together."""

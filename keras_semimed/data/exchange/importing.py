@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from keras_semimed.data.annotations.classes import Classes, class_of, parse_classes, read_classes, write_classes
-from keras_semimed.data.annotations.folders import whole_folder
-from keras_semimed.data.annotations.formats import read_export
-from keras_semimed.data.annotations.names import ImageFiles, flat_name, unique_stems
-from keras_semimed.data.annotations.painting import paint
-from keras_semimed.data.annotations.shapes import AnnotatedImage, Annotation, Export
+from keras_semimed.data.exchange.classes import Classes, class_of, parse_classes, read_classes, write_classes
+from keras_semimed.data.exchange.folders import whole_folder
+from keras_semimed.data.exchange.formats import read_export
+from keras_semimed.data.exchange.names import ImageFiles, flat_name, unique_stems
+from keras_semimed.data.exchange.painting import paint
+from keras_semimed.data.exchange.shapes import AnnotatedImage, Annotation, Export
 from keras_semimed.data.images.colours import indexed
 from keras_semimed.data.images.pixels import upright
 from keras_semimed.data.images.reading import read_picture
@@ -96,7 +96,7 @@ def import_annotations(
         FileNotFoundError: If an export, a folder or an image is missing.
         FileExistsError: If `output` holds the part already, or something else.
         ValueError: If an export is damaged, does not fit the images or has labels that are not declared.
-        ImportError: If a package is missing that its format needs.
+        ImportError: If an image is DICOM and pydicom is missing.
     """
     if part not in PARTS or empty not in ("skip", "background"):
         raise ValueError(f"`part` must be one of {PARTS} and `empty` skip or background, found {part!r} and {empty!r}")

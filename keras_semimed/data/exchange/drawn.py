@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_semimed.data.annotations.outlines import regions, simplified
-from keras_semimed.data.annotations.shapes import Window
+from keras_semimed.data.exchange.outlines import regions, simplified
+from keras_semimed.data.exchange.shapes import Window
 from keras_semimed.files import whole_file
 
 

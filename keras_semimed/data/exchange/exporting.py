@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_semimed.data.annotations.classes import parse_classes, read_classes
-from keras_semimed.data.annotations.drawn import DrawnImage, drawn
-from keras_semimed.data.annotations.folders import whole_folder
-from keras_semimed.data.annotations.formats import WRITERS
-from keras_semimed.data.annotations.label_studio import URL, write_label_studio
-from keras_semimed.data.annotations.names import ImageFiles, flat_name, unique_stems
 from keras_semimed.data.array_checks import IGNORE
+from keras_semimed.data.exchange.classes import parse_classes, read_classes
+from keras_semimed.data.exchange.drawn import DrawnImage, drawn
+from keras_semimed.data.exchange.folders import whole_folder
+from keras_semimed.data.exchange.formats import WRITERS
+from keras_semimed.data.exchange.label_studio import URL, write_label_studio
+from keras_semimed.data.exchange.names import ImageFiles, flat_name, unique_stems
 from keras_semimed.data.images.mask_values import FoundValues, Key, found_values, settled
 from keras_semimed.data.images.reading import read_mask_of, read_values
 from keras_semimed.data.parallel import in_parallel
 
-TOLERANCE = 0.5
+TOLERANCE = 0.75
 _DEFAULT = "lesion"
 
 
