@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from keras_semimed.data import splits
     from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches, from_arrays
     from keras_semimed.data.cards import describe
+    from keras_semimed.data.exchange import export_annotations, import_annotations, read_export
     from keras_semimed.data.folder import Folder, FolderParts, from_folder, part_folder, read_folder, read_image_folder
     from keras_semimed.data.joining import concatenate, separate
     from keras_semimed.data.loading import load, load_image_set
@@ -32,9 +33,11 @@ __all__ = [
     "as_tf_data",
     "concatenate",
     "describe",
+    "export_annotations",
     "fold_split",
     "from_arrays",
     "from_folder",
+    "import_annotations",
     "k_fold_splits",
     "leak_report",
     "leak_safe_split",
@@ -46,6 +49,7 @@ __all__ = [
     "paper_split",
     "part_folder",
     "pranet_split",
+    "read_export",
     "random_split",
     "read_folder",
     "read_image_folder",
@@ -66,9 +70,11 @@ __getattr__ = lazy(
         "as_tf_data": "pipeline",
         "concatenate": "joining",
         "describe": "cards",
+        "export_annotations": "exchange",
         "fold_split": "splits.folds",
         "from_arrays": "arrays",
         "from_folder": "folder",
+        "import_annotations": "exchange",
         "k_fold_splits": "splits.folds",
         "leak_report": "splits.leaks",
         "leak_safe_split": "splits.parts",
@@ -80,6 +86,7 @@ __getattr__ = lazy(
         "paper_split": "splits.parts",
         "part_folder": "folder",
         "pranet_split": "splits.published",
+        "read_export": "exchange",
         "random_split": "splits.parts",
         "read_folder": "folder",
         "read_image_folder": "folder",

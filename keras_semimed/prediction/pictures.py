@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-# Colours of the classes 0, 1, 2, ... in mask files and overlays: black, then easily told apart.
-COLOURS = ((0, 0, 0), (255, 255, 255), (230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167))
+from keras_semimed.data.images.colours import COLOURS
+
 OPACITY = 0.45
 
 

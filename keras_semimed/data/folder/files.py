@@ -85,7 +85,7 @@ def find_folder_files(path: str | Path, mask_name: str = "{}") -> FolderFiles:
         raise FileNotFoundError(f"{path} is no folder; give the one that holds labeled/ and unlabeled/")
     files = FolderFiles(path)
     files.labeled = _pairs(files, labeled_part(path), mask_name, required=True)
-    files.unlabeled = [ImageFile(_stem(file), file) for file in _images(files, "unlabeled", required=True)]
+    files.unlabeled = [ImageFile(image_stem(file), file) for file in _images(files, "unlabeled", required=True)]
     files.test = _pairs(files, "test", mask_name, required=False)
     _add_labels(files)
     return files
@@ -135,14 +135,16 @@ def _pairs(files: FolderFiles, part: str, mask_name: str, required: bool) -> lis
         return []
     images = _images(files, f"{part}/images", required=True)
     if not os.path.lexists(files.path / part / "masks"):
-        return [ImageFile(_stem(file), file) for file in images]
+        return [ImageFile(image_stem(file), file) for file in images]
     folder = files.path / part / "masks"
-    masks = {_stem(file): file for file in _images(files, f"{part}/masks", required=False)}
+    masks = {image_stem(file): file for file in _images(files, f"{part}/masks", required=False)}
     wanted = [
-        mask_name.replace("{}", _stem(file)).replace("{file}", unicodedata.normalize("NFC", file.name))
+        mask_name.replace("{}", image_stem(file)).replace("{file}", unicodedata.normalize("NFC", file.name))
         for file in images
     ]
-    pairs = [ImageFile(_stem(file), file, masks.pop(name, None)) for file, name in zip(images, wanted, strict=True)]
+    pairs = [
+        ImageFile(image_stem(file), file, masks.pop(name, None)) for file, name in zip(images, wanted, strict=True)
+    ]
     for pair, name in zip(pairs, wanted, strict=True):
         if pair.mask is None:
             problem = f"{pair.image}: the image has no mask; expected {folder / name}.png"
@@ -170,11 +172,13 @@ def _images(files: FolderFiles, part: str, required: bool) -> list[Path]:
             files.problems.append(ValueError(f"{printable(file)}: {problem}"))
         elif not is_image(file):
             files.skipped.append(file)
-        elif _stem(file) in found:
-            problem = f"{file}: {found[_stem(file)].name} beside it has the same name but for the suffix; rename one"
+        elif image_stem(file) in found:
+            problem = (
+                f"{file}: {found[image_stem(file)].name} beside it has the same name but for the suffix; rename one"
+            )
             files.problems.append(ValueError(problem))
         else:
-            found[_stem(file)] = file
+            found[image_stem(file)] = file
     if required and not found and len(files.problems) == problems:
         problem = f"{folder} holds no image ({', '.join(SUFFIXES)}, or DICOM); put the images there"
         files.problems.append(FileNotFoundError(problem))
@@ -214,7 +218,8 @@ def is_image(file: Path) -> bool:
         return False
 
 
-def _stem(file: Path) -> str:
+def image_stem(file: Path) -> str:
+    """Returns what an image file is called without its suffix, in the composed form of Unicode."""
     # The last number of a DICOM identifier is no suffix.
     stem = file.stem if file.suffix.lower() in SUFFIXES else file.name
     return unicodedata.normalize("NFC", stem)

@@ -85,6 +85,29 @@ def read_values(file: str | Path | IO[bytes], name: str | None = None, palette_c
         return decoding.decode_values(decoding.read_content(file), palette_colours)
 
 
+def read_picture(file: str | Path) -> Picture:
+    """Decodes an image, upright, whose values need not be brought to 8 bits: for its size and how it was turned.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As in `read_image`, but for values without a scale.
+    """
+    with named_errors(file):
+        return decoding.decode_image(decoding.read_content(file))
+
+
+def read_mask_of(image: str | Path, mask: str | Path, palette_colours: bool = False) -> Picture:
+    """Decodes a mask as `read_pair` does, upright as its image is, whose values need not be brought to 8 bits.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As in `read_pair`.
+    """
+    picture = read_picture(image)
+    with named_errors(mask):
+        return _turned_like(decoding.decode_values(decoding.read_content(mask), palette_colours), picture, image)
+
+
 def read_pair(
     image: str | Path,
     mask: str | Path,
