@@ -28,7 +28,7 @@ COMMANDS = {
     "compare": Command("keras_semimed.cli.compare", "finished runs on the same images, with intervals"),
     "sweep": Command("keras_semimed.experiments.comparison.sweep", "a table of a paper, or a grid, over seeds"),
     "export": Command("keras_semimed.cli.export", "a model for prediction alone: Keras, ONNX, SavedModel, LiteRT"),
-    "data": Command("keras_semimed.cli.data", "describe, prepare or pack a data set"),
+    "data": Command("keras_semimed.cli.data", "describe, prepare, pack or convert data"),
 }
 
 

@@ -25,15 +25,17 @@ from keras_semimed.data.exchange.importing import PARTS
 from keras_semimed.data.exchange.label_studio import URL
 from keras_semimed.data.folder.files import printable
 from keras_semimed.data.images.mask_values import parse_key
+from keras_semimed.parsing import Parser
 
+PROG = "python -m keras_semimed.data.convert"
 _IN_ALONE = ("leave_out", "empty", "unlabeled", "part")
 _OUT_ALONE = ("only", "shapes", "tolerance", "mask_value", "url")
 
 
-def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m keras_semimed.data.convert",
-        description=__doc__,
+def _arguments(prog: str) -> Parser:
+    parser = Parser(
+        prog,
+        description=(__doc__ or "").replace(PROG, prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
@@ -73,9 +75,12 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Runs the command and returns its exit status."""
-    parser = _arguments()
+    parser = _arguments(prog)
+    warnings.filterwarnings("ignore", module=r"PIL|pydicom|tifffile")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     given = vars(parser.parse_args(arguments))
     paths, tool = given.pop("paths"), given.pop("to", None)
     for name in _OUT_ALONE if tool is None else _IN_ALONE:
@@ -112,7 +117,4 @@ def _lines(file: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", module=r"PIL|pydicom|tifffile")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

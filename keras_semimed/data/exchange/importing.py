@@ -20,7 +20,7 @@ from keras_semimed.data.exchange.painting import paint
 from keras_semimed.data.exchange.shapes import AnnotatedImage, Annotation, Export
 from keras_semimed.data.images.colours import indexed
 from keras_semimed.data.images.pixels import upright
-from keras_semimed.data.images.reading import read_picture
+from keras_semimed.data.images.reading import read_stored
 from keras_semimed.data.parallel import in_parallel
 
 PARTS = ("labeled", "test")
@@ -197,7 +197,7 @@ def _write(jobs: Sequence[_Job], place: Path) -> list[_Done]:
         (place / name).mkdir(parents=True)
 
     def write(job: _Job) -> _Done:
-        picture = read_picture(job.file)
+        picture = read_stored(job.file)
         size, orientation = picture.pixels.shape[:2], picture.orientation
         given = job.image.size or size
         sideways = orientation >= 5 and given != size and given == size[::-1]

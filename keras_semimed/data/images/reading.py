@@ -85,7 +85,7 @@ def read_values(file: str | Path | IO[bytes], name: str | None = None, palette_c
         return decoding.decode_values(decoding.read_content(file), palette_colours)
 
 
-def read_picture(file: str | Path) -> Picture:
+def read_stored(file: str | Path) -> Picture:
     """Decodes an image, upright, whose values need not be brought to 8 bits: for its size and how it was turned.
 
     Raises:
@@ -103,7 +103,7 @@ def read_mask_of(image: str | Path, mask: str | Path, palette_colours: bool = Fa
         FileNotFoundError: If there is no such file.
         ValueError: As in `read_pair`.
     """
-    picture = read_picture(image)
+    picture = read_stored(image)
     with named_errors(mask):
         return _turned_like(decoding.decode_values(decoding.read_content(mask), palette_colours), picture, image)
 
