@@ -1,9 +1,12 @@
-"""Tells what a data set is, prepares it once, or packs it into one small file.
+"""Tells what a data set is, prepares or packs it, or brings annotations from and to annotation tools.
 
-semimed data list
-semimed data describe busi
-semimed data prepare busi --manual-dir Dataset_BUSI_with_GT
-semimed data pack busi --manual-dir Dataset_BUSI_with_GT --output busi_224.npz
+    semimed data list
+    semimed data describe busi
+    semimed data prepare busi --manual-dir Dataset_BUSI_with_GT
+    semimed data pack busi --manual-dir Dataset_BUSI_with_GT --output busi_224.npz
+    semimed data convert EXPORT --images scans --output my_images
+
+`semimed data pack --help` and `semimed data convert --help` tell more.
 """
 
 from __future__ import annotations
@@ -23,8 +26,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "semimed data") -> 
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["pack"]:
         return pack.main(words[1:], f"{prog} pack")
+    if words[:1] == ["convert"]:
+        from keras_semimed.data import convert
+
+        return convert.main(words[1:], f"{prog} convert")
     parser = command_parser(prog, "semimed data", __doc__)
-    parser.add_argument("action", choices=("list", "describe", "prepare", "pack"), help="what to do")
+    parser.add_argument("action", choices=("list", "describe", "prepare", "pack", "convert"), help="what to do")
     parser.add_argument("name", nargs="?", choices=tuple(CARDS), metavar="NAME", help=", ".join(CARDS))
     parser.add_argument("--manual-dir", type=Path, help="prepare: folder or zip that was downloaded by hand")
     parser.add_argument("--data-dir", type=Path, help="prepare: where TFDS keeps it (default: TFDS' own)")

@@ -96,7 +96,8 @@ def test_a_test_part_groups_and_classes(folder, capsys):
     )
     read = read_folder(folder, 8, class_names=("ill", "healthy"))
     assert read.class_names == ("ill", "healthy") and list(read.labeled.labels) == [1, 0, 0]
-    assert list(read.labeled.groups) == ["a", "a", "b"] and read.unlabeled.groups is None
+    assert list(read.labeled.groups) == ["a", "a", "b"]
+    assert list(read.unlabeled.groups) == ["image case 0", "image case 1", "image case 2", "d"]
     assert list(read.test.labels) == [0] and list(read.test.groups) == ["c"] and (read.test.masks == 1).all()
     assert read.unlabeled.labels is None
     printed = capsys.readouterr().out

@@ -73,9 +73,11 @@ def test_masks_alone_and_both_are_found(tmp_path):
     "words, said",
     [
         ("--method u2pl", "u2pl can do segmentation, .* has targets for classification"),
-        ("--method fixmatch --labeled 5", "the parts of .* are its folders; leave out --labeled"),
-        ("--method fixmatch --split paper --test 0.2", "leave out --split, --test"),
-        ("--method fixmatch --manual-dir . --cvc-dir .", "leave out --manual-dir, --cvc-dir"),
+        ("--method fixmatch --labeled 50", "--labeled 50, but only 12 training images can be labelled"),
+        ("--method fixmatch --split paper", "is a folder of your own, which has no --split; leave it out"),
+        ("--method fixmatch --test 0.2", "--test must be left out: the folder has a part test/ of its own"),
+        ("--method fixmatch --folds 3 --fold 0", "--folds must be left out: the folder has a part test/"),
+        ("--method fixmatch --manual-dir . --cvc-dir .", "has no --manual-dir, --cvc-dir"),
         (
             "--method interlude --labeled-batch-size 2",
             "--labeled-batch-size 2 with --batch-size 3: the unlabelled .* multiple of the 2 labelled ones, found 3",
@@ -166,7 +168,10 @@ def test_another_hospital_with_classes_and_no_masks_is_scored(tmp_path, capsys):
 def test_parts_that_are_missing_are_named(tmp_path, capsys):
     folder = make_folder(tmp_path / "mine", test=False)
     assert run(folder, "--method", "fixmatch") == 2
-    assert f"{folder} has no folder test/; a run needs labeled/, unlabeled/, test/" in capsys.readouterr().err
+    assert (
+        f"{folder} has no folder test/; cut a test part off the annotated images with --test 0.3"
+        in capsys.readouterr().err
+    )
     bare = make_folder(tmp_path / "bare", labels=False)
     assert run(bare, "--method", "fixmatch") == 2
     assert "has neither labeled/masks/ nor labels.csv" in capsys.readouterr().err
@@ -221,3 +226,20 @@ def test_masks_are_scored_at_the_network_s_size_and_at_the_files_own(tmp_path, c
     (output / "images_own_size.csv").write_text("name,weights\n")
     with pytest.raises(ValueError, match="images_own_size.csv is damaged or was changed by hand"):
         report(output)
+
+
+def test_a_test_and_a_validation_part_are_cut_off_and_watched(tmp_path, capsys):
+    folder = make_folder(tmp_path / "mine", masks=True, test=False)
+    words = ["--method", "fixmatch", "--test", "0.25", "--validation", "3", "--seed", "4", "--labeled", "4"]
+    assert run(folder, *words) == 0
+    config = read_sealed(folder / "run" / "config.json", sealed=False)
+    assert config["split"]["sizes"] == {"labeled": 4, "unlabeled": 10, "validation": 3, "test": 3}
+    assert config["split"]["scored"] == "test" and config["configuration"]["test"] == 0.25
+    rows = read_table(folder / "run" / "metrics.csv")
+    assert all(float(row["val_dice"]) >= 0 and float(row["val_accuracy"]) >= 0 for row in rows)
+    assert "near-duplicates on two sides of the split" in capsys.readouterr().out
+    assert run(folder, *words, "--validate", "--output", str(tmp_path / "validated")) == 0
+    config = read_sealed(tmp_path / "validated" / "config.json", sealed=False)
+    assert config["split"]["scored"] == "validation" and config["result"]["last"]["images"] == 3
+    assert train.main("busi --method fixmatch --folds 3 --fold 0".split()) == 2
+    assert "--folds, --fold parts a folder of one's own; busi has --split" in capsys.readouterr().err

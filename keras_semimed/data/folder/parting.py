@@ -178,10 +178,11 @@ def from_folder(  # type: ignore[misc]
         mask_name,
         mask_class_names,
     )
+    sizes = (batch_size, unlabeled_batch_size, steps_per_epoch, seed)
+    if labeled is None and test is None and folds is None and fold is None:
+        return SemiSupervisedBatches(folder.labeled, folder.unlabeled, *sizes)
     parts = part_folder(folder, seed, labeled, test, folds=folds, fold=fold)
-    train = SemiSupervisedBatches(
-        parts.labeled, parts.unlabeled, batch_size, unlabeled_batch_size, steps_per_epoch, seed
-    )
+    train = SemiSupervisedBatches(parts.labeled, parts.unlabeled, *sizes)
     if test is None and folds is None:
         return train
     assert parts.test is not None
