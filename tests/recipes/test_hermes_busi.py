@@ -91,7 +91,10 @@ def test_interrupted_and_resumed_equals_one_go(one_go, tmp_path, monkeypatch, ca
     assert "unfinished" in capsys.readouterr().err
     monkeypatch.setattr(experiment, "RunRecord", Kept)
     assert main([*command, "--resume"]) == 0
-    assert "resuming after epoch 1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "resuming after epoch 1" in printed
+    line = r"^2/2 \d+s loss \S+ dice \S+ accuracy \S+ kept \d+%/\d+%$"
+    assert len(re.findall(r"^\d+/2 .*$", printed, re.M)) == len(re.findall(line, printed, re.M)) == 1
     assert_same_run(tmp_path / "run", one_go)
 
 
