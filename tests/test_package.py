@@ -39,6 +39,33 @@ def test_import_needs_only_keras_and_numpy():
     assert result.returncode == 0, result.stderr
 
 
+# `.ci/build_docs.py` lists them too.
+PARTS = [*PACKAGES, "export", "optimizers", "prediction", "saved", "thresholds"]
+
+
+def test_parts_come_when_they_are_asked_for():
+    heavy = ["jax", "keras", "numpy", "tensorflow", "torch"]
+    script = (
+        "import sys, keras_semimed\n"
+        f"assert not set({heavy}) & set(sys.modules)\n"
+        "before = [name for name in sys.modules if name.startswith('keras_semimed.')]\n"
+        "assert before == ['keras_semimed.lazy'], before\n"
+        f"assert set({PARTS}) <= set(dir(keras_semimed)) & set(keras_semimed.__all__)\n"
+        "assert keras_semimed.thresholds.__name__ == 'keras_semimed.thresholds'\n"
+        f"for name in {PARTS}: assert getattr(keras_semimed, name) is sys.modules['keras_semimed.' + name], name\n"
+        "from keras_semimed import *\n"
+        "assert models.Hermes is keras_semimed.models.METHODS['hermes']\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_part_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'keras_semimed' has no attribute 'model'"):
+        keras_semimed.model  # noqa: B018
+    assert set(keras_semimed.__all__) == {"__version__", *PARTS}
+
+
 def test_version_is_the_installed_one():
     try:
         installed = importlib.metadata.version("keras-semimed")

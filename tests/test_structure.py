@@ -12,10 +12,12 @@ import keras_semimed
 
 ROOT = Path(keras_semimed.__file__).parent
 # From below to above. A module imports from its own package and from what stands in an earlier line, nothing else;
-# neighbours in a line do not know each other. `""` is the package itself, with its version.
+# neighbours in a line do not know each other. `""` is the package itself, with its version: to be imported it needs
+# what hands out its parts on demand, and none of them.
 ORDER = (
+    ("lazy",),
     ("",),
-    ("backend", "configuration", "embeddings", "files", "lazy", "parsing", "source"),
+    ("backend", "configuration", "embeddings", "files", "parsing", "source"),
     ("data", "losses", "metrics", "parameters", "thresholds"),
     ("layers", "provenance"),
     ("networks",),
@@ -86,7 +88,8 @@ def upward(root: Path) -> list[str]:
     known = modules(root)
     found = []
     for name, file in known.items():
-        for place in sorted(imports(name, file, known, at_import=False)):
+        # The package itself shows all its parts to type checkers.
+        for place in sorted(imports(name, file, known, at_import=name == root.name)):
             here, there = (part(each) for each in (name, place))
             if here != there and LEVEL[there] >= LEVEL[here]:
                 found.append(f"{name} imports {place}")

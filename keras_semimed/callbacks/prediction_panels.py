@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_semimed.callbacks.event_file import EventFile
 from keras_semimed.evaluation.figures import overlay, rgb
 from keras_semimed.files import whole_file
 
@@ -63,7 +63,7 @@ class PredictionPanels(keras.callbacks.Callback):
             raise ValueError("give a folder, a log_dir, or both; there is nowhere to write to")
         self.folder = None if folder is None else Path(folder)
         self.every = every
-        self._events = None if log_dir is None else _ImageEvents(Path(log_dir))
+        self._events = None if log_dir is None else EventFile(Path(log_dir))
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Predicts once and makes the folder: what is wrong with either shall show before the training, not after."""
@@ -82,7 +82,7 @@ class PredictionPanels(keras.callbacks.Callback):
             with whole_file(self.folder / f"epoch_{epoch + 1:04d}.png") as temporary:
                 temporary.write_bytes(content)
         if self._events is not None:
-            self._events.write(content, epoch + 1)
+            self._events.image(TAG, content, epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Empties the buffers."""
@@ -112,38 +112,6 @@ class PredictionPanels(keras.callbacks.Callback):
                 panels.append(overlay(image, truth, prediction))
             rows.append(_joined(panels, axis=1))
         return _joined(rows, axis=0)
-
-
-class _ImageEvents:
-    """Images in TensorBoard's event files, without TensorFlow."""
-
-    def __init__(self, log_dir: Path) -> None:
-        try:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-        except ImportError as error:
-            raise ImportError("log_dir needs TensorBoard: pip install 'keras-semimed[tensorboard]'") from error
-        self.log_dir = log_dir
-        self._make: Any = EventFileWriter
-        self._writer: Any = None
-
-    def write(self, content: bytes, step: int) -> None:
-        """Adds a PNG picture."""
-        from PIL import Image
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-
-        if self._writer is None:
-            self._writer = self._make(str(self.log_dir))
-        width, height = Image.open(io.BytesIO(content)).size
-        picture = summary_pb2.Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
-        summary = summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=TAG, image=picture)])
-        self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Closes the file; a further training gets one of its own."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
 
 
 def _joined(parts: list[np.ndarray], axis: int) -> np.ndarray:

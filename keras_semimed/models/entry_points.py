@@ -12,7 +12,7 @@ import keras
 from keras_semimed import backend
 from keras_semimed.models import value_checks
 from keras_semimed.models.checks import bound, checked_targets, refuse
-from keras_semimed.models.fitting import EpochOfData, TotalStepsWarning, check_callbacks
+from keras_semimed.models.fitting import EpochOfData, TotalStepsWarning, joined
 from keras_semimed.models.health import SelectionWarning
 from keras_semimed.models.label_weights import BALANCED, balancing
 from keras_semimed.models.networked import NetworkedModel
@@ -117,6 +117,8 @@ class EntryPoints(NetworkedModel):
         A data set of this package goes on where it stands: ten times one epoch are one time ten. `initial_epoch` moves
         it, and so does a state that a callback restores.
 
+        With `verbose` an epoch is one line, a `ProgressLine`; `callbacks=[keras.callbacks.ProgbarLogger()]` shows all.
+
         Warns when nearly all or nearly none of the pseudo-labels are selected, and when the run goes on behind
         `total_steps`.
 
@@ -140,7 +142,7 @@ class EntryPoints(NetworkedModel):
         if given.get("validation_data") is not None:
             given["validation_data"] = self._examined_for_validation(given["validation_data"])
         own = [EpochOfData(data, given.get("initial_epoch")), SelectionWarning(), TotalStepsWarning()]
-        given["callbacks"] = _joined(given.get("callbacks"), own, self.optimizer)
+        given["callbacks"] = joined(given.get("callbacks"), own, self.optimizer, given.get("verbose", "auto"))
         # Where a callback of an earlier run began: Keras keeps it, and a short run would be over before it begins.
         self._initial_epoch = None
         with backend.state_kept(self):
@@ -301,15 +303,3 @@ class EntryPoints(NetworkedModel):
 
 def _of(targets: Any, name: str) -> Any:
     return targets.get(name) if isinstance(targets, Mapping) else None
-
-
-def _joined(given: Any, own: list[keras.callbacks.Callback], optimizer: keras.optimizers.Optimizer) -> Any:
-    """The callbacks of a run, those of the model last."""
-    if isinstance(given, keras.callbacks.CallbackList):
-        check_callbacks(given.callbacks, optimizer)
-        for callback in own:
-            given.append(callback)
-        return given
-    callbacks = keras.tree.flatten(given) if given is not None else []
-    check_callbacks(callbacks, optimizer)
-    return [*callbacks, *own]

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_semimed.models.progress_line import ProgressLine
+
 
 class EpochOfData(keras.callbacks.Callback):
     """Tells a data set that has an `epoch` which one begins; Keras itself looks at batches beforehand.
@@ -83,3 +85,26 @@ def check_callbacks(callbacks: Sequence[Any], optimizer: keras.optimizers.Optimi
                 "of several; the default optimizers have both. Leave the callback out, or compile with an optimizer "
                 "that has a number: model.compile(keras.optimizers.Adam(1e-4))."
             )
+
+
+def joined(given: Any, own: list[keras.callbacks.Callback], optimizer: keras.optimizers.Optimizer, verbose: Any) -> Any:
+    """The callbacks of a run, those of the model last; `ProgressLine` where Keras would show a bar of its own.
+
+    Args:
+        given: what `fit` was given: callbacks, a `CallbackList`, or None.
+        own: the model's.
+        optimizer: the model's.
+        verbose: of `fit`.
+
+    Raises:
+        ValueError: as `check_callbacks`.
+    """
+    if isinstance(given, keras.callbacks.CallbackList):
+        check_callbacks(given.callbacks, optimizer)
+        for callback in own:
+            given.append(callback)
+        return given
+    callbacks = keras.tree.flatten(given) if given is not None else []
+    check_callbacks(callbacks, optimizer)
+    bar = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in callbacks)
+    return [*callbacks, *([ProgressLine()] if verbose and not bar else []), *own]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import keras
@@ -22,7 +23,7 @@ FLAGS = (
     "--pseudo-labels 0"
 ).split()
 # They look on: runs with and without them are compared below.
-OBSERVERS = ["--threshold-figure", "--tensorboard", "--panels", "2", "--pseudo-labels", "5"]
+OBSERVERS = ["--threshold-figure", "--track", "tensorboard", "--panels", "2", "--pseudo-labels", "5"]
 
 
 pytestmark = pytest.mark.usefixtures("made_images")
@@ -56,7 +57,9 @@ def test_a_run_leaves_its_files(one_go):
     masks = PseudoMasks.load(one_go / "pseudo_labels.npz").epochs()
     shown = ["none", "confidence", "uncertainty", "dual"]
     assert {epoch: list(kept) for epoch, kept in masks.items()} == dict.fromkeys((1, 2), shown)
-    assert any((one_go / "tensorboard").rglob("events.out.tfevents.*"))
+    # The pictures, and the curves of the training.
+    assert len(list((one_go / "tensorboard").glob("events.out.tfevents.*"))) == 1
+    assert len(list((one_go / "tensorboard" / "train").glob("events.out.tfevents.*"))) == 1
     page = (one_go / "report.html").read_text(encoding="utf-8")
     assert "not a medical device" in page and Split.load(one_go / "split.txt").hash in page
     for part in ("result", "cases", "training", "pseudo", "data", "configuration"):
@@ -91,7 +94,10 @@ def test_interrupted_and_resumed_equals_one_go(one_go, tmp_path, monkeypatch, ca
     assert "unfinished" in capsys.readouterr().err
     monkeypatch.setattr(experiment, "RunRecord", Kept)
     assert main([*command, "--resume"]) == 0
-    assert "resuming after epoch 1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "resuming after epoch 1" in printed
+    line = r"^2/2 \d+s loss \S+ dice \S+ accuracy \S+ kept \d+%/\d+%$"
+    assert len(re.findall(r"^\d+/2 .*$", printed, re.M)) == len(re.findall(line, printed, re.M)) == 1
     assert_same_run(tmp_path / "run", one_go)
 
 
@@ -156,6 +162,8 @@ def test_a_run_goes_on_with_the_network_of_another(one_go, tmp_path, capsys):
         (["--epoch-steps", "3"], "--epoch-steps 3 does not divide --steps 4"),
         (["--batch-size", "0"], "--batch-size"),
         (["--panels", "0"], "--panels"),
+        (["--track", "tensorboard,wanb"], "--track wanb is none of tensorboard, wandb, mlflow; did you mean wandb?"),
+        (["--track", "mlflow"], "--track mlflow needs the package mlflow: pip install 'keras-semimed[mlflow]'"),
         (["--seed", "-1"], "--seed"),
         (["--manual-dir", "nowhere"], "--manual-dir nowhere does not exist"),
         (["--output", "/dev/null/run"], "/dev/null/run"),
@@ -163,7 +171,8 @@ def test_a_run_goes_on_with_the_network_of_another(one_go, tmp_path, capsys):
         (["--learning-rate", "-1"], "learning_rate"),
     ],
 )
-def test_bad_input_ends_with_one_message_and_no_folder(flags, message, tmp_path, capsys):
+def test_bad_input_ends_with_one_message_and_no_folder(flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
     assert main([*FLAGS, "--output", str(tmp_path / "run"), *flags]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,14 +41,14 @@ GROUPS = {
     ),
     "optimizer": ("optimizer_groups",),
     "output": (
-        *("output", "resume", "recompute_statistics", "tensorboard", "threshold_figure", "panels", "pseudo_labels"),
-        "demo",
+        *("output", "resume", "recompute_statistics", "track", "tensorboard", "threshold_figure", "panels"),
+        *("pseudo_labels", "demo"),
     ),
 }
 # Where a run reads and writes, how it was asked for, and what only looks on: nothing that makes two runs differ.
 NOT_CONFIGURATION = (
     *("recipe", "manual_dir", "cvc_dir", "data_dir", "split_file", "test_on_dir", "output", "resume", "demo"),
-    *("tensorboard", "threshold_figure", "panels", "pseudo_labels"),
+    *("track", "tensorboard", "threshold_figure", "panels", "pseudo_labels"),
 )
 MOST_STEPS = 2**31 - 1
 """Steps are counted in 32 bits."""
@@ -112,7 +113,9 @@ class Settings:
         resume: go on from the last finished epoch of the run in --output, if there is one
         recompute_statistics: score the weights a second time, with BatchNorm statistics taken anew from the plain
             training images
-        tensorboard: also log to TensorBoard, into OUTPUT/tensorboard
+        track: send the figures of each epoch to tensorboard, wandb, mlflow, or several with commas between; on this
+            machine, below OUTPUT, unless the environment says otherwise
+        tensorboard: short for --track tensorboard
         threshold_figure: draw thresholds and shares of pseudo-labels used into thresholds.png after each epoch
         panels: draw the predictions on the same 4 unlabelled images every so many epochs into panels/
         pseudo_labels: unlabelled images on which the report compares pseudo-labels with the truth after each epoch, or
@@ -160,6 +163,7 @@ class Settings:
     deterministic: bool = False
     resume: bool = False
     recompute_statistics: bool = False
+    track: tuple[str, ...] | None = None
     tensorboard: bool = False
     threshold_figure: bool = False
     panels: int | None = None
@@ -170,6 +174,11 @@ class Settings:
     def data_set(self) -> str:
         """Name of the data set; `phantom` is the command's."""
         return COMMANDS[self.recipe].phantom or self.data if self.data == "phantom" else self.data
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """Where the figures are sent, each once."""
+        return tuple(dict.fromkeys((*(self.track or ()), *(("tensorboard",) if self.tensorboard else ()))))
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -210,6 +219,12 @@ def check(settings: Settings) -> None:
     encoder, weights = settings.arguments["encoder"], settings.arguments["weights"]
     if encoder not in encoders:
         raise RecipeError(f"--encoder {encoder} is none of {', '.join(encoders)}{did_you_mean(encoder, encoders)}")
+    trackers = members("keras_semimed.callbacks.trackers:TRACKERS")
+    for name in settings.trackers:
+        if name not in trackers:
+            raise RecipeError(f"--track {name} is none of {', '.join(trackers)}{did_you_mean(name, trackers)}")
+        if importlib.util.find_spec(name) is None:
+            raise RecipeError(f"--track {name} needs the package {name}: pip install 'keras-semimed[{name}]'")
     for name in ("manual_dir", "cvc_dir", "start_from", "split_file", "test_on_dir"):
         path = getattr(settings, name)
         if path is not None and not path.exists():

@@ -270,7 +270,7 @@ def train(
         done, within = divmod(start.step, settings.epoch_steps)
         print(f"resuming after epoch {done}" + (f", step {start.step}" if within else ""), flush=True)
     # The record comes last: when it has noted an epoch, the others have done theirs.
-    callbacks = [*observers(settings, data.unlabeled, folder.path), record]
+    callbacks = [*observers(settings, data.unlabeled, folder.path, folder.content["configuration"]), record]
     # Without a terminal, one line an epoch instead of one a step.
     arguments = {"shuffle": False, "callbacks": callbacks, "verbose": 1 if sys.stdout.isatty() else 2}
     if data.watched is not None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_semimed.callbacks import AttentionMonitor, PredictionPanels, PseudoLabelMonitor, ThresholdMonitor
+from keras_semimed.callbacks import (
+    AttentionMonitor,
+    PredictionPanels,
+    PseudoLabelMonitor,
+    TensorBoardTracker,
+    ThresholdMonitor,
+    track,
+)
 from keras_semimed.data import ImageSet
 from keras_semimed.evaluation.report import ATTENTION, PSEUDO_LABELS
 from keras_semimed.experiments.command_line.settings import Settings
@@ -17,26 +26,25 @@ PANELS = 4
 LOOKED_AT = 8
 
 
-def observers(settings: Settings, unlabeled: ImageSet, folder: Path) -> list[keras.callbacks.Callback]:
+def observers(
+    settings: Settings, unlabeled: ImageSet, folder: Path, configuration: Mapping[str, Any]
+) -> list[keras.callbacks.Callback]:
     """The callbacks that the flags ask for; they look at training images only.
 
     Args:
         settings: The flags.
         unlabeled: Unlabelled training images; their truth, where it is known, is shown and not used.
         folder: The run's.
+        configuration: What the run is, for trackers.
 
     Raises:
-        RecipeError: If TensorBoard is asked for and not installed.
+        RecipeError: If a tracker is asked for that is not installed.
     """
-    found: list[keras.callbacks.Callback] = []
-    log_dir = folder / "tensorboard" if settings.tensorboard else None
     try:
-        if log_dir is not None:
-            import tensorboard  # noqa: F401
-
-            found.append(keras.callbacks.TensorBoard(str(log_dir), write_graph=False))
+        found: list[keras.callbacks.Callback] = [*track(settings.trackers, folder, configuration)]
     except ImportError as error:
-        raise RecipeError("--tensorboard needs TensorBoard: pip install 'keras-semimed[tensorboard]'") from error
+        raise RecipeError(f"--track: {error}") from error
+    log_dir = folder / TensorBoardTracker.NAME if TensorBoardTracker.NAME in settings.trackers else None
     if settings.threshold_figure:
         found.append(ThresholdMonitor(folder / "thresholds.png", every_epoch=True))
     if settings.panels is not None:
