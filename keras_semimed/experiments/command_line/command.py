@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_semimed.experiments.command_line import config_file
 from keras_semimed.experiments.command_line.bundles import COMMANDS, DATA_SETS, Command, is_folder
 from keras_semimed.experiments.command_line.defaults import DECIDING, check_steps, control_of, from_preset, values_of
 from keras_semimed.experiments.command_line.flags import (
@@ -79,6 +80,9 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
         SystemExit: With 0, after the help.
     """
     command = COMMANDS[name]
+    if any(word.partition("=")[0] == config_file.FLAG for word in words):
+        of_all = {key: flag for each in methods() for key, flag in flags_of(each).items()}
+        words = config_file.words_from(words, of_all, () if command.method else ("data",))
     method, kind = _method(command, words)
     flags = flags_of(method)
     # A command takes the flags of its own method with any other, too: a sweep over methods gives them to all its rows.

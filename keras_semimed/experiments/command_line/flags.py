@@ -168,6 +168,9 @@ def make_parser(
         said = argparse.SUPPRESS if said is None else said.replace("%", "%%")
         _add(sections[flag.group], flag, said, flag.name in positional)
     helps = sections["output"].add_argument
+    helps(
+        "--config", metavar="FILE", help="read flags from a file such as a run's config.yaml; those given count first"
+    )
     helps("--help", "-h", action="help", help="show what most runs need, and leave")
     helps("--help-all", action="help", help="show every flag, and leave")
     return parser

@@ -21,6 +21,7 @@ from keras_semimed.evaluation.embeddings import collect_embeddings
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.report import ATTENTION, CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
 from keras_semimed.evaluation.sizes import TABLES
+from keras_semimed.experiments.command_line import config_file
 from keras_semimed.experiments.command_line.settings import Settings, configuration, flag_names, with_epochs
 from keras_semimed.experiments.console import NOTICE, RecipeError, input_errors, print_section
 from keras_semimed.experiments.inputs.data_sets import Data, check_data, count_leaks, groups_of, read, tasks_of
@@ -71,6 +72,7 @@ def run(settings: Settings) -> None:
         if description["reading"] is not None:
             print(f"files: {description['reading']['in_words']}")
         if folder.result is None:
+            write_flags(settings, folder)
             model, seconds = train_stages(settings, data, folder, termination)
             score(model, settings, data, folder, seconds)
         folder.checkpoints.clear()  # not needed any more; here, so that a run killed meanwhile leaves none either
@@ -81,6 +83,13 @@ def run(settings: Settings) -> None:
     memory = "unknown" if cost["peak_memory_mib"] is None else f"{cost['peak_memory_mib']} MiB"
     print(f"\ntraining {cost['training_seconds']:.0f} s, peak memory of the process {memory}")
     print(f"files in {settings.output}, to begin with {NAME}\n{NOTICE}")
+
+
+def write_flags(settings: Settings, folder: RunFolder) -> None:
+    """Writes config.yaml, which `--config` reads."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder.path / config_file.NAME) as temporary:
+        temporary.write_text(config_file.as_yaml(settings), encoding="utf-8")
 
 
 def check_batches(settings: Settings) -> None:

@@ -1,0 +1,139 @@
+"""`config.yaml`: every flag of a run with its value, written by the run and read by `--config`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_semimed.experiments.command_line.bundles import is_folder
+from keras_semimed.experiments.command_line.flags import Flag, flags_of, methods, word_of
+from keras_semimed.experiments.command_line.settings import Settings
+from keras_semimed.experiments.command_line.stages import read_stages
+from keras_semimed.experiments.command_line.words import kinds
+from keras_semimed.experiments.console import RecipeError, did_you_mean
+
+NAME = "config.yaml"
+FLAG = "--config"
+NOT_WRITTEN = ("output", "resume", "demo", "num_classes", "num_labels")
+"""What another run is to have its own of, what a run has said by other flags, and what the data say."""
+HEAD = """\
+# Every flag of a run; a flag that is given beside --config counts before it.
+#   semimed train --config {name} --output runs/another
+"""
+
+
+def words_from(words: Sequence[str], all_flags: Mapping[str, Flag], positional: Collection[str] = ()) -> list[str]:
+    """Puts what the files of `--config` say before the other words, which therefore count before it.
+
+    Args:
+        words: The words of a command line.
+        all_flags: The flags of all methods, by name.
+        positional: Names that are no flags but stand by themselves.
+
+    Raises:
+        RecipeError: If a file cannot be read or is no table of flags; the message names it.
+    """
+    rest, found = [], []
+    given = iter(words)
+    for word in given:
+        name, equals, value = word.partition("=")
+        if name != FLAG:
+            rest.append(word)
+            continue
+        value = value if equals else next(given, "")
+        if not value:
+            raise RecipeError(f"{FLAG} needs a file")
+        found += _words(Path(value), all_flags, positional)
+    return found + rest
+
+
+def _words(file: Path, flags: Mapping[str, Flag], positional: Collection[str]) -> list[str]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise RecipeError(f"{FLAG} {file} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{FLAG} {file} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{FLAG} {file} is no table of flags; write lines such as 'steps: 3000'")
+    words = []
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name not in flags:
+            raise RecipeError(f"{FLAG} {file}: there is no flag {key}{did_you_mean(name, flags)}")
+        words += [_exact(value)] if name in positional else _word(flags[name], value, file)
+    return words
+
+
+def _word(flag: Flag, value: Any, file: Path) -> list[str]:
+    """A flag as it would be typed."""
+    if "bool" in kinds(flag.parameter.annotation):
+        if not isinstance(value, bool):
+            raise RecipeError(f"{FLAG} {file}: {flag.name} must be true or false, found {value!r}")
+        off = [] if flag.of == "run" else [f"--no-{flag.word.removeprefix('--')}"]
+        return [flag.word] if value else off
+    if isinstance(value, dict):
+        import json
+
+        return [f"{flag.word}={json.dumps(value)}"]
+    return [f"{flag.word}={_exact(value)}"]
+
+
+def _exact(value: Any) -> str:
+    """As `word_of`, with every digit."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_exact, value))
+    return repr(value) if isinstance(value, float) else word_of(value)
+
+
+def as_yaml(settings: Settings) -> str:
+    """The content of a run's `config.yaml`."""
+    import yaml
+
+    values: dict[str, dict[str, Any]] = {}
+    for name, flag in flags_of(settings.method).items():
+        if name not in NOT_WRITTEN and _is_written(settings, flag, value := _value(settings, flag)):
+            values.setdefault(flag.group, {})[name] = value
+    text = HEAD.format(name=NAME)
+    for group, entries in values.items():
+        text += f"\n# {group}\n" + yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=200)
+    return text
+
+
+def _value(settings: Settings, flag: Flag) -> Any:
+    """The value of a flag in a run, as YAML has it."""
+    if flag.of == "run":
+        value = settings.data_set if flag.name == "data" else getattr(settings, flag.name)
+    else:
+        kept: Mapping[str, Mapping[str, Any]] = {
+            "method": settings.arguments,
+            "views": settings.views,
+            "optimizer": settings.optimizer,
+            "variant": settings.variants,
+        }
+        value = kept[flag.of].get(flag.parameter.name)
+        if settings.stages is not None and flag.name == "learning_rate":  # that of a stage with the factor 1
+            value /= read_stages(settings.stages, methods())[-1].factor
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _is_written(settings: Settings, flag: Flag, value: Any) -> bool:
+    """Whether a value says something: not of another optimizer, nor what the data or other flags say."""
+    if value is None:
+        return flag.name == "weights"
+    if flag.name == "steps":
+        return settings.stages is None
+    if settings.stages is not None and flag.of == "method" and value == flag.parameter.default:
+        return False  # an earlier stage may have another default
+    if flag.name == "mixed_precision" and value == "float32":
+        return False
+    if settings.split_file is not None and flag.name in ("split", "labeled", "test"):
+        return False
+    if is_folder(settings.data) and flag.name in ("split", "labeled"):
+        return value not in ("folder", 1.0)
+    return value is not False or flag.of != "run"

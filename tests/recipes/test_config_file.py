@@ -1,0 +1,63 @@
+"""config.yaml of a run, read again by `--config`, is the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from keras_semimed.experiments.command_line import config_file
+from keras_semimed.experiments.command_line.command import read_settings
+from keras_semimed.experiments.command_line.flags import methods
+from keras_semimed.experiments.console import RecipeError
+
+pytestmark = pytest.mark.backend_free
+
+COMMANDS = [
+    *(("train", f"busi --method {method} --preset small") for method in methods()),
+    *(("train", f"phantom_ultrasound --method {method} --demo") for method in methods()),
+    ("train", "kvasir_seg --method loco --rung M3 --network deeplab --steps 700 --learning-rate 0.1234567890123"),
+    ("train", "busi --method cps --control --tasks segmentation --optimizer-groups encoder --head-factor 3"),
+    ("train", "busi --stages supervised:300,hermes:300@0.5 --manual-dir . --seed 3"),
+    ("train", "busi --method fixmatch --classes benign,malignant,normal --label-weights 1,2,0.5 --no-train-encoder"),
+    ("train", "busi --method fixmatch --mixed-precision mixed_bfloat16 --zoom 0.7,1.3 --validate --weights none"),
+    ("hermes_busi", "--labeled 0.2 --split leak_safe --test 0.25"),
+    ("loco_polyp", "--rung M2"),
+]
+
+
+@pytest.mark.parametrize("name, words", COMMANDS)
+def test_a_run_is_read_again(name, words, tmp_path):
+    settings = read_settings(name, words.split())
+    file = tmp_path / "config.yaml"
+    file.write_text(config_file.as_yaml(settings), encoding="utf-8")
+    again = read_settings(name, ["--config", str(file), "--output", str(settings.output)])
+    assert again == dataclasses.replace(settings, data=settings.data_set, demo=False, resume=False)
+    if not settings.earlier:
+        changed = read_settings(name, ["--config", str(file), "--seed", "77", "--batch-size=5"])
+        assert changed.seed == 77 and changed.batch_size == 5 and changed.arguments == settings.arguments
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("stesp: 3", "there is no flag stesp; did you mean steps?"),
+        ("- 3", "is no table of flags"),
+        ("steps: [", "is no YAML"),
+        ("steps: many", "--steps"),
+        ("deterministic: maybe", "deterministic must be true or false, found 'maybe'"),
+        ("seed: -1", "--seed must be within 0"),
+        ("!!python/object/apply:os.system [ls]", "is no YAML"),
+    ],
+)
+def test_what_is_no_configuration_is_said(content, said, tmp_path):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(RecipeError, match=said.replace("?", r"\?").replace("[", r"\[")):
+        read_settings("train", ["busi", "--method", "cps", "--config", str(tmp_path / "c.yaml")])
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(RecipeError, match="--config .*none.yaml cannot be read: No such file"):
+        read_settings("train", ["busi", "--method", "cps", f"--config={tmp_path}/none.yaml"])
+    with pytest.raises(RecipeError, match="--config needs a file"):
+        read_settings("train", ["busi", "--config"])
