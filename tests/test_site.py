@@ -1,4 +1,4 @@
-"""The site of the documents, as `make docs` builds it, opened in a real browser at the width of a desk and of a phone."""
+"""The site of the documents, as `make docs` builds it, opened in a real browser as wide as a desk and as a phone."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ async function look() {
   }
   return seen
 }
-look().catch(error => ({ error: String(error) })).then(seen => fetch("/-/seen", { method: "POST", body: JSON.stringify(seen) }))
+const tell = seen => fetch("/-/seen", { method: "POST", body: JSON.stringify(seen) })
+look().catch(error => ({ error: String(error) })).then(tell)
 </script>
 """
 
@@ -169,13 +170,13 @@ def test_in_a_browser_pages_fit_the_screen_and_the_search_finds_guide_and_refere
 
 def test_every_public_name_is_in_the_reference_under_its_public_module(site):
     packages = sorted(file.parent.name for file in (ROOT / "keras_semimed").glob("*/__init__.py"))
-    assert packages == ["callbacks", *packages[1:]]
+    assert "models" in packages
     for package in packages:
         page = (site / "api" / f"{package}.html").read_text(encoding="utf-8")
         anchors = set(re.findall(r'id="(keras_semimed\.[\w.]+)"', page))
         for name in constant(f"keras_semimed.{package}:__all__"):
             public = f"keras_semimed.{package}.{name}"
-            assert public in anchors or f"{public}.{name}" in anchors, f"{page}: {public}"
+            assert public in anchors or f"{public}.{name}" in anchors, public
 
 
 def test_arguments_of_the_reference_have_their_types_defaults_and_texts(site):

@@ -1,4 +1,4 @@
-"""Adds to the site what lies outside of docs/, and turns links between files of the repository into links of the site."""
+"""Adds to the site what lies outside of docs/, and turns links between files of the repository into its own links."""
 
 from __future__ import annotations
 
