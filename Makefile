@@ -73,7 +73,7 @@ typecheck: $(DEV)  ## Check the types
 	$(BIN)/mypy
 
 .PHONY: docs
-docs: $(DEV)  ## Build the API reference into build/docs; a warning is an error
+docs: $(DEV)  ## Build the site of documents and API reference into build/docs; a warning is an error
 	$(BIN)/python .ci/build_docs.py
 
 .PHONY: wheel-check

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import csv
 import inspect
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -104,9 +107,45 @@ def test_public_names_of_the_readme_can_be_imported():
     "ignore:Epoch 1. (mask|label)_selected"
 )  # the page's threshold of 0 lets everything through
 def test_the_method_of_the_page_passes_the_tests_of_the_page(tmp_path):
-    page = (ROOT / "docs" / "adding_a_method.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": "adding_a_method"}
-    for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S):
+    for block in code_blocks(ROOT / "docs" / "adding_a_method.md"):
         exec(compile(block, "docs/adding_a_method.md", "exec"), names)
     names["test_only_confident_pixels_are_learnt_and_all_are_made_sure"]()
     names["test_it_trains_and_comes_back_from_a_file"](tmp_path)
+
+
+def code_blocks(document: Path) -> list[str]:
+    """The Python of a document, block by block."""
+    return re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def test_the_first_run_makes_a_folder_that_can_be_trained_on_and_goes_on_with_corrected_masks(tmp_path, monkeypatch):
+    from keras_semimed import data
+    from keras_semimed.data.check import main
+
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (400, 16, 16, 1), dtype="uint8")
+    masks = np.zeros((400, 16, 16), "uint8")
+    masks[:, 4:8, 4:8] = 1
+    made = data.ImageSet([f"phantom_{index:04}" for index in range(400)], pictures, masks)
+    monkeypatch.setattr(data, "load_image_set", lambda name, image_size: made)
+    folder, corrected = code_blocks(ROOT / "docs" / "first_run.md")
+
+    exec(compile(folder, "docs/first_run.md", "exec"), {})
+    counts = {part: len(list(Path("my_images").glob(f"{part}/**/*.png"))) for part in ("labeled", "test", "unlabeled")}
+    assert counts == {"labeled": 2 * 40, "test": 2 * 80, "unlabeled": 200}
+    assert main(["my_images"]) == 0
+
+    Path("predicted/masks").mkdir(parents=True)
+    files = sorted(path.name for path in Path("my_images/unlabeled").iterdir())
+    for name in files:
+        Image.fromarray(masks[0]).save(Path("predicted/masks", name))
+    with open("predicted/predictions.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "mask_uncertainty"])
+        table.writerows((name, 0.5 if index < 10 else 0.1) for index, name in enumerate(files))
+    exec(compile(corrected, "docs/first_run.md", "exec"), {})
+    assert all(Path("my_images/labeled", kind, name).is_file() for name in files[:10] for kind in ("images", "masks"))
+    assert len(list(Path("my_images/unlabeled").iterdir())) == 190
+    assert main(["my_images"]) == 0

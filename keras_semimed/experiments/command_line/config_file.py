@@ -116,7 +116,7 @@ def _value(settings: Settings, flag: Flag) -> Any:
         }
         value = kept[flag.of].get(flag.parameter.name)
         if settings.stages is not None and flag.name == "learning_rate":  # that of a stage with the factor 1
-            value /= read_stages(settings.stages, methods())[-1].factor
+            value = settings.optimizer[flag.parameter.name] / read_stages(settings.stages, methods())[-1].factor
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value
