@@ -28,6 +28,7 @@ from keras_semimed.experiments.inputs.data_sets import Data, check_data, count_l
 from keras_semimed.experiments.runs.checkpoints import Checkpoint
 from keras_semimed.experiments.runs.commits import source_commit
 from keras_semimed.experiments.runs.observers import observers
+from keras_semimed.experiments.runs.plan import ExpectedTime, plan
 from keras_semimed.experiments.runs.run_folder import METRICS, RunFolder, RunRecord, open_run
 from keras_semimed.experiments.runs.scores import Scored, print_results
 from keras_semimed.experiments.termination import Termination
@@ -66,7 +67,7 @@ def run(settings: Settings) -> None:
     description = describe(settings, data, runtime)
     termination = Termination()
     with termination.watched(), open_run(settings.output, description, settings.resume) as folder:
-        print_section("configuration", description["configuration"])
+        print(f"every flag of the run: {settings.output / config_file.NAME}\n")
         split = description["split"]
         print_section("split", {**split["sizes"], **{name: split[name] for name in ("hash", "scored", "leaks")}})
         if description["reading"] is not None:
@@ -273,13 +274,18 @@ def train(
     )  # as `fit` does, which a run that was trained to its end calls no more
     with whole_file(folder.path / "split.txt") as temporary:
         data.split.save(temporary)
+    print_section("plan", plan(model, settings, data))
+    done_steps = 0 if start is None else start.step
+    if keras.backend.backend() != "torch":
+        print("compiling the step, this takes a minute or two", flush=True)
     done, within = 0, 0
     if start is not None:
         start.restore(model)
         done, within = divmod(start.step, settings.epoch_steps)
         print(f"resuming after epoch {done}" + (f", step {start.step}" if within else ""), flush=True)
     # The record comes last: when it has noted an epoch, the others have done theirs.
-    callbacks = [*observers(settings, data.unlabeled, folder.path, folder.content["configuration"]), record]
+    watching = observers(settings, data.unlabeled, folder.path, folder.content["configuration"])
+    callbacks = [*watching, ExpectedTime(settings.steps, done_steps), record]
     # Without a terminal, one line an epoch instead of one a step.
     arguments = {"shuffle": False, "callbacks": callbacks, "verbose": 1 if sys.stdout.isatty() else 2}
     if data.watched is not None:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_semimed.evaluation.sizes import RESULTS
+from keras_semimed.experiments.command_line.config_file import NAME as FLAGS
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError
 from keras_semimed.experiments.runs.checkpoints import Checkpoint, Checkpoints
@@ -63,7 +64,7 @@ class RunFolder:
         self.content = description
         self.checkpoints = Checkpoints(path)
         leftovers = list(path.glob(f"{PARTIAL}*"))
-        if not path.exists() or {*path.iterdir()} <= {*leftovers, path / LOCK}:
+        if not path.exists() or {*path.iterdir()} <= {*leftovers, path / LOCK, path / FLAGS}:
             _remove(leftovers)
             return
         found = self._read()
