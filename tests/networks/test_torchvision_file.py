@@ -19,7 +19,11 @@ WIDTHS = (64, 128, 256, 512)
 
 def lines() -> str:
     """The code of the page."""
-    (found,) = (code for code in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S) if NAME in code)
+    (found,) = (
+        code
+        for code in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+        if NAME in code
+    )
     return found
 
 
