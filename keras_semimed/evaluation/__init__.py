@@ -9,6 +9,7 @@ from keras_semimed.evaluation.contrast_figures import (
     save_similarity_curves,
 )
 from keras_semimed.evaluation.figures import overlay, save_overlays
+from keras_semimed.evaluation.gallery import mask_gallery
 from keras_semimed.evaluation.images import evaluate_images
 from keras_semimed.evaluation.published_results import published_results
 from keras_semimed.evaluation.report import report
@@ -20,6 +21,7 @@ __all__ = [
     "confusion_matrix",
     "contrast_maps",
     "evaluate_images",
+    "mask_gallery",
     "overlay",
     "paired_difference",
     "paired_p_values",
