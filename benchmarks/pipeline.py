@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from keras_semimed.data import ImageSet, SemiSupervisedBatches, as_tf_data
+from keras_semimed.data import ImageSet, SemiSupervisedBatches, as_tf_data, rand_augment
 from keras_semimed.data.cache import Stack, memory_limit
 
 
@@ -68,9 +68,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="labelled, and as many unlabelled (default: 8)")
     parser.add_argument("--epochs", type=int, default=20, help="passes over the unlabelled images (default: 20)")
     arguments = parser.parse_args()
-    import keras_cv
-
-    policy = keras_cv.layers.RandAugment(value_range=(0, 255), geometric=False)
+    policy = rand_augment()
     for cache in ("memory", "disk"):
         batches = made_batches(arguments, cache)
         measure(f"{cache}, numpy", lambda data=batches: map(data.__getitem__, range(len(data))), arguments, batches)

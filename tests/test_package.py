@@ -39,7 +39,6 @@ def test_import_needs_only_keras_and_numpy():
     assert result.returncode == 0, result.stderr
 
 
-# `.ci/build_docs.py` lists them too.
 PARTS = [*PACKAGES, "export", "optimizers", "prediction", "saved", "thresholds"]
 
 

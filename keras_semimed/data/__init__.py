@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keras_semimed.data.joining import concatenate, separate
     from keras_semimed.data.loading import load, load_image_set
     from keras_semimed.data.mask_types import masks_by_class
-    from keras_semimed.data.pipeline import as_tf_data
+    from keras_semimed.data.pipeline import as_tf_data, rand_augment
     from keras_semimed.data.splits.duplicates import near_duplicate_groups
     from keras_semimed.data.splits.folds import fold_split, k_fold_splits
     from keras_semimed.data.splits.leaks import leak_report
@@ -50,6 +50,7 @@ __all__ = [
     "part_folder",
     "pranet_split",
     "read_export",
+    "rand_augment",
     "random_split",
     "read_folder",
     "read_image_folder",
@@ -87,6 +88,7 @@ __getattr__ = lazy(
         "part_folder": "folder",
         "pranet_split": "splits.published",
         "read_export": "exchange",
+        "rand_augment": "pipeline",
         "random_split": "splits.parts",
         "read_folder": "folder",
         "read_image_folder": "folder",

@@ -17,17 +17,16 @@ def as_tf_data(batches: SemiSupervisedBatches, strong_policy: Callable[[Any], An
     moved like the weak view, instead of the strong view that the model would make:
 
     ```python
-    policy = keras_cv.layers.RandAugment(value_range=(0, 255), geometric=False)
-    model.fit(as_tf_data(batches, policy), epochs=epochs)
+    model.fit(as_tf_data(batches, rand_augment()), epochs=epochs)
     ```
 
-    The policy must not move anything (`geometric=False`): the pseudo-labels of the weak view stay where they are. Its
-    random numbers are its own: with keras-cv a run is not repeated to the bit by the same seed.
+    The policy must not move anything: the pseudo-labels of the weak view stay where they are. Its random numbers are
+    its own: with keras-cv a run is not repeated to the bit by the same seed.
 
     Args:
         batches: Labelled and unlabelled images. `fit` sets its epoch, so that a run that resumes goes on in the order.
-        strong_policy: From float32 images `(U, H, W, C)` in 0..255 to such images, in TensorFlow; for example a layer
-            of keras-cv. None leaves the strong view to the model.
+        strong_policy: From float32 images `(U, H, W, C)` in 0..255 to such images, in TensorFlow, such as
+            `rand_augment()`. None leaves the strong view to the model.
 
     Returns:
         A dataset of `len(batches)` elements as `SemiSupervisedBatches` gives them, with `"unlabeled_strong"`
@@ -62,3 +61,37 @@ def as_tf_data(batches: SemiSupervisedBatches, strong_policy: Callable[[Any], An
     dataset = dataset.prefetch(tf.data.AUTOTUNE)
     dataset.batches = batches
     return dataset
+
+
+def rand_augment(operations: int = 3, magnitude: float = 0.5, seed: int | None = None) -> Callable[[Any], Any]:
+    """RandAugment (Cubuk et al., 2020) of keras-cv without what moves pixels: a `strong_policy` for `as_tf_data`.
+
+    Contrast, brightness, equalization, solarization and loss of colour, drawn anew for each image.
+
+    Args:
+        operations: How many an image gets.
+        magnitude: Their mean strength, 0 to 1.
+        seed: Of its random numbers; on several threads their order is not fixed.
+
+    Returns:
+        A function of float32 images `(U, H, W, C)` in 0..255 to such images, in TensorFlow.
+
+    Raises:
+        ImportError: If keras-cv or TensorFlow is not installed.
+    """
+    try:
+        from keras_cv.layers import RandAugment
+    except ImportError as error:
+        raise ImportError(
+            f"rand_augment needs keras-cv and TensorFlow ({error}): pip install keras-cv tensorflow"
+        ) from error
+    import tensorflow as tf
+
+    policy = RandAugment((0, 255), operations, magnitude, geometric=False, seed=seed)
+
+    def changed(images: Any) -> Any:
+        if images.shape[-1] != 1:
+            return policy(images)
+        return policy(tf.repeat(images, 3, axis=-1))[..., :1]  # keras-cv's colours need three channels, here all alike
+
+    return changed

@@ -9,6 +9,7 @@ from keras_semimed.evaluation.contrast_figures import (
     save_similarity_curves,
 )
 from keras_semimed.evaluation.figures import overlay, save_overlays
+from keras_semimed.evaluation.gallery import mask_gallery
 from keras_semimed.evaluation.images import evaluate_images, evaluate_sizes
 from keras_semimed.evaluation.published_results import published_results
 from keras_semimed.evaluation.report import report
@@ -21,6 +22,7 @@ __all__ = [
     "contrast_maps",
     "evaluate_images",
     "evaluate_sizes",
+    "mask_gallery",
     "overlay",
     "paired_difference",
     "paired_p_values",

@@ -38,6 +38,16 @@ def figure_uri(draw: Callable[[Any], None], size: tuple[float, float] = (5.2, 3.
     return _uri("svg+xml", file.getvalue())
 
 
+def sheet_uri(figure: Any) -> str:
+    """A PNG picture of a figure of `matplotlib.pyplot`, which is closed."""
+    from matplotlib import pyplot
+
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=90, bbox_inches="tight", metadata={"Software": None})
+    pyplot.close(figure)
+    return _uri("png", file.getvalue())
+
+
 def image_uri(pixels: np.ndarray) -> str:
     """A JPEG picture of an RGB array `(H, W, 3)` uint8; small ones are enlarged pixel by pixel."""
     from PIL import Image

@@ -11,6 +11,7 @@ import numpy as np
 from keras_semimed.evaluation.cases import GROUPS, Cases
 from keras_semimed.evaluation.embeddings import Embeddings
 from keras_semimed.evaluation.figures import overlay, rgb
+from keras_semimed.evaluation.gallery import sheet
 from keras_semimed.evaluation.gates import gate_figures, gate_sentences
 from keras_semimed.evaluation.images import Row, read_rows
 from keras_semimed.evaluation.masks import HD95_MM, NSD
@@ -148,6 +149,7 @@ def _content(
         "pseudo_masks": pseudo_masks,
         "figures_of_scores": figures,
         "gallery": {} if cases is None else gallery(cases, shown),
+        "sheet": None if cases is None else sheet(cases),
         "maps": [] if cases is None else map_rows(cases),
         "cost": _cost(config),
     }

@@ -1,10 +1,12 @@
 """The tf.data pipeline gives the batches of the PyDataset, epoch after epoch, and takes host-side policies."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
 
-from keras_semimed.data import SemiSupervisedBatches, as_tf_data, from_arrays
+from keras_semimed.data import SemiSupervisedBatches, as_tf_data, from_arrays, rand_augment
 from keras_semimed.models import LoCo
 from tests.data.test_arrays import numbered_set
 
@@ -44,11 +46,23 @@ def test_fit_takes_the_policys_images_in_the_epochs_order(monkeypatch):
     assert np.abs(keras.ops.convert_to_numpy(model.strong(weak, host=False).images - weak.images)).max() > 1
 
 
-def test_rand_augment_of_keras_cv():
-    keras_cv = pytest.importorskip("keras_cv")
-    policy = keras_cv.layers.RandAugment(value_range=(0, 255), geometric=False, seed=1)
-    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype("uint8")
-    colour = from_arrays(images, (images[..., 0] > 100).astype("uint8"), batch_size=2)
-    inputs, _ = next(as_tf_data(colour, policy).as_numpy_iterator())
-    changed = np.abs(inputs["unlabeled_strong"].astype("int32") - inputs["unlabeled"])
-    assert inputs["unlabeled_strong"].dtype == np.uint8 and changed.max() > 10
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rand_augment_changes_colours_and_moves_nothing(channels):
+    pytest.importorskip("keras_cv")
+    images = np.full((8, 16, 16, channels), 60, "uint8")
+    images[:, 4:, :7] = 200  # one region of one colour, which stays one wherever its pixels stay
+    masks = (images[..., 0] > 100).astype("uint8")
+    inputs, _ = next(as_tf_data(from_arrays(images, masks, batch_size=8), rand_augment(seed=1)).as_numpy_iterator())
+    strong = inputs["unlabeled_strong"]
+    assert strong.dtype == np.uint8 and strong.shape == images.shape
+    assert np.abs(strong.astype("int32") - inputs["unlabeled"]).max() > 10
+    assert len(np.unique(strong[:, 10, 3], axis=0)) > 2  # each image for itself
+    for region in (masks[0] == 0, masks[0] == 1):
+        pixels = strong[:, region]  # (N, pixels, C)
+        np.testing.assert_array_equal(pixels, np.broadcast_to(pixels[:, :1], pixels.shape))
+
+
+def test_without_keras_cv_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_cv.layers", None)
+    with pytest.raises(ImportError, match="rand_augment needs keras-cv .*pip install keras-cv tensorflow"):
+        rand_augment()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_semimed.cli.report import main
+from keras_semimed.data.tfds import available
 from keras_semimed.evaluation import report, summarize
 from keras_semimed.evaluation.cases import Cases
 from keras_semimed.evaluation.embeddings import Embeddings
@@ -116,8 +117,10 @@ def test_the_page_needs_no_other_file_and_no_network(run):
     page = Page(path.read_text(encoding="utf-8"))
     # Three curves, two of the gates, two of pseudo-labels and three of their truth; histogram, size, confusion,
     # calibration and t-SNE; 3 x 4 panels; 3 x 3 maps; pseudo-masks of 2 epochs, 3 images and 2 selections, beside the
-    # image.
-    assert len(page.images) == 3 + 2 + 2 + 3 + 5 + 12 + 9 + 2 * 3 * 3
+    # image; and the sheet of keras-cv.
+    sheets = path.read_text(encoding="utf-8").count('alt="all cases: image, truth and prediction"')
+    assert sheets == available()  # TensorFlow
+    assert len(page.images) == 3 + 2 + 2 + 3 + 5 + 12 + 9 + 2 * 3 * 3 + sheets
     assert all(image.startswith("data:image/") for image in page.images)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
