@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_semimed.data.argument_checks import check_batch, check_class_names, check_count
 from keras_semimed.data.images.letterbox import unletterbox
 from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.data.images.rules import ReadingRules
@@ -96,13 +97,15 @@ def predict_files(
     if not isinstance(model, OnnxPredictor | KerasPredictor):
         model = KerasPredictor(model, reading)
     size = model.image_size
+    check_count("batch_size", options.batch_size)
+    check_batch("batch_size", options.batch_size, (size, size, 3))
     nothing = model.predict(np.zeros((options.batch_size, size, size, 3), "uint8"))
     _check_outputs(nothing, options.batch_size, size)
     classes, count = (nothing[head].shape[-1] if head in nothing else 0 for head in HEADS)
     if classes > len(COLOURS):
         raise ValueError(f"the model has {classes} mask classes, masks can be written with up to {len(COLOURS)}")
     rules = _rules(reading or model.reading or ReadingRules(size), options, size)
-    named = options.labels or (rules.class_names if len(rules.class_names) == count else ())
+    named = check_class_names("labels", options.labels) or (rules.class_names if len(rules.class_names) == count else ())
     options = dataclasses.replace(
         options, labels=_named(named, count), keep_aspect=rules.keep_aspect, intensity_range=rules.intensity_range
     )
