@@ -201,9 +201,9 @@ def to_masks(masks: np.ndarray, num_classes: int = 2) -> np.ndarray:
 
 def to_labels(labels: np.ndarray) -> np.ndarray:
     """Converts image classes to `(N,)` int32."""
-    labels = as_array(labels, "labels")
+    labels = np.asarray(labels)
     with np.errstate(invalid="ignore"):
-        whole = labels.astype("int32")
+        whole = labels.astype("int32") if labels.dtype.kind in "biuf" else np.zeros(0, "int32")
     if not np.array_equal(labels, whole):
         raise ValueError(f"`labels` must be whole numbers, found {labels.dtype} such as {labels.ravel()[:3]}")
     if whole.size and whole.max() > IGNORE:
