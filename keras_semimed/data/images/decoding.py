@@ -132,8 +132,9 @@ def _identified(content: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError as error:
-        if content.startswith(tiff.BIG_HEADERS):
-            raise Refusal("it is a BigTIFF of a kind that is not read; save it as an ordinary TIFF") from error
+        if content.startswith(tiff.HEADERS):
+            name = "BigTIFF" if content.startswith(tiff.BIG_HEADERS) else "TIFF"
+            raise Refusal(f"it is a {name} of a kind that is not read; save it as an ordinary TIFF or PNG") from error
         raise ValueError(f"no known format: expected {', '.join(_FORMATS)} or DICOM") from error
     except Image.DecompressionBombError as error:
         raise Refusal(f"the image claims more pixels than are read ({error}); make it smaller") from error

@@ -124,10 +124,6 @@ def _read(content: bytes) -> tuple[Any, np.ndarray]:
     _name_syntax(header)
     _check_pixel_data(header)
     pixels = np.squeeze(pydicom.pixels.pixel_array(header))
-    least, most = _ends(header)
-    if pixels.min() < least or pixels.max() > most:
-        found = f"{pixels.min()}..{pixels.max()}"
-        raise Refusal(f"it holds values in {found}, more than its {header.BitsStored} stored bits; correct the header")
     if pixels.shape[:2] != (header.Rows, header.Columns):
         pixels = pixels.reshape(header.Rows, header.Columns, *((3,) if header.SamplesPerPixel == 3 else ()))
     return header, pixels
@@ -247,11 +243,7 @@ def _stored_limits(header: Any) -> tuple[float, float]:
 
     if "ModalityLUTSequence" in header:
         return 0.0, float(2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
-    low, high = sorted(float(value) for value in apply_modality_lut(np.array(_ends(header)), header))
-    return low, high
-
-
-def _ends(header: Any) -> tuple[int, int]:
-    """The least and the greatest value that the stored bits can hold."""
     bits = int(header.BitsStored)
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.PixelRepresentation else (0, 2**bits - 1)
+    ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.PixelRepresentation else (0, 2**bits - 1)
+    low, high = sorted(float(value) for value in apply_modality_lut(np.array(ends), header))
+    return low, high
