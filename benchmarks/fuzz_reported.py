@@ -6,8 +6,8 @@ Each must be read rightly or be refused by its name; prints how many of each kin
     python -m benchmarks.fuzz_reported --count 2000
     python -m benchmarks.fuzz_reported --count 2000 --predict
 
-`--predict` lets a stand-in for a model predict the images, and compares its masks with those that it makes of training's
-own reading of the same files.
+`--predict` lets a stand-in for a model predict the images, and compares its masks with those that it makes of
+training's own reading of the same files.
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ def colour(rng: np.random.Generator) -> Made:
     form = pick(rng, "pixels", "planes", "palette", "ybr")
     if form == "planes":
         planes = np.moveaxis(colours, -1, 0).reshape(colours.shape)
-        return Made("a.dcm", _coded(rng, dicom(planes, "RGB", PlanarConfiguration=1)), colours)
+        content = dicom(planes, "RGB", PlanarConfiguration=1)  # pydicom's run lengths take pixels alone
+        return Made("a.dcm", content[132 * int(rng.integers(2)) :], colours)
     if form == "ybr":
         turned = np.asarray(Image.fromarray(colours).convert("YCbCr"))
         return Made("a.dcm", _coded(rng, dicom(turned, "YBR_FULL")), colours, tolerance=6)

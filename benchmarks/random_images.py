@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tests.data.dicom_files import dicom
 from tests.data.image_files import encoded, turned
 
 

@@ -19,9 +19,6 @@ import numpy as np
 # What a spreadsheet takes for a formula, in wide letters too, a text that was made safe already among them.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Characters that make a terminal do something or turn text round, but for tabs and new lines."""
-_BREAKS = re.compile(r"[\t\n]")
 PARTIAL = ".partial-"
 SEAL = "sha256"
 
@@ -155,26 +152,6 @@ def check_digests(folder: Path, digests: Mapping[str, str], names: Sequence[str]
         path = folder / name
         if name in digests and path.exists() and file_digest(path) != digests[name]:
             raise ValueError(f"{path} is damaged or was changed by hand: it is not as the run wrote it")
-
-
-def printable(text: Any) -> str:
-    """Returns a text as any terminal takes it: bytes that are no UTF-8 and control characters escaped."""
-    return CONTROL.sub(_escaped, str(text).encode("utf-8", "backslashreplace").decode())
-
-
-def one_line(text: Any) -> str:
-    """Returns a text as `printable` does, its tabs and new lines escaped as well, as names may hold them."""
-    return _BREAKS.sub(_escaped, printable(text))
-
-
-def shortened(value: Any, most: int = 80) -> str:
-    """Returns a value as it is written in Python, on one line and cut after so many characters."""
-    text = one_line(repr(value))
-    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
 
 
 def safe_cell(value: Any) -> Any:

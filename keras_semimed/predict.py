@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, found {options.batch_size}")
     # Imported late: Keras starts its backend, for which `--help` should not wait.
-    from keras_semimed.files import one_line
     from keras_semimed.prediction import OnnxPredictor, Options, find_files, predict_files
+    from keras_semimed.text import one_line
 
     try:
         found = find_files(options.paths, options.output)

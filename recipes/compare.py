@@ -26,6 +26,7 @@ from keras_semimed.evaluation.published_results import PAPERS, published_results
 from keras_semimed.evaluation.summary import summarize
 from keras_semimed.evaluation.tables import titles
 from keras_semimed.files import whole_file, write_table
+from keras_semimed.text import one_line, shortened
 from recipes.bundles import DATA_SETS
 from recipes.comparison_tables import as_latex, as_markdown, comparison_sections
 from recipes.console import RecipeError, input_errors, run_main
@@ -60,6 +61,8 @@ def parse_groups(arguments: Sequence[str]) -> dict[str, list[Path]]:
             raise RecipeError(f"{argument!r} lacks a run's folder; write a folder, or NAME=RUN,RUN,...")
         runs = [Path(word) for word in words]
         name = name or runs[0].resolve().name
+        if one_line(name) != name:
+            raise RecipeError(f"the group {shortened(name)} holds control characters; name it otherwise")
         if name in folders:
             raise RecipeError(f"two groups are called {name!r}; name them: NAME=RUN,RUN,...")
         folders[name] = runs

@@ -15,6 +15,7 @@ ROOT = Path(keras_semimed.__file__).parent
 # neighbours in a line do not know each other. `""` is the package itself, with its version.
 ORDER = (
     ("",),
+    ("text",),
     ("backend", "configuration", "embeddings", "files", "lazy", "source"),
     ("data", "losses", "metrics", "parameters", "thresholds"),
     ("layers",),

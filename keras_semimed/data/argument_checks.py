@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_semimed.data.array_checks import IGNORE
 from keras_semimed.data.cache import machine_memory
-from keras_semimed.files import CONTROL, shortened
+from keras_semimed.text import CONTROL, shortened
 
 MAX_SIDE = 7071
 """Pixels; a square of that side is as large as the largest image that is read."""
@@ -80,7 +80,9 @@ def check_class_names(argument: str, names: Any) -> tuple[str, ...]:
         ValueError: If they are no names, or two of them are alike but for case, blanks or the form of Unicode.
     """
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ValueError(f"`{argument}` must be several names, such as ('benign', 'malignant'), found {shortened(names)}")
+        raise ValueError(
+            f"`{argument}` must be several names, such as ('benign', 'malignant'), found {shortened(names)}"
+        )
     found = []
     for name in names:
         if not isinstance(name, str) or (problem := name_problem(name)):

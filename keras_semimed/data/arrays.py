@@ -20,7 +20,7 @@ from keras_semimed.data.argument_checks import (
 from keras_semimed.data.cache import DiskRows
 from keras_semimed.data.images.packed_masks import PackedMask
 from keras_semimed.data.images.rules import ReadingRules
-from keras_semimed.files import CONTROL, one_line
+from keras_semimed.text import CONTROL, one_line, shortened
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,7 +365,7 @@ def _check_texts(argument: str, texts: Iterable[str]) -> None:
     """Raises ValueError for names that would do something to the screen they are shown on."""
     for text in texts:
         if CONTROL.search(str(text)):
-            raise ValueError(f"`{argument}`: {one_line(text)!r} holds control characters; give another one")
+            raise ValueError(f"`{argument}`: {shortened(text)} holds control characters; give another one")
 
 
 def _check_positive(**arguments: int) -> None:

@@ -34,7 +34,7 @@ from keras_semimed.data.images.mask_values import (
     settled,
 )
 from keras_semimed.data.parallel import in_parallel
-from keras_semimed.files import one_line
+from keras_semimed.text import one_line
 
 
 @dataclass(frozen=True)

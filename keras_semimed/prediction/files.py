@@ -44,9 +44,9 @@ def find_files(paths: Iterable[str | Path], output: str | Path | None = None) ->
         output: Where predictions go; a folder that is not searched.
 
     Returns:
-        The images by name, and the files that were passed over. A name is the place below the folder that was given, `/` between the
-        parts. Where two arguments hold the same name, all names of both start with the argument's number and last
-        part.
+        The images by name, and the files that were passed over. A name is the place below the folder that was given,
+        `/` between the parts. Where two arguments hold the same name, all names of both start with the argument's
+        number and last part.
 
     Raises:
         FileNotFoundError: If a path does not exist, or none of them holds an image.

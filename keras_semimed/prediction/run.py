@@ -105,7 +105,9 @@ def predict_files(
     if classes > len(COLOURS):
         raise ValueError(f"the model has {classes} mask classes, masks can be written with up to {len(COLOURS)}")
     rules = _rules(reading or model.reading or ReadingRules(size), options, size)
-    named = check_class_names("labels", options.labels) or (rules.class_names if len(rules.class_names) == count else ())
+    named = check_class_names("labels", options.labels) or (
+        rules.class_names if len(rules.class_names) == count else ()
+    )
     options = dataclasses.replace(
         options, labels=_named(named, count), keep_aspect=rules.keep_aspect, intensity_range=rules.intensity_range
     )

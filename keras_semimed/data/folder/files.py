@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_semimed.data.folder.labels import Row, read_labels
 from keras_semimed.data.images.dicom import is_dicom
-from keras_semimed.files import one_line, printable
+from keras_semimed.text import one_line, printable
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".pgm", ".ppm"),

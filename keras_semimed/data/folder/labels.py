@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_semimed.data.argument_checks import MOST_NAME, alike, name_problem, plain_name
-from keras_semimed.files import CONTROL, shortened
+from keras_semimed.text import CONTROL, shortened
 
 GROUPING = ("group", "patient", "patientid", "subject", "subjectid", "case", "caseid", "sequence", "video")
 """Columns that say what must stay on one side of a split, the preferred one first; case, spaces and signs aside."""

@@ -24,7 +24,7 @@ from keras_semimed.data.images.letterbox import Fitted, present
 from keras_semimed.data.images.mask_values import FoundValues, Key, MaskValues, found_values, settled
 from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.data.parallel import in_parallel
-from keras_semimed.files import one_line
+from keras_semimed.text import one_line
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,9 @@ def decode_image(content: bytes) -> Picture:
     if dicom.holds_data_set(content):
         return dicom.read_image(content)
     if content.startswith(tiff.HEADERS) and (picture := tiff.read_unusual_colour(content)) is not None:
-        return picture if picture.pixels.dtype == np.uint8 else _upper_bits(picture._replace(pixels=picture.pixels >> 8))
+        return (
+            picture if picture.pixels.dtype == np.uint8 else _upper_bits(picture._replace(pixels=picture.pixels >> 8))
+        )
     with _opened(content) as image:
         header = _header(image, content)
         image.load()
@@ -132,9 +134,12 @@ def _identified(content: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError as error:
+        if content.startswith(tiff.BIG_HEADERS):
+            raise Refusal("it is a BigTIFF of a kind that is not read; save it as an ordinary TIFF") from error
         if content.startswith(tiff.HEADERS):
-            name = "BigTIFF" if content.startswith(tiff.BIG_HEADERS) else "TIFF"
-            raise Refusal(f"it is a {name} of a kind that is not read; save it as an ordinary TIFF or PNG") from error
+            raise ValueError(
+                "a TIFF that is damaged, or of a kind that is not read: save it anew, or as PNG"
+            ) from error
         raise ValueError(f"no known format: expected {', '.join(_FORMATS)} or DICOM") from error
     except Image.DecompressionBombError as error:
         raise Refusal(f"the image claims more pixels than are read ({error}); make it smaller") from error
@@ -152,7 +157,9 @@ def _header(image: Image.Image, content: bytes) -> _Header:
     deep_colours = "16" in rawmode
     bits = getattr(image, "tag_v2", {}).get(_BITS, (8,))
     if max(bits if isinstance(bits, tuple) else (bits,)) > 8 and not (deep_colours or _is_deep(image)):
-        raise Refusal("its samples have more than 8 bits and lie in planes; save it with the colours of a pixel together")
+        raise Refusal(
+            "its samples have more than 8 bits and lie in planes; save it with the colours of a pixel together"
+        )
     if image.format == "JPEG2000":
         sizes = jpeg2000_sizes(content)
         deep_colours = sizes is not None and sizes.bits > 8

@@ -13,7 +13,7 @@ from keras_semimed.data.argument_checks import check_num_classes
 from keras_semimed.data.array_checks import IGNORE
 from keras_semimed.data.images.levels import NEAR, area_levels
 from keras_semimed.data.images.pixels import Picture
-from keras_semimed.files import shortened
+from keras_semimed.text import shortened
 
 Key = int | range | tuple[int, int, int]
 MAX_VALUES = 4096

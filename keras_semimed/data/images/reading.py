@@ -13,7 +13,7 @@ from keras_semimed.data.argument_checks import check_intensity_range
 from keras_semimed.data.images import decoding
 from keras_semimed.data.images.pixels import Picture, Refusal, to_uint8, upright
 from keras_semimed.data.images.resizing import with_channels
-from keras_semimed.files import one_line
+from keras_semimed.text import one_line
 
 
 def read_image(

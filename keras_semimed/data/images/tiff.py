@@ -1,7 +1,7 @@
 """The TIFF files that Pillow refuses or misreads: colour whose photometric tag says grey, 16-bit colours in planes.
 
-CVC-ClinicDB's images are of the first kind. Other readers are no help: some show three copies of the red channel, and tifffile
-fills what is missing in a damaged file with zeros, so the sizes are checked here before it decodes.
+CVC-ClinicDB's images are of the first kind. Other readers are no help: some show three copies of the red channel, and
+tifffile fills what is missing in a damaged file with zeros, so the sizes are checked here before it decodes.
 """
 
 from __future__ import annotations
