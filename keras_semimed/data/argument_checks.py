@@ -33,6 +33,7 @@ def check_count(argument: str, value: Any, least: int = 1, most: int | None = No
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(f"`{argument}` must be a whole number, found {shortened(value)}")
+    value = int(value)
     found = f"found {value}" if abs(value) < 10**12 else f"found a number of {len(str(abs(value)))} digits"
     if value < least:
         one = f" {unit.removesuffix('s') if least == 1 else unit}" if unit else ""
@@ -49,7 +50,7 @@ def check_image_size(value: Any) -> None:
 
 def check_num_classes(value: Any) -> None:
     """Raises ValueError unless a value is a number of mask classes, the background included."""
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value < 2:
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) < 2:
         raise ValueError(f"`num_classes` must be at least 2, background included, found {value}")
     check_count("num_classes", value, 2, IGNORE, "classes, as 255 is what is ignored")
 

@@ -105,7 +105,7 @@ def _rows(text: str) -> Iterator[list[str]]:
 class _Columns(NamedTuple):
     """Where in a line what is read stands."""
 
-    count: int
+    number: int
     file: int
     label: int
     group: int | None
@@ -143,7 +143,7 @@ class _Columns(NamedTuple):
         Raises:
             ValueError: If it says nothing that can be read; the message begins with `place`.
         """
-        if len(cells) != self.count:
+        if len(cells) != self.number:
             raise ValueError(f"{place} has not as many columns as the header; correct it")
         for cell in cells:
             if len(cell) > MOST_NAME:

@@ -52,9 +52,8 @@ def decode_image(content: bytes) -> Picture:
     if dicom.holds_data_set(content):
         return dicom.read_image(content)
     if content.startswith(tiff.HEADERS) and (picture := tiff.read_unusual_colour(content)) is not None:
-        return (
-            picture if picture.pixels.dtype == np.uint8 else _upper_bits(picture._replace(pixels=picture.pixels >> 8))
-        )
+        deep = picture.pixels.dtype != np.uint8
+        return _upper_bits(picture._replace(pixels=picture.pixels >> 8)) if deep else picture
     with _opened(content) as image:
         header = _header(image, content)
         image.load()

@@ -93,7 +93,7 @@ class BusBraSource(PairSource):
         header, *rows = table_rows(self.tree.read_text(file, self.HOW_TO_GET), place) or [[]]
         if missing := [column for column in columns if column not in header]:
             raise ValueError(f"{place} has no column {missing[0]!r}; replace the file")
-        found = {}
+        found: dict[str, dict[str, str]] = {}
         for number, cells in enumerate(rows, start=2):
             if cells and len(cells) != len(header):
                 raise ValueError(f"{place}: line {number} has not as many columns as the header; replace the file")
