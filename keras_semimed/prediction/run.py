@@ -22,6 +22,7 @@ from keras_semimed.prediction.pictures import COLOURS, painted
 from keras_semimed.prediction.predictors import HEADS, KerasPredictor, OnnxPredictor, Predictor
 from keras_semimed.prediction.reading import Read, file_digest, read_ahead, whole_image
 from keras_semimed.prediction.scores import score_columns, score_prediction
+from keras_semimed.text import one_line
 
 # Of the images that are too large to be kept, one is written at a time.
 _LARGE = threading.Lock()
@@ -257,7 +258,7 @@ def _image(item: Read, rules: ReadingRules) -> np.ndarray:
     try:
         image = whole_image(item.file, rules)
     except (ValueError, OSError) as error:
-        raise Unwritable(str(error).removeprefix(f"{item.file}: ")) from error
+        raise Unwritable(str(error).removeprefix(f"{one_line(item.file)}: ")) from error
     if image.shape[:2] != item.shape:
         raise Unwritable("it changed while it was predicted")
     return image

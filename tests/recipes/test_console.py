@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from recipes.console import print_result
+import pytest
+
+from recipes.console import RecipeError, print_result, run_main
 
 
 def test_result_shows_the_columns_that_are_there(capsys):
@@ -30,3 +32,20 @@ def test_a_classifier_s_result_has_no_word_of_masks(capsys):
     print_result({"last": {"images": 5, "accuracy": 0.8, "balanced_accuracy": 0.75}}, "test")
     printed = capsys.readouterr().out
     assert "| weights | accuracy | balanced accuracy |" in printed and "lesion" not in printed
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RecipeError("a\nb \x1b[2J"), "error: a\\nb \\x1b[2J"),
+        (OSError("disk\nfull"), "error: disk\\nfull; when that is mended, run it again"),
+        (MemoryError("9 GiB"), "error: there is not enough memory (9 GiB); take smaller images, batches or networks"),
+        (MemoryError(), "error: there is not enough memory; take smaller images, batches or networks"),
+    ],
+)
+def test_an_error_is_one_line_that_does_nothing_to_the_screen(error, message, capsys):
+    def fail() -> None:
+        raise error
+
+    assert run_main(fail) == 2
+    assert capsys.readouterr().err == f"{message}\n"

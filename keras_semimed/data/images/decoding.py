@@ -156,9 +156,7 @@ def _header(image: Image.Image, content: bytes) -> _Header:
     deep_colours = "16" in rawmode
     bits = getattr(image, "tag_v2", {}).get(_BITS, (8,))
     if max(bits if isinstance(bits, tuple) else (bits,)) > 8 and not (deep_colours or _is_deep(image)):
-        raise Refusal(
-            "its colours have more than 8 bits and lie in planes; save it with those of a pixel together"
-        )
+        raise Refusal("its colours have more than 8 bits and lie in planes; save it with those of a pixel together")
     if image.format == "JPEG2000":
         sizes = jpeg2000_sizes(content)
         deep_colours = sizes is not None and sizes.bits > 8
