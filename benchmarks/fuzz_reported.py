@@ -1,13 +1,43 @@
-"""Files that people report as read wrongly without a word, with random values."""
+"""Files that people report as read wrongly without a word, with random values.
+
+Makes files of random format, depth, colour, palette, transparency, levels and lookup tables whose content is known.
+Each must be read rightly or be refused by its name; prints how many of each kind were.
+
+    python -m benchmarks.fuzz_reported --count 2000
+    python -m benchmarks.fuzz_reported --count 2000 --predict
+
+`--predict` lets a stand-in for a model predict the images, and compares its masks with those that it makes of
+training's own reading of the same files.
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import io
+import shutil
+import sys
+import tempfile
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+import benchmarks.random_dicom  # noqa: F401  registers its kinds
 from benchmarks.fuzz_cases import Case, good_folder, kind, odd_image, random_pixels
+from benchmarks.random_images import MAKERS as IMAGES
+from benchmarks.random_images import Made
+from keras_semimed.data import read_folder
+from keras_semimed.data.check import Declarations, check_folder
+from keras_semimed.data.folder import Folder
+from keras_semimed.data.images import read_image
+from keras_semimed.data.images.resizing import class_mask
+from keras_semimed.data.images.rules import ReadingRules
+from keras_semimed.files import read_table
+from keras_semimed.prediction import KerasPredictor, predict_files
 from tests.data.dicom_files import dicom
 from tests.data.image_files import encoded
 
@@ -125,3 +155,159 @@ def formats(rng, path):
     name, options = [("WEBP", {"lossless": True}), ("GIF", {}), ("PPM", {}), ("JPEG2000", {})][int(rng.integers(4))]
     suffix = {"WEBP": "webp", "GIF": "gif", "PPM": "pgm", "JPEG2000": "jp2"}[name]
     return odd_image(path, encoded(grey, name, **options), grey, f"odd.{suffix}")
+
+
+SIZE = 32
+"""Side of the squares that training and prediction bring images to."""
+LEVELS = 7
+
+
+class Levels:
+    """A stand-in for a trained model that shows what it was given: seven levels of grey, and the mean colour."""
+
+    input_shape = (None, SIZE, SIZE, 3)
+    variables = ()
+
+    def predict_on_batch(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns one-hot levels `(N, S, S, 7)` and the means of red, green and blue, and what is left to 1."""
+        values = np.asarray(images, "float64")
+        means = values.mean((1, 2)) / (3 * 255)
+        mask = np.eye(LEVELS)[np.minimum(values.mean(-1) * LEVELS // 256, LEVELS - 1).astype(int)]
+        return {"mask": mask, "label": np.concatenate([means, 1 - means.sum(1, keepdims=True)], 1)}
+
+
+def make(index: int, seed: int) -> tuple[str, Made]:
+    """The file of an index and its kind."""
+    kinds = list(IMAGES)
+    name = kinds[index % len(kinds)]
+    return name, IMAGES[name](np.random.default_rng([seed, index]))
+
+
+def put(made: Made, folder: Path) -> Path:
+    """Writes a file into a folder that is fine otherwise; its place."""
+    good_folder(folder)
+    file = folder / ("labeled/masks/good.png" if made.mask else f"unlabeled/{made.name}")
+    file.write_bytes(made.content)
+    return file
+
+
+def read_as_training(made: Made, folder: Path, size: int) -> Folder | str:
+    """What `read_folder` makes of it, or what it says is wrong."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return read_folder(folder, size, intensity_range=made.intensity_range)
+    except (ValueError, OSError) as error:
+        return str(error)
+
+
+def reading(made: Made, folder: Path) -> str:
+    """Reads a file every way that training has, and says how it went."""
+    file = put(made, folder)
+    found = read_as_training(made, folder, 16)
+    problems = check_folder(folder, Declarations(intensity_range=made.intensity_range)).problems
+    if isinstance(found, str):
+        if not problems or problems[0] != found:
+            return f"the check says {problems}, reading says {found}"
+        if made.expected is not None and not made.rare:
+            return f"should have been read: {found}"
+        return "refused" if file.name in found else f"refused without its name: {found}"
+    if problems:
+        return f"was read, and the check says {problems[0]}"
+    if made.expected is None:
+        return "was read and should have been refused"
+    pixels = found.labeled.masks[0] if made.mask else read_image(file, intensity_range=made.intensity_range)
+    return difference(np.asarray(pixels, "float64"), made)
+
+
+def difference(pixels: np.ndarray, made: Made) -> str:
+    """Compares what was read with what is right."""
+    expected = np.asarray(made.expected, "float64")
+    if pixels.ndim == 3 and expected.ndim == 2:
+        expected = np.repeat(expected[..., None], 3, -1)
+    if pixels.shape != expected.shape:
+        return f"was read as {pixels.shape}, expected {expected.shape}"
+    away = np.abs(pixels - expected)
+    right = away.max() <= made.tolerance and away.mean() <= max(made.tolerance / 6, 0.6)
+    return "read" if right else f"was read wrongly: off by up to {away.max():g}, {away.mean():.2f} on average"
+
+
+def predicting(made: dict[str, Made], folder: Path) -> dict[str, str]:
+    """Predicts files as a folder and compares the masks with those of training's own reading of each file.
+
+    Args:
+        made: Images by a name, all with one range of intensities.
+        folder: An empty folder.
+    """
+    limits = next(iter(made.values())).intensity_range
+    model = KerasPredictor(Levels(), ReadingRules(SIZE, intensity_range=limits))
+    files = {}
+    for name, each in made.items():
+        files[name] = folder / "in" / name / each.name
+        files[name].parent.mkdir(parents=True)
+        files[name].write_bytes(each.content)
+    with contextlib.redirect_stderr(io.StringIO()):
+        report = predict_files(model, files, folder / "out")
+    rows = {row["file"]: row for row in read_table(folder / "out/predictions.csv")}
+    outcomes = {}
+    for name, each in made.items():
+        put(each, folder / name)
+        found = read_as_training(each, folder / name, SIZE)
+        if isinstance(found, str) or name in report.problems:
+            alike = isinstance(found, str) and found.endswith(report.problems.get(name, "nothing"))
+            outcomes[name] = "refused" if alike else f"training: {found}; prediction: {report.problems.get(name)}"
+            continue
+        place = list(found.unlabeled.names).index("a")
+        values = model.predict(found.unlabeled.images[place : place + 1])
+        mask = np.asarray(Image.open(folder / "out/masks" / f"{name}.png"))
+        means = [float(rows[name][f"probability_{index}"]) for index in range(4)]
+        same = np.array_equal(mask, class_mask(values["mask"][0], mask.shape))
+        same &= mask.shape == np.asarray(each.expected).shape[:2] and np.allclose(means, values["label"][0], atol=2e-6)
+        outcomes[name] = "read" if same else "is predicted otherwise than training reads it"
+    return outcomes
+
+
+def run(count: int, seed: int, root: Path, predict: bool) -> tuple[dict[str, Counter[str]], list[str]]:
+    """Makes and tries so many files; counts by kind and outcome, and a line for each that went wrong."""
+    outcomes: list[tuple[str, str]] = []
+    waiting: dict[object, dict[str, Made]] = defaultdict(dict)
+    kinds: dict[str, str] = {}
+    for index in range(count):
+        name, made = make(index, seed)
+        if not predict:
+            outcomes.append((name, reading(made, root / str(index))))
+        elif not made.mask:
+            kinds[str(index)] = name
+            waiting[made.intensity_range][str(index)] = made
+        shutil.rmtree(root / str(index), ignore_errors=True)
+    for number, batch in enumerate(waiting.values()):
+        found = predicting(batch, root / f"batch {number}")
+        outcomes += [(kinds[index], outcome) for index, outcome in found.items()]
+        shutil.rmtree(root / f"batch {number}")
+    table: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, outcome in outcomes:
+        table[name][outcome if outcome in ("read", "refused") else "wrong"] += 1
+    return table, [f"{name}: {outcome}" for name, outcome in outcomes if outcome not in ("read", "refused")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table of counts; the exit status is 1 if a file was read wrongly."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=2000, help="files (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--predict", action="store_true", help="predict the images, and compare with training's reading"
+    )
+    given = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as root:
+        table, wrong = run(given.count, given.seed, Path(root), given.predict)
+    print(f"| {'kind':50} | files | read | refused | wrong |\n| --- | --- | --- | --- | --- |")
+    total = sum(table.values(), Counter())
+    for name, counts in [*table.items(), ("all", total)]:
+        print(f"| {name:50} | {counts.total()} | {counts['read']} | {counts['refused']} | {counts['wrong']} |")
+    print("\n".join(wrong))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+
+from keras_semimed.text import shortened
+
+MOST = 2**32 - 1
+"""The largest whole number that an argument may be; seeds go so far."""
+LARGEST = 3.4e38
+"""The largest number that 32 bits hold."""
 
 
 def constructor_arguments(cls: type) -> dict[str, inspect.Parameter]:
@@ -87,9 +93,11 @@ def check_switches(model: keras.Model, given: Mapping[str, Any]) -> None:
 
 
 def check_whole(argument: str, value: Any, lowest: int) -> None:
-    """Raises a ValueError unless the value is a whole number of at least `lowest`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < lowest:
-        raise ValueError(f"`{argument}` must be a whole number of at least {lowest}, found {value!r}.")
+    """Raises a ValueError unless the value is a whole number of at least `lowest` that 32 bits hold."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < lowest:
+        raise ValueError(f"`{argument}` must be a whole number of at least {lowest}, found {shortened(value)}.")
+    if int(value) > MOST:
+        raise ValueError(f"`{argument}` must be at most {MOST:,}, found {shortened(value)}.")
 
 
 def check_pair(argument: str, value: Any, lowest: int) -> tuple[int, int]:
@@ -109,8 +117,10 @@ def check_not_negative(model: keras.Model, *names: str) -> None:
     """Raises a ValueError unless each of these attributes is a finite number of at least 0."""
     for name in names:
         value = getattr(model, name)
-        if not is_number(value) or not 0 <= value < math.inf:
-            raise ValueError(f"`{name}` must be a number of at least 0, found {value!r}.")
+        if is_number(value) and value > LARGEST:
+            raise ValueError(f"`{name}` must be at most {LARGEST:g}, found {shortened(value)}.")
+        if not is_number(value) or not value >= 0:
+            raise ValueError(f"`{name}` must be a number of at least 0, found {shortened(value)}.")
 
 
 def check_at_most_one(model: keras.Model, *names: str) -> None:

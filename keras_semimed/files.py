@@ -16,11 +16,9 @@ from typing import IO, Any
 
 import numpy as np
 
-# What a spreadsheet takes for a formula, a text that was made safe already among them.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+# What a spreadsheet takes for a formula, in wide letters too, a text that was made safe already among them.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Characters that make a terminal do something, but for tabs and new lines."""
 PARTIAL = ".partial-"
 SEAL = "sha256"
 

@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_se
     if options.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, found {options.batch_size}")
     # Imported late: Keras starts its backend, for which `--help` should not wait.
-    from keras_semimed.data.folder.files import printable
     from keras_semimed.prediction import OnnxPredictor, Options, find_files, predict_files
+    from keras_semimed.text import one_line
 
     try:
         found = find_files(options.paths, options.output)
@@ -75,8 +75,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_se
             options.as_labels,
         )
         report = predict_files(model, found.images, options.output, how, options.overwrite)
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (OSError, ValueError, ImportError, MemoryError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     seconds = time.perf_counter() - start
     before = f", {report.done_before} were there before" if report.done_before else ""
@@ -85,11 +85,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_se
     if report.problems:
         print(f"{len(report.problems)} files could not be predicted:")
         for name, problem in report.problems.items():
-            print(printable(f"  {name}: {problem}"))
+            print(one_line(f"  {name}: {problem}"))
+    if found.masks:
+        shown = one_line(found.masks[0].name)
+        print(f"{len(found.masks)} masks beside their images were left out, such as {shown}; name a file to predict it")
     if found.others:
         kinds = sorted({file.suffix.lower() or "no suffix" for file in found.others})
         kinds[9:] = ["..."] if len(kinds) > 9 else []
-        print(printable(f"{len(found.others)} other files were left out: {', '.join(kinds)}"))
+        print(one_line(f"{len(found.others)} other files were left out: {', '.join(kinds)}"))
     print("Research software, not a medical device.")
     return 1 if report.problems else 0
 

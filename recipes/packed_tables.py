@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 from pathlib import Path
 
-from keras_semimed.files import read_table, whole_file
+from keras_semimed.files import read_cells, read_table, whole_file, write_rows
 
 DIGITS = 5
 
@@ -24,9 +23,7 @@ def pack_table(source: Path, target: Path) -> None:
     """
     rows = read_table(source)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _rounded(key, value) for key, value in row.items()} for row in rows)
+    write_rows(text, list(rows[0]), ({key: _rounded(key, value) for key, value in row.items()} for row in rows))
     with whole_file(packed_table(target)) as temporary:
         temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
 
@@ -34,7 +31,7 @@ def pack_table(source: Path, target: Path) -> None:
 def unpack_table(path: Path) -> list[dict[str, str]]:
     """Reads the packed form of a CSV file as one dict of strings a row."""
     with gzip.open(packed_table(path), "rt", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return read_cells(file)
 
 
 def _rounded(key: str, text: str) -> str:

@@ -53,6 +53,15 @@ def table_rows(document: Path, first: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table[1].splitlines()]
 
 
+def test_every_reported_fault_has_a_test():
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    rows = table_rows(ROOT / "docs" / "reading_files.md", "no.")
+    assert [row[0] for row in rows][:12] == [f"F{number}" for number in range(1, 13)]
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row[-1])
+        assert named and all(f"def {name}(" in tests for name in named), row[-1]
+
+
 def test_every_method_has_a_row_and_a_page():
     from keras_semimed.models import METHODS
 

@@ -59,14 +59,14 @@ def test_another_file_of_arrays_is_named(tmp_path):
             kind.load(tmp_path / "a.npz")
 
 
-FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "@SUM(A1)", "-x", "'=x", "''@", "\tx"]
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "@SUM(A1)", "-x", "'=x", "''@", "\tx", "\uff1d1", "\uff20x", "=new\nline"]
 TEXTS = [*FORMULAS, "plain", "'quoted", "-1.5", "+3", "1e-5", "-inf"]
 
 
 def test_a_table_holds_no_formula_and_gives_back_what_was_written(tmp_path):
     write_table(tmp_path / "t.csv", [{"name": text, "=head": 1} for text in TEXTS])
     content = (tmp_path / "t.csv").read_text()
-    assert not re.search(r"(^|[,\n])\"?[=@\t]|(^|[,\n])\"?[+-](?![\d.]|inf)", content)
+    assert not re.search(r"(^|[,\n])\"?[=@\t\uff1d\uff20]|(^|[,\n])\"?[+-](?![\d.]|inf)", content)
     assert [row["name"] for row in read_table(tmp_path / "t.csv")] == TEXTS
     assert list(read_table(tmp_path / "t.csv")[0]) == ["name", "=head"]
     assert {"-1.5", "+3", "1e-5", "-inf"} <= set(content.replace(",", "\n").split("\n"))

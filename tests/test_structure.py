@@ -17,6 +17,7 @@ ROOT = Path(keras_semimed.__file__).parent
 ORDER = (
     ("lazy",),
     ("",),
+    ("text",),
     ("backend", "configuration", "embeddings", "files", "parsing", "source"),
     ("data", "losses", "metrics", "parameters", "thresholds"),
     ("layers", "provenance"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,8 @@ def check_images(images: np.ndarray | DiskRows, names: Sequence[str], argument: 
     """Raises ValueError unless `images` is a clean `(N, H, W, 1 or 3)` uint8 array with one image a name."""
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(f"`{argument}` must be (N, H, W, 1 or 3), found shape {images.shape}")
+    if 0 in images.shape[1:3]:
+        raise ValueError(f"`{argument}` must have pixels, found shape {images.shape}")
     if len(images) != len(names):
         raise ValueError(f"{argument} holds {len(images)} images for {len(names)} names; give one name an image")
     if images.dtype != np.uint8:
@@ -128,7 +131,7 @@ def check_range(images: np.ndarray, argument: str, slack: float = 0.0) -> None:
 
 def to_uint8(images: np.ndarray, argument: str) -> np.ndarray:
     """Converts images of any real dtype in 0..255 to `(N, H, W, C)` uint8, adding a channel axis to grey ones."""
-    images = np.asarray(images)
+    images = as_array(images, argument)
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8:
@@ -136,6 +139,22 @@ def to_uint8(images: np.ndarray, argument: str) -> np.ndarray:
         images = np.rint(images).astype("uint8") if images.dtype != bool else images.astype("uint8") * 255
     check_images(images, [f"{argument}[{i}]" for i in range(len(images))], argument)
     return images
+
+
+def as_array(values: Any, argument: str) -> np.ndarray:
+    """Returns values as an array of real numbers.
+
+    Raises:
+        ValueError: If they are no numbers, or images of several sizes; it names the argument.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"`{argument}` must be one array, found arrays of several sizes; bring them to one") from error
+    if array.dtype.kind not in "biuf" or not array.ndim:
+        what = array.dtype if array.ndim else type(values).__name__
+        raise ValueError(f"`{argument}` must be an array of numbers, found {what}")
+    return array
 
 
 def shows_lesion(masks: np.ndarray) -> bool:
@@ -182,10 +201,11 @@ def to_masks(masks: np.ndarray, num_classes: int = 2) -> np.ndarray:
     Raises:
         ValueError: If a value is no whole number in 0..255, or no mask shows a lesion.
     """
-    masks = np.asarray(masks)
+    masks = as_array(masks, "masks")
     if masks.ndim == 4 and masks.shape[-1] == 1:
         masks = masks[..., 0]
-    result = masks.astype("uint8")
+    with np.errstate(invalid="ignore"):  # what is lost by it is looked at below
+        result = masks.astype("uint8")
     for index, (mask, converted) in enumerate(zip(masks, result, strict=True)):
         if not np.array_equal(mask, converted):
             raise ValueError(f"mask of 'images[{index}]' holds values that are not classes; expected whole 0..255")
@@ -199,6 +219,10 @@ def to_masks(masks: np.ndarray, num_classes: int = 2) -> np.ndarray:
 def to_labels(labels: np.ndarray) -> np.ndarray:
     """Converts image classes to `(N,)` int32."""
     labels = np.asarray(labels)
-    if labels.dtype.kind not in "biuf" or not np.array_equal(labels, labels.astype("int32")):
+    with np.errstate(invalid="ignore"):
+        whole = labels.astype("int32") if labels.dtype.kind in "biuf" else np.zeros(0, "int32")
+    if not np.array_equal(labels, whole):
         raise ValueError(f"`labels` must be whole numbers, found {labels.dtype} such as {labels.ravel()[:3]}")
-    return labels.astype("int32")
+    if whole.size and whole.max() > IGNORE:
+        raise ValueError(f"label of 'images[{whole.argmax()}]' is {whole.max()}; expected 0..254, or 255 where unknown")
+    return whole

@@ -11,9 +11,17 @@ import keras
 import numpy as np
 
 from keras_semimed.data import array_checks as checks
+from keras_semimed.data.argument_checks import (
+    MOST_BATCHES,
+    check_batch,
+    check_class_names,
+    check_count,
+    check_num_classes,
+)
 from keras_semimed.data.cache import DiskRows
 from keras_semimed.data.images.packed_masks import PackedMask
 from keras_semimed.data.images.rules import ReadingRules
+from keras_semimed.text import CONTROL, one_line, shortened
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +63,11 @@ class ImageSet:
     spacing: np.ndarray | None = None
 
     def __post_init__(self):
+        check_num_classes(self.num_classes)
         checks.check_names(self.names)
+        _check_texts("names", self.names)
+        _check_texts("groups", self.groups or ())
+        check_class_names("class_names", self.class_names)
         checks.check_images(self.images, self.names)
         if self.masks is not None:
             checks.check_masks(self.masks, self.images, self.names, self.num_classes)
@@ -171,8 +183,7 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
         unlabeled_batch_size = batch_size if unlabeled_batch_size is None else unlabeled_batch_size
         _check_positive(batch_size=batch_size, unlabeled_batch_size=unlabeled_batch_size)
         _check_shard(shard, batch_size=batch_size, unlabeled_batch_size=unlabeled_batch_size)
-        if seed < 0:
-            raise ValueError(f"`seed` must be 0 or more, found {seed}")
+        check_count("seed", seed, 0)
         for argument, images in (("labeled", labeled), ("unlabeled", unlabeled)):
             if len(images) == 0:
                 raise ValueError(f"{argument} has no images; give at least one")
@@ -190,7 +201,9 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
             )
         if steps_per_epoch is None:
             steps_per_epoch = -(-len(unlabeled) // unlabeled_batch_size)
-        _check_positive(steps_per_epoch=steps_per_epoch)
+        check_count("steps_per_epoch", steps_per_epoch, most=MOST_BATCHES)
+        check_batch("batch_size", batch_size, labeled.images.shape[1:])
+        check_batch("unlabeled_batch_size", unlabeled_batch_size, unlabeled.images.shape[1:])
         self.labeled = labeled
         self.unlabeled = unlabeled
         self.batch_size = batch_size
@@ -316,6 +329,7 @@ def from_arrays(
         ValueError: If an array has a wrong shape, NaN, values outside 0..255 or mask values that are not classes, or if
             no mask shows a lesion.
     """
+    check_num_classes(num_classes)
     images = checks.to_uint8(images, "images")
     labeled = ImageSet(
         names=[f"images[{i}]" for i in range(len(images))],
@@ -335,7 +349,7 @@ def from_arrays(
 def mention_vanished(images: ImageSet, part: str = "") -> None:
     """Prints how many images have a class that resizing left no pixel of, and which."""
     if lost := images.vanished():
-        size, shown = images.images.shape[1], ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
+        size, shown = images.images.shape[1], ", ".join(map(one_line, lost[:3])) + (", …" if len(lost) > 3 else "")
         where = f"{part}: " if part else ""
         print(f"{where}at {size} pixels {len(lost)} of {len(images)} images lose a class that they have ({shown})")
 
@@ -365,10 +379,16 @@ def _permutation(seed: int, name: str, count: int, pass_index: int) -> np.ndarra
     return np.random.default_rng([seed, *name.encode(), pass_index]).permutation(count)
 
 
+def _check_texts(argument: str, texts: Iterable[str]) -> None:
+    """Raises ValueError for names that would do something to the screen they are shown on."""
+    for text in texts:
+        if CONTROL.search(str(text)):
+            raise ValueError(f"`{argument}`: {shortened(text)} holds control characters; give another one")
+
+
 def _check_positive(**arguments: int) -> None:
     for argument, value in arguments.items():
-        if value < 1:
-            raise ValueError(f"`{argument}` must be at least 1, found {value}")
+        check_count(argument, value)
 
 
 def _check_shard(shard: tuple[int, int], **sizes: int) -> None:

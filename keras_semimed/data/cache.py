@@ -104,5 +104,10 @@ def memory_limit(cache: str) -> float:
     if cache not in CACHES:
         raise ValueError(f"cache={cache!r}; choose among {CACHES}")
     if cache == "auto":
-        return 0.25 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**31
+        return 0.25 * machine_memory()
     return float("inf") if cache == "memory" else -1
+
+
+def machine_memory() -> int:
+    """Bytes of memory that the machine has; 8 GiB where it does not say."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33

@@ -20,14 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_semimed.data.folder.files import (
-    FolderFiles,
-    ImageFile,
-    find_folder_files,
-    picture_digest,
-    printable,
-    same_pictures,
-)
+from keras_semimed.data.argument_checks import check_class_names, check_intensity_range, check_num_classes
+from keras_semimed.data.folder.files import FolderFiles, ImageFile, find_folder_files, picture_digest, same_pictures
 from keras_semimed.data.images import read_image, read_pair, with_channels
 from keras_semimed.data.images.mask_values import (
     FoundValues,
@@ -40,6 +34,7 @@ from keras_semimed.data.images.mask_values import (
 )
 from keras_semimed.data.parallel import in_parallel
 from keras_semimed.parsing import Parser
+from keras_semimed.text import one_line
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,14 @@ class Declarations:
     class_names: tuple[str, ...] | None = None
     intensity_range: tuple[float, float] | None = None
     mask_name: str = "{}"
+
+    def __post_init__(self) -> None:
+        if self.num_classes is not None:
+            check_num_classes(self.num_classes)
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", check_class_names("class_names", self.class_names))
+        if self.intensity_range is not None:
+            check_intensity_range(self.intensity_range)
 
 
 class Look(NamedTuple):
@@ -100,7 +103,7 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
             for part, images in files.parts().items()
         }
     )
-    problems = [printable(problem) for problem in problems]
+    problems = [one_line(problem) for problem in problems]
     return Report(_table(files, looks, values, problems), problems)
 
 
@@ -171,7 +174,7 @@ def _table(files: FolderFiles, looks: dict[str, list[Look]], values: MaskValues 
         if classes and part != "unlabeled":
             each = ", ".join(f"{name} {number}" for name, number in sorted(classes.items()))
             lines.append(f"image classes, {part}: {each}")
-    lines += files.unread()
+    lines += map(one_line, files.unread())
     lines.append(f"problems: {len(problems) or 'none'}")
     return "\n".join([*lines, *(f"  {problem}" for problem in problems)])
 
@@ -218,8 +221,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_se
         names = tuple(given.class_names) if given.class_names else None
         limits = tuple(given.intensity_range) if given.intensity_range else None
         report = check_folder(given.path, Declarations(given.num_classes, values, names, limits, given.mask_name))
-    except (FileNotFoundError, ValueError) as error:
-        parser.error(str(error))
+    except (OSError, ValueError) as error:
+        parser.error(one_line(error))
     print(report.table)
     print("training can start" if not report.problems else "training cannot start before these are mended")
     return 1 if report.problems else 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_semimed.configuration import check_choice
 from keras_semimed.data import tfds
+from keras_semimed.data.argument_checks import check_image_size
 from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches, mention_vanished
 from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.cards import Card, card
@@ -65,8 +66,7 @@ def load_image_set(
     unknown = [value for value in classes if value not in facts.class_names]
     if unknown or (facts.class_names and not classes):
         raise ValueError(f"classes={classes}: {name} has the classes {facts.class_names}; choose among them")
-    if image_size < 1:
-        raise ValueError(f"`image_size` must be at least 1 pixel, found {image_size}")
+    check_image_size(image_size)
     limit = memory_limit(cache)
     if manual_dir is not None and is_packed(manual_dir):
         if keep_aspect:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_semimed.experiments.termination import Terminated
+from keras_semimed.text import one_line
 
 NOTICE = "Research software, not a medical device: its output must not guide the care of a patient."
 GO_ON = "the same command goes on where it stopped"
@@ -70,13 +71,17 @@ def run_main(main: Callable[[], None], when_interrupted: str = "run it again") -
     try:
         main()
     except RecipeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        lacks = f" ({one_line(error)})" if str(error) else ""
+        print(f"error: there is not enough memory{lacks}; take smaller images, batches or networks", file=sys.stderr)
         return 2
     except Terminated:
         print(f"\nended by SIGTERM; {when_interrupted}", file=sys.stderr)
         return 143
     except OSError as error:  # a disk that is full or read-only, a file that is gone
-        print(f"error: {error}; when that is mended, {when_interrupted}", file=sys.stderr)
+        print(f"error: {one_line(error)}; when that is mended, {when_interrupted}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted; {when_interrupted}", file=sys.stderr)

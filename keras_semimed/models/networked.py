@@ -126,10 +126,15 @@ class NetworkedModel(Inference, Passes, keras.Model):
         check_whole("num_classes", num_classes, 2)
         check_whole("num_labels", num_labels, 2)
         check_whole("total_steps", total_steps, 1)
+        check_whole("seed", seed, 0)
         if num_classes > IGNORE:
             raise ValueError(
                 f"`num_classes` must be 2 to {IGNORE}, background included, found {num_classes}; mask value {IGNORE} "
                 "is no class, it is ignored."
+            )
+        if num_labels > IGNORE:
+            raise ValueError(
+                f"`num_labels` must be 2 to {IGNORE}, found {num_labels}; label {IGNORE} is no class, it is unknown."
             )
         check_whole("image_size", image_size, 1)
         if teacher_momentum is not None and not (is_number(teacher_momentum) and 0 <= teacher_momentum < 1):

@@ -78,8 +78,9 @@ def load_preset(model: keras.Model, preset: str) -> None:
     try:
         source = ResNetBackbone.from_preset(preset, data_format="channels_last")
     except Exception as error:
+        reason = str(error).partition("\n")[0]
         raise RuntimeError(
-            f"weights: keras-hub could not fetch the preset {preset!r} ({error}). Without access to the hub, pass the "
+            f"weights: keras-hub could not fetch the preset {preset!r} ({reason}). Without access to the hub, pass the "
             "path of an .npz or .safetensors file with torchvision's parameter names, or weights=None."
         ) from error
     given = {layer.name: layer.get_weights() for layer in source.layers if layer.weights}

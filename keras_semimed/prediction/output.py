@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from keras_semimed.data.folder.files import SUFFIXES
-from keras_semimed.files import CONTROL, PARTIAL, read_cells, whole_file, write_json, write_rows, write_table
+from keras_semimed.files import PARTIAL, read_cells, whole_file, write_json, write_rows, write_table
 from keras_semimed.prediction.pictures import COLOURS
+from keras_semimed.text import CONTROL
 
 TABLE = "predictions.csv"
 DESCRIPTION = "predict.json"

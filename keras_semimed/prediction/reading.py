@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_semimed.data.images.letterbox import Fitted
 from keras_semimed.data.images.rules import ReadingRules
+from keras_semimed.text import one_line
 
 KEPT = 4_000_000
 """Pixels up to which an image stays in memory until it is written."""
@@ -54,7 +55,7 @@ def _read(name: str, file: Path, rules: ReadingRules) -> Read:
         kept = image if height * width <= KEPT else None
         return Read(name, file, None, fitted, (height, width), kept, file_digest(file))
     except (ValueError, OSError, ImportError, MemoryError) as error:
-        return Read(name, file, str(error).removeprefix(f"{file}: ") or type(error).__name__)
+        return Read(name, file, str(error).removeprefix(f"{one_line(file)}: ") or type(error).__name__)
 
 
 def whole_image(file: Path, rules: ReadingRules) -> np.ndarray:

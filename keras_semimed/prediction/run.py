@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_semimed.data.argument_checks import check_batch, check_class_names, check_count
 from keras_semimed.data.images.letterbox import unletterbox
 from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.data.images.rules import ReadingRules
@@ -21,6 +22,7 @@ from keras_semimed.prediction.pictures import COLOURS, painted
 from keras_semimed.prediction.predictors import HEADS, KerasPredictor, OnnxPredictor, Predictor
 from keras_semimed.prediction.reading import Read, file_digest, read_ahead, whole_image
 from keras_semimed.prediction.scores import score_columns, score_prediction
+from keras_semimed.text import one_line
 
 # Of the images that are too large to be kept, one is written at a time.
 _LARGE = threading.Lock()
@@ -96,13 +98,17 @@ def predict_files(
     if not isinstance(model, OnnxPredictor | KerasPredictor):
         model = KerasPredictor(model, reading)
     size = model.image_size
+    check_count("batch_size", options.batch_size)
+    check_batch("batch_size", options.batch_size, (size, size, 3))
     nothing = model.predict(np.zeros((options.batch_size, size, size, 3), "uint8"))
     _check_outputs(nothing, options.batch_size, size)
     classes, count = (nothing[head].shape[-1] if head in nothing else 0 for head in HEADS)
     if classes > len(COLOURS):
         raise ValueError(f"the model has {classes} mask classes, masks can be written with up to {len(COLOURS)}")
     rules = _rules(reading or model.reading or ReadingRules(size), options, size)
-    named = options.labels or (rules.class_names if len(rules.class_names) == count else ())
+    named = check_class_names("labels", options.labels) or (
+        rules.class_names if len(rules.class_names) == count else ()
+    )
     options = dataclasses.replace(
         options, labels=_named(named, count), keep_aspect=rules.keep_aspect, intensity_range=rules.intensity_range
     )
@@ -252,7 +258,7 @@ def _image(item: Read, rules: ReadingRules) -> np.ndarray:
     try:
         image = whole_image(item.file, rules)
     except (ValueError, OSError) as error:
-        raise Unwritable(str(error).removeprefix(f"{item.file}: ")) from error
+        raise Unwritable(str(error).removeprefix(f"{one_line(item.file)}: ")) from error
     if image.shape[:2] != item.shape:
         raise Unwritable("it changed while it was predicted")
     return image

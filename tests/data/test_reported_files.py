@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data import EvaluationBatches, from_folder, load_image_set, read_folder
+from keras_semimed.data import EvaluationBatches, from_arrays, from_folder, load_image_set, read_folder
 from keras_semimed.data.array_checks import check_range
 from keras_semimed.data.check import check_folder
 from keras_semimed.data.images import read_image
-from keras_semimed.data.readers import BusiSource, CvcClinicDbSource, KvasirSegSource
+from keras_semimed.data.readers import BusBraSource, BusiSource, CvcClinicDbSource, KvasirSegSource, UdiatSource
 from keras_semimed.evaluation import evaluate_images
 from tests.data.dicom_files import dicom
 from tests.data.image_files import encoded
@@ -35,7 +35,12 @@ def published(root: Path, mask: bytes, kind: str) -> Path:
         "cvc": ("Original/1.png", "Ground Truth/1.png"),
         "kvasir": (f"images/{KNOWN}.jpg", f"masks/{KNOWN}.jpg"),
         "busi": ("benign/benign (1).png", "benign/benign (1)_mask.png"),
+        "udiat": ("original/000001.png", "GT/000001.png"),
+        "bus_bra": ("Images/bus_0001-l.png", "Masks/mask_0001-l.png"),
     }
+    root.mkdir(parents=True, exist_ok=True)
+    for name, text in TABLES.get(kind, {}).items():
+        (root / name).write_text(text)
     for place, content in zip(places[kind], (encoded(picture(40, 60, 0)), mask), strict=True):
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_bytes(content)
@@ -57,16 +62,23 @@ def folder(root: Path, mask: bytes = b"", **files: bytes) -> Path:
 
 
 READERS = {"cvc": CvcClinicDbSource, "kvasir": KvasirSegSource, "busi": BusiSource}
+WITH_TABLES = {"udiat": UdiatSource, "bus_bra": BusBraSource}
+FOLDS = "ID,kFold\nbus_0001-l,1\n"
+DATA = "ID,Case,Histology,Pathology,BIRADS,Device,Side\nbus_0001-l,1,x,benign,2,x,left\n"
+TABLES = {
+    "udiat": {"DatasetB.csv": "Image,Type\n1,Benign\n"},
+    "bus_bra": {"bus_data.csv": DATA, "5-fold-cv.csv": FOLDS, "10-fold-cv.csv": FOLDS},
+}
 
 
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("kind", [*READERS, *WITH_TABLES])
 def test_f1_masks_of_published_sets_may_hold_0_and_1(tmp_path, kind):
     for place, white in (("one", 1), ("bytes", 255)):
         root = published(tmp_path / place, encoded(white * LESION.astype("uint8")), kind)
-        np.testing.assert_array_equal(next(iter(READERS[kind](root))).mask, LESION)
+        np.testing.assert_array_equal(next(iter((READERS | WITH_TABLES)[kind](root))).mask, LESION)
     root = published(tmp_path / "half", encoded(100 * LESION.astype("uint8")), kind)
-    with pytest.raises(ValueError, match=r"1\)?(_mask)?.png|2.jpg: the mask has an area of grey value 100"):
-        list(READERS[kind](root))
+    with pytest.raises(ValueError, match=r"(1|1\)_mask|01-l).png|2.jpg: the mask has an area of grey value 100"):
+        list((READERS | WITH_TABLES)[kind](root))
 
 
 def png16(values: np.ndarray) -> bytes:
@@ -100,10 +112,19 @@ def test_f2_colours_of_16_bits_keep_their_values_or_are_refused(made):
         read_image(io.BytesIO(made(colours * 256)), "a.tif", intensity_range=(0, 4095))
 
 
-def palette_mask(colours: list[int], indices: np.ndarray = LESION) -> bytes:
+def palette_mask(colours: list[int], indices: np.ndarray = LESION, kind: str = "PNG") -> bytes:
     image = Image.fromarray(indices.astype("uint8"), "P")
     image.putpalette(colours)
-    return encoded(image)
+    return encoded(image, kind)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP"])
+def test_f3_a_palette_in_another_format_is_read_alike(tmp_path, kind):
+    red_on_black, swapped = [0, 0, 0, 255, 0, 0], [255, 0, 0, 0, 0, 0]
+    right = read_folder(folder(tmp_path / "right", palette_mask(red_on_black, kind=kind)), 40, keep_aspect=True)
+    assert (right.labeled.masks == 1).sum() > 50
+    with pytest.raises(ValueError, match=r"a.png: is a palette image whose index 0 is \(255, 0, 0\), not black"):
+        read_folder(folder(tmp_path / "wrong", palette_mask(swapped, ~LESION, kind)), 40)
 
 
 def test_f3_a_palette_is_taken_for_classes_only_where_its_first_colour_is_black(tmp_path):
@@ -130,8 +151,14 @@ def test_f4_a_mask_whose_shape_is_in_its_transparency_is_refused(tmp_path):
         grey = np.where(LESION, lesion, ground)
         return encoded(np.stack([grey, grey, grey, alpha], -1).astype("uint8"))
 
+    def grey(level: int) -> bytes:
+        return encoded(
+            Image.merge("LA", [Image.new("L", (60, 40), level), Image.fromarray(255 * LESION.astype("uint8"))])
+        )
+
     opaque = np.full(LESION.shape, 255)
-    for name, mask in (("black", drawn(0, 0, 255 * LESION)), ("white", drawn(255, 255, 255 * LESION))):
+    masks = {"black": drawn(0, 0, 255 * LESION), "white": drawn(255, 255, 255 * LESION), "grey": grey(0)}
+    for name, mask in masks.items():
         for root in (folder(tmp_path / name, mask), published(tmp_path / f"busi {name}", mask, "busi")):
             with pytest.raises(ValueError, match=r"(a|mask).png: the mask is drawn with transparency"):
                 read_folder(root, 40) if "busi" not in root.name else list(BusiSource(root))
@@ -209,6 +236,10 @@ def test_f9_the_range_of_arrays_is_looked_at_image_by_image():
     stack = np.stack([GREY / 255, GREY]).astype("float32")
     with pytest.raises(ValueError, match=r"images\[0\] holds values in 0..1; expected 0..255"):
         check_range(stack, "images")
+    with pytest.raises(ValueError, match=r"images\[0\] holds values in 0..1; expected 0..255"):
+        from_arrays(stack, np.stack([LESION, LESION]))
+    with pytest.raises(ValueError, match=r"unlabeled\[0\] holds values in 0..1; expected 0..255"):
+        from_arrays(np.stack([GREY, GREY]), np.stack([LESION, LESION]), unlabeled=stack)
 
 
 def test_f10_a_lookup_table_is_scaled_by_what_it_holds():

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from keras_semimed.data.images import read_grey, read_image
-from keras_semimed.data.images.tiff import read_mistagged_colour
+from keras_semimed.data.images.tiff import read_unusual_colour
 from tests.data.polyp_files import mistagged_tiff, picture
 
 
@@ -25,7 +25,7 @@ def test_other_tiff_files_are_left_to_pillow(compression):
     for pixels, read in ((image, read_image), (mask, read_grey)):
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "TIFF", compression=compression)
-        assert read_mistagged_colour(file.getvalue()) is None
+        assert read_unusual_colour(file.getvalue()) is None
         file.seek(0)
         np.testing.assert_array_equal(read(file, "a.tif"), pixels)
 

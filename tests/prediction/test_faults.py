@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from keras_semimed.data.images.resizing import class_mask
+from keras_semimed.files import read_table
 from keras_semimed.predict import main
 from keras_semimed.prediction import Options, find_files, find_images, predict_files, reading, run
 from keras_semimed.prediction.pictures import painted
@@ -116,6 +117,80 @@ def test_pipes_are_not_waited_for(tmp_path):
     assert [file.name for file in found.others] == ["pipe"]
     report = predict_files(red(), found.images, tmp_path / "out")
     assert report.predicted == 1 and report.problems == {"pipe.png": "is no ordinary file; remove it"}
+
+
+def test_masks_beside_their_images_are_not_predicted_unless_they_are_named(tmp_path, capsys):
+    folder = tmp_path / "benign"
+    for name in ("benign (1)", "benign (1)_mask", "benign (1)_mask_1", "benign (2)", "alone_mask"):
+        save(folder / f"{name}.png")
+    save(tmp_path / "other" / "benign (1)_mask.png")  # in another folder it is nobody's
+    found = find_files([folder, tmp_path / "other"])
+    assert {name.rpartition("/")[2] for name in found.images} == {
+        *("benign (1).png", "benign (2).png", "alone_mask.png", "benign (1)_mask.png")
+    }
+    assert [file.name for file in found.masks] == ["benign (1)_mask.png", "benign (1)_mask_1.png"] and not found.others
+    model = saved(tmp_path / "m.keras", classifier)
+    assert main([model, str(folder), "--output", str(tmp_path / "out")]) == 0
+    line = "2 masks beside their images were left out, such as benign (1)_mask.png; name a file to predict it\n"
+    assert line in capsys.readouterr().out and len(names(tmp_path / "out")) == 3
+    named = folder / "benign (1)_mask.png"
+    assert main([model, str(named), "--output", str(tmp_path / "named")]) == 0
+    assert names(tmp_path / "named") == [named.name] and "left out" not in capsys.readouterr().out
+
+
+def test_a_folder_without_permission_is_not_passed_over(tmp_path, monkeypatch, capsys):
+    save(tmp_path / "in/a.png")
+    save(tmp_path / "in/locked/b.png")
+    look = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    model = saved(tmp_path / "m.keras", classifier)
+    assert main([model, str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error == f"error: {tmp_path}/in/locked cannot be read (Permission denied); change its permissions\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--intensity-range", "nan", "1"], "`intensity_range` must be"),
+        (["--intensity-range", "0", "1e400"], "`intensity_range` must be"),
+        (["--batch-size", "1000000000000"], "`batch_size`: 1000000000000 images of 16 x 16 pixels take"),
+        (["--labels", "a", "A"], "`labels`: 'a' and 'A' are one name"),
+        (["--labels", "a", "\x1b[2J"], "`labels`: the name '\\x1b[2J' holds control characters"),
+        (["--labels", "a"], "the model has 2 image classes"),
+    ],
+)
+def test_words_that_make_no_sense_end_with_2_and_write_nothing(tmp_path, capsys, words, message):
+    model = saved(tmp_path / "m.keras", classifier)
+    save(tmp_path / "a.png")
+    assert main([model, str(tmp_path / "a.png"), "--output", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error and not (tmp_path / "out").exists()
+
+
+def test_names_and_classes_do_nothing_to_screen_and_table(tmp_path, capsys):
+    save(tmp_path / "in" / "=1+1\nx.png")
+    save(tmp_path / "in" / "\x1b[2J.png")
+    (tmp_path / "in" / "bad\nname.png").write_bytes(b"nothing")
+    model = saved(tmp_path / "m.keras", classifier)
+    words = [model, str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--as-labels"]
+    assert main([*words, "--labels", "=cmd", "@sum"]) == 1
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed, ascii(printed)
+    assert "  bad\\nname.png: cannot be decoded" in printed
+    assert "  \\x1b[2J.png: its name holds control characters; rename it" in printed
+    for table in ("predictions.csv", "labels.csv"):
+        (row,) = read_table(tmp_path / "out" / table)
+        assert row["file"] == "=1+1\nx.png" and {"=cmd", "@sum"} & set(row.values())
+        with (tmp_path / "out" / table).open(newline="") as file:
+            assert all(not cell.startswith(("=", "@", "+")) for cells in csv.reader(file) for cell in cells)
 
 
 def test_a_name_clash_is_the_problem_of_one_image(tmp_path):

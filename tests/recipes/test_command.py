@@ -192,12 +192,25 @@ def test_words_become_values():
         ("--contrast-delay 1.5", ["--contrast-delay 1.5 lies beyond the end"]),
         ("--labeled 0", ["--labeled must be positive"]),
         ("--method supervised --control", ["--control: supervised has no argument"]),
+        ("--steps 1e400", ["--steps: expected a whole number, found '1e400'"]),
+        ("--steps 99999999999999999999", ["--steps must be at most 2,147,483,647"]),
+        ("--image-size 99999999999999999999", ["--image-size must be at most 7,071"]),
+        ("--image-size -1", ["--image-size must be at least 32"]),
+        ("--batch-size 1000000000000000000", ["--batch-size: 1000000000000000000 images of 224 x 224 pixels take"]),
+        ("--labeled-batch-size 1000000000", ["--labeled-batch-size: 1000000000 images of 224 x 224 pixels take"]),
+        ("--labeled nan", ["--labeled: expected a number, found 'nan'"]),
+        ("--labeled -1", ["--labeled must be positive, found -1"]),
+        ("--seed -1", ["--seed must be within 0 and 2^32 - 1"]),
+        ("--seed 99999999999999999999", ["--seed must be within 0 and 2^32 - 1"]),
+        ("--alpha nan", ["--alpha: expected a number, found 'nan'"]),
+        ("--output=", ["--output: expected a file or folder, found ''"]),
     ],
 )
 def test_a_word_that_does_not_fit_ends_with_code_2(words, messages, capsys):
     assert main("hermes_busi", words.split(), None) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and all(message in printed for message in messages)
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(

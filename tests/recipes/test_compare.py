@@ -249,6 +249,11 @@ def test_headroom_and_saturation(tmp_path, capsys):
     assert "oracle - short" not in printed
 
 
+def test_a_group_whose_name_does_something_to_the_screen_is_refused(groups, capsys):
+    assert main(["\x1b[2J=somewhere"]) == 2
+    assert "the group '\\x1b[2J' holds control characters" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("argument", ["a=", "a=x,,y", ""])
 def test_a_group_without_a_run_is_named(argument, capsys):
     assert main([argument]) == 2

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from keras_semimed.experiments.console import print_result
+import pytest
+
+from keras_semimed.experiments.console import RecipeError, print_result, run_main
 from keras_semimed.experiments.runs.scores import print_results
 
 
@@ -42,3 +44,20 @@ def test_a_run_without_own_sizes_says_so_once(capsys):
     print_results({"result": {"last": {"images": 5, "accuracy": 0.8}}}, "test", 64)
     printed = capsys.readouterr().out
     assert "result on the test part (5 images" in printed and "size" not in printed
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RecipeError("a\nb \x1b[2J"), "error: a\\nb \\x1b[2J"),
+        (OSError("disk\nfull"), "error: disk\\nfull; when that is mended, run it again"),
+        (MemoryError("9 GiB"), "error: there is not enough memory (9 GiB); take smaller images, batches or networks"),
+        (MemoryError(), "error: there is not enough memory; take smaller images, batches or networks"),
+    ],
+)
+def test_an_error_is_one_line_that_does_nothing_to_the_screen(error, message, capsys):
+    def fail() -> None:
+        raise error
+
+    assert run_main(fail) == 2
+    assert capsys.readouterr().err == f"{message}\n"

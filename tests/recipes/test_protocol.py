@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 import time
@@ -152,13 +153,14 @@ def test_tables_are_made_from_what_is_kept_alone(tmp_path, capsys):
 
 
 def test_packed_tables_are_the_same_to_five_digits(tmp_path):
-    rows = [{"name": "0.123456789", "dice": 1 / 3, "union_0": 1234567}, {"name": "b", "union_0": 5}]
+    rows = [{"name": "0.123456789", "dice": 1 / 3, "union_0": 1234567}, {"name": "=b", "union_0": 5}]
     write_table(tmp_path / "images.csv", rows)
     pack_table(tmp_path / "images.csv", tmp_path / "kept.csv")
     assert unpack_table(tmp_path / "kept.csv") == [
         {"name": "0.123456789", "dice": "0.33333", "union_0": "1234567"},
-        {"name": "b", "dice": "", "union_0": "5"},
+        {"name": "=b", "dice": "", "union_0": "5"},
     ]
+    assert b"\n'=b," in gzip.decompress(packed_table(tmp_path / "kept.csv").read_bytes())
     before = packed_table(tmp_path / "kept.csv").read_bytes()
     pack_table(tmp_path / "images.csv", tmp_path / "kept.csv")
     assert packed_table(tmp_path / "kept.csv").read_bytes() == before

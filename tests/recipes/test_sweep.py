@@ -114,6 +114,10 @@ def test_a_failed_run_stops_the_sweep_and_keeps_the_rest(runs, tmp_path, monkeyp
         (["loco_table_4", "--", "--output", "elsewhere"], "the sweep's --output"),
         (["loco_table_4", "--", "--resume"], "leave it out"),
         (["loco_table_4", "--seeds", "0", "1", "0"], "the seed 0 stands there twice"),
+        (["loco_table_4", "--seeds", "-1"], "--seeds must be within 0 and 2^32 - 1, found -1"),
+        (["loco_table_4", "--seeds", "99999999999999999999"], "--seeds must be within 0 and 2^32 - 1"),
+        (["hermes", "--grid", "weights=../../x"], "no folder of --output can be called so"),
+        (["hermes", "--grid", "weights=\x1b[2J"], "'weights=\\x1b[2J': no folder of --output"),
     ],
 )
 def test_wrong_usage(arguments, message, runs, tmp_path, monkeypatch, capsys):

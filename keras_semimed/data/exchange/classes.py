@@ -10,7 +10,8 @@ from pathlib import Path
 
 from keras_semimed.data.array_checks import IGNORE
 from keras_semimed.data.exchange.shapes import Export
-from keras_semimed.files import CONTROL, whole_file
+from keras_semimed.files import whole_file
+from keras_semimed.text import CONTROL
 
 FILE = "classes.txt"
 """Names of the classes of a folder's masks from 1 on, a line each."""

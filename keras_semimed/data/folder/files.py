@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,12 +15,13 @@ import numpy as np
 
 from keras_semimed.data.folder.labels import Table, read_labels
 from keras_semimed.data.images.dicom import is_dicom
-from keras_semimed.files import CONTROL
+from keras_semimed.text import one_line, printable
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".pgm", ".ppm"),
     *(".dcm", ".dicom"),
 )
+_MASK = re.compile(r"(.+)_mask(?:_\d+)?", re.DOTALL)
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 
 
@@ -61,7 +62,7 @@ class FolderFiles:
             return self.notes
         kinds = Counter(file.suffix.lower() or "no suffix" for file in self.skipped)
         each = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(6))
-        return [*self.notes, f"not read, no images by their names: {each}, such as {printable(self.skipped[0])}"]
+        return [*self.notes, f"not read, no images by their names: {each}, such as {self.skipped[0]}"]
 
     def parts(self) -> dict[str, list[ImageFile]]:
         """Returns the images by the name of their part."""
@@ -82,13 +83,13 @@ def find_folder_files(path: str | Path, mask_name: str = "{}") -> FolderFiles:
     path = Path(path)
     check_mask_name(mask_name)
     if not path.is_dir():
-        raise FileNotFoundError(f"{path} is no folder; give the one that holds labeled/ and unlabeled/")
+        raise FileNotFoundError(f"{one_line(path)} is no folder; give the one that holds labeled/ and unlabeled/")
     files = FolderFiles(path)
     files.labeled = _pairs(files, labeled_part(path), mask_name, required=True)
     files.unlabeled = [ImageFile(image_stem(file), file) for file in _images(files, "unlabeled", required=True)]
     files.test = _pairs(files, "test", mask_name, required=False)
     _add_labels(files)
-    return files
+    return _on_one_line(files)
 
 
 def labeled_part(path: Path) -> str:
@@ -117,6 +118,12 @@ def find_image_files(path: str | Path, mask_name: str = "{}") -> FolderFiles:
     files = FolderFiles(path)
     files.test = _pairs(files, part, mask_name, required=True)
     _add_labels(files, whole=False)
+    return _on_one_line(files)
+
+
+def _on_one_line(files: FolderFiles) -> FolderFiles:
+    """The same with problems that do nothing to a screen, whatever files are called."""
+    files.problems = [type(problem)(one_line(problem)) for problem in files.problems]
     return files
 
 
@@ -155,14 +162,39 @@ def _pairs(files: FolderFiles, part: str, mask_name: str, required: bool) -> lis
 
 
 def _images(files: FolderFiles, part: str, required: bool) -> list[Path]:
-    """The image files directly in a folder, sorted; of two with one stem only the first."""
+    """The image files directly in a folder, sorted; of two with one stem only the first, and no masks of others."""
     folder = files.path / part
+    try:
+        found = _found(files, folder, required)
+    except OSError as error:  # not allowed to look into it, or a disk that fails
+        problem = f"{folder}: cannot be read ({error.strerror or error}); change its permissions"
+        files.problems.append(type(error)(problem))
+        return []
+    if folder.name != "masks" and (masks := masks_beside(found)):
+        shown = found[masks[0]].name
+        files.notes.append(f"{part}: not read, {len(masks)} masks beside their images by their names, such as {shown}")
+        found = {stem: file for stem, file in found.items() if stem not in masks}
+    return list(found.values())
+
+
+def masks_beside(stems: Iterable[str]) -> list[str]:
+    """Returns the names that are another one's with `_mask` or `_mask_1` behind, as BUSI's masks are called."""
+    names = set(stems)
+    return sorted(name for name in names if (match := _MASK.fullmatch(name)) and match[1] in names)
+
+
+def _found(files: FolderFiles, folder: Path, required: bool) -> dict[str, Path]:
+    """The image files of a folder by their stems.
+
+    Raises:
+        OSError: If it cannot be looked into.
+    """
     if not folder.is_dir():
         files.problems.append(FileNotFoundError(f"{folder} is missing; put the images there"))
-        return []
+        return {}
     if not _inside(folder, files.path):
         files.problems.append(ValueError(f"{folder}: is a link out of {files.path}; put the files there themselves"))
-        return []
+        return {}
     found: dict[str, Path] = {}
     problems = len(files.problems)
     for file in sorted(folder.iterdir()):
@@ -182,7 +214,7 @@ def _images(files: FolderFiles, part: str, required: bool) -> list[Path]:
     if required and not found and len(files.problems) == problems:
         problem = f"{folder} holds no image ({', '.join(SUFFIXES)}, or DICOM); put the images there"
         files.problems.append(FileNotFoundError(problem))
-    return list(found.values())
+    return found
 
 
 def _unfit(file: Path, root: Path) -> str | None:
@@ -225,12 +257,6 @@ def image_stem(file: Path) -> str:
     return unicodedata.normalize("NFC", stem)
 
 
-def printable(file: Path | str) -> str:
-    """Returns a text as any terminal takes it: bytes that are no UTF-8 and control characters escaped."""
-    text = str(file).encode("utf-8", "backslashreplace").decode()
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
 def _add_labels(files: FolderFiles, whole: bool = True) -> None:
     """Adds the rows of `labels.csv` to the images, or what is wrong with them to the problems.
 
@@ -248,7 +274,8 @@ def _add_labels(files: FolderFiles, whole: bool = True) -> None:
             files.problems.append(error)
             return
         if table.unread:
-            files.notes.append(f"{file.name}: not read, the columns {', '.join(table.unread)}")
+            more = f" and {len(table.unread) - 9} others" if len(table.unread) > 9 else ""
+            files.notes.append(f"{file.name}: not read, the columns {', '.join(table.unread[:9])}{more}")
         _assign(files, file, table, whole)
         _check_groups(files, file, table.grouping)
         if table.has_classes:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_semimed.data.argument_checks import check_class_names
 from keras_semimed.data.arrays import ImageSet, mention_vanished
 from keras_semimed.data.cache import Stack, memory_limit
 from keras_semimed.data.folder.files import (
@@ -23,6 +24,7 @@ from keras_semimed.data.images.letterbox import Fitted, present
 from keras_semimed.data.images.mask_values import FoundValues, Key, MaskValues, found_values, in_words, settled
 from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.data.parallel import in_parallel
+from keras_semimed.text import one_line
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def read_folder(
 
     Raises:
         FileNotFoundError: If a folder, an image or a mask is missing.
+        PermissionError: If a folder or its table cannot be read; it names it.
         ValueError: If a file is damaged or not what is read, a mask has another size than its image or values without
             a class, or `labels.csv` does not fit the images. The message names the file.
         ImportError: If there is DICOM and pydicom is missing.
@@ -247,10 +250,11 @@ def _class_names(files: FolderFiles, declared: Sequence[str] | None) -> tuple[st
     labels = {image.label: image.image for image in (*files.labeled, *files.test) if image.label is not None}
     if declared is None:
         return tuple(sorted(labels))
+    names = check_class_names("class_names", declared)
     for label, file in labels.items():
-        if label not in declared:
-            raise ValueError(f"{file}: its class in labels.csv is {label!r}; expected one of {tuple(declared)}")
-    return tuple(declared)
+        if label not in names:
+            raise ValueError(f"{file}: its class in labels.csv is {label!r}; expected one of {names}")
+    return names
 
 
 def _summary(files: FolderFiles, folder: Folder) -> str:
@@ -263,4 +267,4 @@ def _summary(files: FolderFiles, folder: Folder) -> str:
             for index, (name, number) in enumerate(zip(folder.class_names, numbers, strict=True))
         )
         lines.append(f"image classes: {each} of the labeled images")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))

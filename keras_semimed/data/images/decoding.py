@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_semimed.data.images import dicom, tiff
+from keras_semimed.data.images.bounds import check_bytes, jpeg2000_sizes
 from keras_semimed.data.images.pixels import MAX_BYTES, Picture, Refusal, check_size, upright
 
 # Pillow would also hand a file to Ghostscript, if it looked like one for it.
@@ -48,20 +49,18 @@ def decode_image(content: bytes) -> Picture:
         Refusal: If it is not the kind of file that is read.
         Exception: Whatever a library raises on damaged bytes.
     """
-    if dicom.is_dicom(content):
+    if dicom.holds_data_set(content):
         return dicom.read_image(content)
-    if content.startswith(tiff.HEADERS) and (pixels := tiff.read_mistagged_colour(content)) is not None:
-        return Picture(pixels)
+    if content.startswith(tiff.HEADERS) and (picture := tiff.read_unusual_colour(content)) is not None:
+        deep = picture.pixels.dtype != np.uint8
+        return _upper_bits(picture._replace(pixels=picture.pixels >> 8)) if deep else picture
     with _opened(content) as image:
-        header = _header(image)
+        header = _header(image, content)
         image.load()
         if _is_deep(image):
             return _upright(_scaled(image, header), image, header)
-        pixels = np.asarray(_opaque(image))
-        halved = "16" in header.rawmode  # Pillow keeps the upper half of 16-bit colours
-        if halved and pixels.max() < 16:
-            raise Refusal("its 16-bit colours use less than a sixteenth of their range; save it with 8 bits")
-        return _upright(Picture(pixels, halved=halved), image, header)
+        picture = Picture(np.asarray(_opaque(image)))
+        return _upright(_upper_bits(picture) if header.deep_colours else picture, image, header)
 
 
 def decode_values(content: bytes, palette_colours: bool = False) -> Picture:
@@ -79,12 +78,12 @@ def decode_values(content: bytes, palette_colours: bool = False) -> Picture:
         Refusal: If it is not the kind of file that is read, or a value is no whole number from 0.
         Exception: Whatever a library raises on damaged bytes.
     """
-    if dicom.is_dicom(content):
+    if dicom.holds_data_set(content):
         return _whole(dicom.read_values(content))
     with _opened(content) as image:
-        header = _header(image)
+        header = _header(image, content)
         image.load()
-        if "16" in header.rawmode and not _is_deep(image):
+        if header.deep_colours and not _is_deep(image):
             raise Refusal("its colours have 16 bits, and masks are read with 8; save class indices as 8-bit PNG")
         indexed = image.mode == "P" and not palette_colours and _is_coloured(image)
         plain = image if indexed or _is_deep(image) else _unveiled(image)
@@ -98,6 +97,21 @@ class _Header(NamedTuple):
     orientation: int
     lossy: bool
     rawmode: str
+    deep_colours: bool
+    """Whether the file's samples have more than 8 bits, of which Pillow keeps the upper 8 in colours."""
+
+
+def _upper_bits(picture: Picture) -> Picture:
+    """A picture of the upper 8 of 16 bits, which have to tell it.
+
+    Raises:
+        Refusal: If most of it is in the lower ones: nearly black, nearly white or nearly one colour.
+    """
+    pixels = picture.pixels
+    spread = np.ptp(pixels.reshape(-1, pixels.shape[-1] if pixels.ndim == 3 else 1), axis=0).max()
+    if pixels.max() < 16 or pixels.min() > 239 or spread < 16:
+        raise Refusal("its 16-bit colours use less than a sixteenth of their range; save it with 8 bits")
+    return picture._replace(pixels=pixels.astype("uint8"), halved=True)
 
 
 @contextlib.contextmanager
@@ -105,6 +119,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
     """The one image of a file, its size and checksums tested, its pixels not yet decoded."""
     with _identified(content) as image:
         check_size(*image.size)
+        check_bytes(image, content)
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # the further pictures of an MPO are previews
             raise Refusal(f"the file holds {frames} pages or frames; save the one to use as a file of its own")
@@ -118,12 +133,18 @@ def _identified(content: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError as error:
+        if content.startswith(tiff.BIG_HEADERS):
+            raise Refusal("it is a BigTIFF of a kind that is not read; save it as an ordinary TIFF") from error
+        if content.startswith(tiff.HEADERS):
+            raise ValueError(
+                "a TIFF that is damaged, or of a kind that is not read: save it anew, or as PNG"
+            ) from error
         raise ValueError(f"no known format: expected {', '.join(_FORMATS)} or DICOM") from error
     except Image.DecompressionBombError as error:
         raise Refusal(f"the image claims more pixels than are read ({error}); make it smaller") from error
 
 
-def _header(image: Image.Image) -> _Header:
+def _header(image: Image.Image, content: bytes) -> _Header:
     lossy = image.format in ("JPEG", "MPO", "WEBP", "JPEG2000") or image.info.get("compression") in (
         "jpeg",
         "tiff_jpeg",
@@ -132,8 +153,19 @@ def _header(image: Image.Image) -> _Header:
     tiles = getattr(image, "tile", [])
     arguments = tiles[0].args if tiles else ""
     rawmode = arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
+    deep_colours = "16" in rawmode
+    bits = getattr(image, "tag_v2", {}).get(_BITS, (8,))
+    if max(bits if isinstance(bits, tuple) else (bits,)) > 8 and not (deep_colours or _is_deep(image)):
+        raise Refusal("its colours have more than 8 bits and lie in planes; save it with those of a pixel together")
+    if image.format == "JPEG2000":
+        sizes = jpeg2000_sizes(content)
+        deep_colours = sizes is not None and sizes.bits > 8
+        if sizes is not None and _is_deep(image):
+            if (sizes.bits, sizes.signed) != (16, False):
+                raise Refusal(f"it is a JPEG 2000 of {sizes.bits} bits, which is read with 8 or 16; save it as PNG")
+            rawmode = "I;16"
     orientation = image.getexif().get(_ORIENTATION, 1)  # last, as it loads a PNG
-    return _Header(orientation if orientation in range(2, 9) else 1, lossy, rawmode)
+    return _Header(orientation if orientation in range(2, 9) else 1, lossy, rawmode, deep_colours)
 
 
 def _upright(picture: Picture, image: Image.Image, header: _Header) -> Picture:
@@ -191,6 +223,8 @@ def _opaque(image: Image.Image) -> Image.Image:
 def _scaled(image: Image.Image, header: _Header) -> Picture:
     """Grey values of more than 8 bits, with black and white where the file says what they are."""
     pixels = np.asarray(image)
+    if "transparency" in image.info:
+        raise Refusal("it has more than 8 bits and a transparent grey; save it without transparency")
     if (
         ";16S" in header.rawmode
         or ";16BS" in header.rawmode

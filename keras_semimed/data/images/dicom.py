@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
+from keras_semimed.data.images.bounds import check_bytes
 from keras_semimed.data.images.pixels import Picture, Refusal, check_size
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -21,12 +24,50 @@ _DEFLATED = (b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.8.1")
 _CM = 3
 """Of the units of an ultrasound region's axes."""
 _DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
+_FRAMES = ("JPEG", "JPEG2000")
 _LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.91")
 
 
+_VRS = b"AE|AS|AT|CS|DA|DS|DT|FD|FL|IS|LO|LT|OB|OW|PN|SH|SL|SQ|SS|ST|TM|UI|UL|UN|US|UT"
+_EXPLICIT = re.compile(rb"[\x02\x08]\0.\0(" + _VRS + rb")", re.DOTALL)
+_IMPLICIT = re.compile(rb"\x08\0.\0.[\0-\x03]\0\0", re.DOTALL)
+"""The first element of a data set: its group, and a short value."""
+
+
 def is_dicom(content: bytes) -> bool:
-    """Tells by the mark after the preamble whether this is the beginning of a DICOM file."""
-    return content[128:132] == b"DICM"
+    """Tells by the first 132 bytes whether this is the beginning of a DICOM file.
+
+    Either the mark is there that follows the preamble, or there is no preamble, and the first element of the header
+    is one that names the kind of its value.
+    """
+    return content[128:132] == b"DICM" or _EXPLICIT.match(content) is not None
+
+
+def holds_data_set(content: bytes) -> bool:
+    """Tells whether a whole file is DICOM, with its preamble or, if its header describes a picture, without one.
+
+    Raises:
+        ImportError: If it begins like DICOM without a preamble and pydicom is missing.
+    """
+    if content[128:132] == b"DICM":
+        return True
+    if not (_EXPLICIT.match(content) or _IMPLICIT.match(content)):
+        return False
+    try:
+        header = _pydicom().dcmread(io.BytesIO(content), force=True, stop_before_pixels=True)
+        return {"Rows", "Columns", "BitsAllocated"} <= set(header.dir())
+    except ImportError:
+        raise
+    except Exception:  # pydicom raises anything on bytes that are no data set
+        return False
+
+
+def _pydicom() -> Any:
+    try:
+        import pydicom
+    except ImportError as error:
+        raise ImportError("reading DICOM needs pydicom: pip install 'keras-semimed[dicom]'") from error
+    return pydicom
 
 
 def read_image(content: bytes) -> Picture:
@@ -110,13 +151,10 @@ def read_values(content: bytes) -> Picture:
 
 def _read(content: bytes) -> tuple[Any, np.ndarray]:
     """The data set and its single frame, colour as RGB."""
-    try:
-        import pydicom
-    except ImportError as error:
-        raise ImportError("reading DICOM needs pydicom: pip install 'keras-semimed[dicom]'") from error
+    pydicom = _pydicom()
     if any(uid in content[:4096] for uid in _DEFLATED):
         raise Refusal("it is a deflated DICOM file, which is not read; save it without that compression")
-    header = pydicom.dcmread(io.BytesIO(content))
+    header = pydicom.dcmread(io.BytesIO(content), force=content[128:132] != b"DICM")
     if "PixelData" not in header:
         raise Refusal(f"this DICOM file (modality {header.get('Modality', 'unknown')}) holds no pixel data")
     frames = int(header.get("NumberOfFrames") or 1)
@@ -128,10 +166,55 @@ def _read(content: bytes) -> tuple[Any, np.ndarray]:
             f"save it as {GREY[1]} or {COLOUR[0]}"
         )
     check_size(int(header.Columns), int(header.Rows))
+    _name_syntax(header)
+    _check_pixel_data(header)
     pixels = np.squeeze(pydicom.pixels.pixel_array(header))
     if pixels.shape[:2] != (header.Rows, header.Columns):
         pixels = pixels.reshape(header.Rows, header.Columns, *((3,) if header.SamplesPerPixel == 3 else ()))
     return header, pixels
+
+
+def _name_syntax(header: Any) -> None:
+    """Says how the pixels are stored where the file leaves it out with its preamble: as the header is.
+
+    Raises:
+        Refusal: If they are compressed, which the header does not tell.
+    """
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if not hasattr(header, "file_meta"):
+        header.file_meta = FileMetaDataset()
+    if "TransferSyntaxUID" in header.file_meta:
+        return
+    if header["PixelData"].is_undefined_length:
+        raise Refusal("it is compressed, and its header does not say how; export it as a DICOM file with its preamble")
+    implicit, little = header.original_encoding
+    explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+
+
+def _check_pixel_data(header: Any) -> None:
+    """Refuses pixel data that are shorter than what the header claims, or hold more frames, before they are decoded.
+
+    Raises:
+        Refusal: Which says what is claimed and what is there.
+    """
+    claimed = f"its header claims {header.Columns}x{header.Rows} pixels (width x height)"
+    if not header.file_meta.TransferSyntaxUID.is_compressed:
+        from pydicom.pixels.utils import get_expected_length
+
+        needed, found = int(get_expected_length(header)), len(header.PixelData)
+        if found < needed or found >= 2 * needed:
+            raise Refusal(f"{claimed} of {needed:,} bytes, and its pixel data hold {found:,}; export it again")
+        return
+    from pydicom.encaps import generate_frames
+
+    frame = next(generate_frames(header.PixelData, number_of_frames=1))
+    with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(frame), formats=_FRAMES) as image:
+        if image.size != (header.Columns, header.Rows):
+            raise Refusal(f"{claimed}, and its pixel data are {'x'.join(map(str, image.size))}; export it again")
+        check_bytes(image, frame)
 
 
 def _shown(pixels: np.ndarray, header: Any) -> Picture:
@@ -146,6 +229,8 @@ def _shown(pixels: np.ndarray, header: Any) -> Picture:
         values, limits = _windowed(values, header), (0.0, 1.0)
     else:
         limits = _stored_limits(header)
+    if not (np.isfinite(limits).all() and limits[0] < limits[1] and np.isfinite(values).all()):
+        raise Refusal("its rescale or window values make no grey scale; correct the header")
     if header.PhotometricInterpretation == "MONOCHROME1":
         values = limits[0] + limits[1] - values
     if "VOILUTSequence" in header or header.get("WindowWidth") is not None or header.BitsStored <= 8:
@@ -182,6 +267,10 @@ def _windowed(values: np.ndarray, header: Any) -> np.ndarray:
         raise Refusal("it has a WindowWidth and no WindowCenter; correct the header")
     centre, width = (float(np.atleast_1d(header[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
     function = header.get("VOILUTFunction") or "LINEAR"
+    if not np.isfinite([centre, width]).all():
+        raise Refusal(f"its window is {width:g} wide around {centre:g}, which means nothing; correct the header")
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise Refusal(f"its window is of the kind {function!r}, which is not known; correct the header")
     if width < 1 and function == "LINEAR" or width <= 0:
         raise Refusal(f"its window is {width:g} wide, which means nothing; correct the header")
     if function == "SIGMOID":

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_semimed.data.argument_checks import check_num_classes
 from keras_semimed.data.array_checks import IGNORE
 from keras_semimed.data.images.levels import NEAR, area_levels
 from keras_semimed.data.images.pixels import Picture
+from keras_semimed.text import shortened
 
 Key = int | range | tuple[int, int, int]
 MAX_VALUES = 4096
+_NUMBER = "([0-9]{1,9})"
+_KEY = rf"{_NUMBER}(?:\.\.{_NUMBER}|,{_NUMBER},{_NUMBER})?={_NUMBER}"
 _COLOUR = 1 << 24  # a colour is this plus its 24 bits; grey values lie below
 
 
@@ -57,8 +62,7 @@ class MaskValues:
     """
 
     def __init__(self, classes: Mapping[Key, int] | None, num_classes: int):
-        if num_classes < 2:
-            raise ValueError(f"`num_classes` must be at least 2, background included, found {num_classes}")
+        check_num_classes(num_classes)
         self.declared = classes
         self.num_classes = num_classes
         self._by_code = {} if classes is None else _by_code(classes, num_classes)
@@ -154,6 +158,8 @@ def settled(declared: Mapping[Key, int] | None, num_classes: int | None, found: 
     Raises:
         ValueError: If the values have two meanings; the message names a file.
     """
+    if declared is not None:
+        _check_declared(declared)
     if num_classes is None:
         named = [value for value in (declared or {}).values() if value != IGNORE]
         num_classes = max([1, *named]) + 1
@@ -240,9 +246,9 @@ def parse_key(text: str) -> tuple[Key, int]:
     Raises:
         ValueError: If the text is none of them.
     """
-    match = re.fullmatch(r"(\d+)(?:\.\.(\d+)|,(\d+),(\d+))?=(\d+)", text.replace(" ", ""))
+    match = re.fullmatch(_KEY, text.replace(" ", ""))
     if match is None:
-        raise ValueError(f"{text!r} is no mask value; expected 255=1, 128..255=1 or 255,0,0=1")
+        raise ValueError(f"{shortened(text)} is no mask value; expected 255=1, 128..255=1 or 255,0,0=1")
     first, last, green, blue, index = (None if part is None else int(part) for part in match.groups())
     assert first is not None and index is not None  # the pattern has them
     if last is not None:
@@ -258,6 +264,20 @@ def _key_name(key: Key) -> str:
     return f"{key.start}..{key.stop - 1}" if isinstance(key, range) else str(key)
 
 
+def _check_declared(classes: Any) -> None:
+    """Raises ValueError unless this is a mapping to classes."""
+    if not isinstance(classes, Mapping):
+        raise ValueError(f"`mask_values` must be a dict such as {{0: 0, 255: 1}}, found {shortened(classes)}")
+    for key, index in classes.items():
+        if not _is_whole(index) or not 0 <= index <= IGNORE:
+            name = _key_name(key)
+            raise ValueError(f"mask_values: {name} is class {shortened(index)}; expected 0..254 or {IGNORE} (ignore)")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def _by_code(classes: Mapping[Key, int], num_classes: int) -> dict[int, int]:
     by_code: dict[int, int] = {}
     for key, index in classes.items():
@@ -266,13 +286,14 @@ def _by_code(classes: Mapping[Key, int], num_classes: int) -> dict[int, int]:
                 f"mask_values: {_key_name(key)} is class {index}; expected 0..{num_classes - 1} or {IGNORE} (ignore)"
             )
         if isinstance(key, tuple):
-            if len(key) != 3 or not all(0 <= part <= 255 for part in key):
+            if len(key) != 3 or not all(_is_whole(part) and 0 <= part <= 255 for part in key):
                 raise ValueError(f"mask_values: {key} is no colour; expected (red, green, blue) in 0..255")
             codes = [int(codes_of(np.array(key).reshape(1, 1, 3))[0, 0])]
         else:
-            codes = list(key) if isinstance(key, range) else [int(key)]
-            if not codes or min(codes) < 0 or max(codes) > 65535:
+            values = key if isinstance(key, range) else (key,)
+            if not values or not all(_is_whole(end) and 0 <= end <= 65535 for end in (values[0], values[-1])):
                 raise ValueError(f"mask_values: {_key_name(key)} is no grey value; expected 0..65535")
+            codes = list(map(int, values))
         for code in codes:
             if by_code.setdefault(code, index) != index:
                 raise ValueError(f"mask_values: {code_name(code)} is class {by_code[code]} and {index}; give one class")

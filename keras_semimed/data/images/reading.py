@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
+from keras_semimed.data.argument_checks import check_intensity_range
 from keras_semimed.data.images import decoding
 from keras_semimed.data.images.pixels import Picture, Refusal, to_uint8, upright
 from keras_semimed.data.images.resizing import with_channels
+from keras_semimed.text import one_line
 
 
 def read_image(
@@ -48,6 +50,7 @@ def read_picture(
     intensity_range: tuple[float, float] | None = None,
 ) -> Picture:
     """Decodes an image as `read_image`, with what its file says beside the pixels; arguments and errors as there."""
+    intensity_range = _checked(intensity_range)
     with named_errors(file, name):
         picture = decoding.decode_image(decoding.read_content(file))
         return picture._replace(pixels=with_channels(to_uint8(picture, intensity_range), channels))
@@ -132,12 +135,17 @@ def read_pair(
         FileNotFoundError: If there is no such file.
         ValueError: As in `read_image`, or if the sizes differ or nothing tells whether the mask is upright.
     """
+    intensity_range = _checked(intensity_range)
     with named_errors(image):
         picture = decoding.decode_image(decoding.read_content(image))
         picture = picture._replace(pixels=to_uint8(picture, intensity_range))
     with named_errors(mask):
         values = decoding.decode_values(decoding.read_content(mask), palette_colours)
         return picture, _turned_like(values, picture, image)
+
+
+def _checked(intensity_range: Any) -> tuple[float, float] | None:
+    return None if intensity_range is None else check_intensity_range(intensity_range)
 
 
 def _turned_like(mask: Picture, image: Picture, image_name: str | Path) -> Picture:
@@ -159,11 +167,15 @@ def _turned_like(mask: Picture, image: Picture, image_name: str | Path) -> Pictu
 @contextlib.contextmanager
 def named_errors(file: str | Path | IO[bytes], name: str | None = None) -> Iterator[None]:
     """Makes every failure to decode a ValueError that names the file; a missing file or package stays what it is."""
-    name = str(file) if name is None else name
+    name = one_line(file if name is None else name)
     try:
         yield
     except (FileNotFoundError, ImportError):
         raise
+    except MemoryError as error:
+        raise ValueError(f"{name}: there is not enough memory for it; make the image smaller") from error
+    except PermissionError as error:
+        raise ValueError(f"{name}: cannot be read ({error.strerror}); change its permissions") from error
     except Refusal as error:
         raise ValueError(f"{name}: {error}") from error
     except Exception as error:  # damaged bytes make the libraries raise anything

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from keras_semimed.data.argument_checks import check_class_names, check_image_size, check_intensity_range
 from keras_semimed.data.images.letterbox import Fitted, letterbox, stretch
 from keras_semimed.data.images.mask_values import MaskValues
 from keras_semimed.data.images.reading import read_image, read_pair, read_picture
@@ -38,7 +39,7 @@ class ReadingRules:
             saved model, which reads no masks.
 
     Raises:
-        ValueError: For a size or a number of channels that there is not.
+        ValueError: For a size, a number of channels or a range that there is not, or names that no classes can have.
     """
 
     image_size: int
@@ -51,12 +52,12 @@ class ReadingRules:
     mask_values: MaskValues | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise ValueError(f"`image_size` must be at least 1 pixel, found {self.image_size}")
-        if self.channels not in (1, 3):
+        check_image_size(self.image_size)
+        if isinstance(self.channels, bool) or self.channels not in (1, 3):
             raise ValueError(f"`channels` must be 1 or 3, found {self.channels}")
         if self.intensity_range is not None:
-            check_intensity_range(self.intensity_range)
+            object.__setattr__(self, "intensity_range", check_intensity_range(self.intensity_range))
+        check_class_names("class_names", self.class_names)
 
     def __str__(self) -> str:
         fitted = "padded to" if self.keep_aspect else "stretched to"
@@ -98,13 +99,3 @@ class ReadingRules:
             name: tuple(config[name]) if isinstance(config[name], list | tuple) else config[name] for name in known
         }
         return cls(**values)
-
-
-def check_intensity_range(limits: Any) -> None:
-    """Raises ValueError unless these are two finite numbers, black below white."""
-    try:
-        low, high = (float(value) for value in limits)
-    except (TypeError, ValueError):
-        low = high = float("nan")
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError(f"`intensity_range` must be (value of black, larger value of white), found {limits!r}")

@@ -1,7 +1,7 @@
-"""The TIFF files that Pillow refuses: uncompressed colour whose photometric tag says grey.
+"""The TIFF files that Pillow refuses or misreads: colour whose photometric tag says grey, 16-bit colours in planes.
 
-CVC-ClinicDB's images are such files. Other readers are no help: some show three copies of the red channel, and tifffile
-fills what is missing in a damaged file with zeros, so the sizes are checked here before it decodes.
+CVC-ClinicDB's images are of the first kind. Other readers are no help: some show three copies of the red channel, and
+tifffile fills what is missing in a damaged file with zeros, so the sizes are checked here before it decodes.
 """
 
 from __future__ import annotations
@@ -14,17 +14,24 @@ from collections.abc import Iterator
 
 import numpy as np
 
-HEADERS = (b"II*\0", b"MM\0*")
+from keras_semimed.data.images.pixels import Picture, check_size, upright
+
+BIG_HEADERS = (b"II+\0", b"MM\0+")
+"""Of files of more than 4 GiB, which smaller ones may have, too."""
+HEADERS = (b"II*\0", b"MM\0*", *BIG_HEADERS)
+_ORIENTATION = 274
 
 
-def read_mistagged_colour(content: bytes) -> np.ndarray | None:
-    """Decodes an uncompressed TIFF of three 8-bit samples a pixel that is tagged as grey.
+def read_unusual_colour(content: bytes) -> Picture | None:
+    """Decodes an uncompressed TIFF of three samples a pixel that Pillow refuses, or reads wrongly.
+
+    These are colours of 8 bits that are tagged as grey, and colours of 16 bits in three planes.
 
     Args:
         content: The whole file.
 
     Returns:
-        `(H, W, 3)` uint8, or None where the file is another kind of TIFF, which Pillow can be asked to read.
+        `(H, W, 3)` uint8 or uint16, or None where the file is another kind of TIFF, which Pillow can be asked to read.
 
     Raises:
         ValueError: If the file is no readable TIFF or ends before its pixels do.
@@ -36,14 +43,20 @@ def read_mistagged_colour(content: bytes) -> np.ndarray | None:
             raise ValueError("the TIFF directory is missing: the file is cut off or damaged")
         page = file.pages.first
         kind = (page.compression, page.photometric, page.planarconfig, page.samplesperpixel, page.bitspersample)
-        if kind != (tifffile.COMPRESSION.NONE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PLANARCONFIG.CONTIG, 3, 8):
+        none, photometric, planes = tifffile.COMPRESSION.NONE, tifffile.PHOTOMETRIC, tifffile.PLANARCONFIG
+        deep_planes = kind == (none, photometric.RGB, planes.SEPARATE, 3, 16)
+        if not deep_planes and kind != (none, photometric.MINISBLACK, planes.CONTIG, 3, 8):
             return None
-        needed = page.imagelength * page.imagewidth * 3
+        check_size(page.imagewidth, page.imagelength)
+        needed = page.imagelength * page.imagewidth * 3 * page.bitspersample // 8
         starts, counts = page.dataoffsets, page.databytecounts
         inside = len(starts) == len(counts) and all(a + n <= len(content) for a, n in zip(starts, counts, strict=True))
         if not inside or sum(counts) != needed:
             raise ValueError(f"{page.imagelength}x{page.imagewidth} pixels need {needed} bytes, and the file has fewer")
-        return page.asarray()
+        pixels = np.moveaxis(page.asarray(), 0, -1) if deep_planes else page.asarray()
+        turned = page.tags.valueof(_ORIENTATION, 1)
+        orientation = int(turned) if turned in range(2, 9) else 1
+        return Picture(upright(pixels, orientation), orientation=orientation)
 
 
 @contextlib.contextmanager

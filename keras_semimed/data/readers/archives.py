@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import io
 import lzma
 import struct
 import zipfile
@@ -16,6 +18,7 @@ from keras_semimed.data.images.pixels import MAX_BYTES
 
 MAX_UNPACKED = 2**30  # bytes that are fine from a zip of any size
 MAX_RATIO = 100
+MOST_LINES = 100_000
 
 
 class FileTree:
@@ -98,6 +101,36 @@ class FileTree:
             with zipfile.ZipFile(self.path) as archive:
                 sizes = {member: archive.getinfo(self.root + member).file_size for member in members}
         return hashlib.sha256(repr(sorted(sizes.items())).encode()).hexdigest()
+
+
+def listed(folder: Path) -> list[Path]:
+    """Returns what lies in a folder, sorted; `glob` would pass over what cannot be looked into, without a word.
+
+    Raises:
+        PermissionError: If it cannot be looked into; it names the folder.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except PermissionError as error:
+        raise PermissionError(f"{folder} cannot be read ({error.strerror}); change its permissions") from error
+
+
+def table_rows(text: str, place: str) -> list[list[str]]:
+    """Returns the rows of a table with commas, the header first.
+
+    Args:
+        text: The table.
+        place: What to call it in errors.
+
+    Raises:
+        ValueError: If it is no table, or has more lines than a published set has images.
+    """
+    if (lines := text.count("\n")) > MOST_LINES:
+        raise ValueError(f"{place}: has {lines:,} lines, more than the set has images; replace the file")
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{place}: cannot be read as CSV ({error}); replace the file") from error
 
 
 def zip_names(path: Path) -> list[PurePosixPath]:

@@ -7,13 +7,12 @@ out. The widths and heights in the table are wrong for a few images, so the file
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_semimed.data.readers.archives import table_rows
 from keras_semimed.data.readers.pairs import Layout, PairSource
 
 CLASSES = ("benign", "malignant")
@@ -90,11 +89,17 @@ class BusBraSource(PairSource):
 
     def _table(self, file: str, columns: tuple[str, ...]) -> dict[str, dict[str, str]]:
         """The rows of a table by image."""
-        rows = csv.DictReader(io.StringIO(self.tree.read_text(file, self.HOW_TO_GET)))
-        missing = [column for column in columns if column not in (rows.fieldnames or ())]
-        if missing:
-            raise ValueError(f"{self.tree.name(file)} has no column {missing[0]!r}; replace the file")
-        return {row["ID"]: row for row in rows}
+        place = self.tree.name(file)
+        header, *rows = table_rows(self.tree.read_text(file, self.HOW_TO_GET), place) or [[]]
+        if missing := [column for column in columns if column not in header]:
+            raise ValueError(f"{place} has no column {missing[0]!r}; replace the file")
+        found: dict[str, dict[str, str]] = {}
+        for number, cells in enumerate(rows, start=2):
+            if cells and len(cells) != len(header):
+                raise ValueError(f"{place}: line {number} has not as many columns as the header; replace the file")
+            row = dict(zip(header, cells, strict=False))
+            found |= {row["ID"]: row} if row else {}
+        return found
 
     def _record(
         self, name: str, data: Mapping[str, dict[str, str]], folds: Mapping[int, Mapping[str, dict[str, str]]]
@@ -111,7 +116,7 @@ class BusBraSource(PairSource):
         ):
             if value not in known:
                 raise ValueError(f"{self.tree.name(file)}: {column} of {name} is {value!r}, expected one of {known}")
-        if not row["Case"].isdigit():
+        if not re.fullmatch("[0-9]{1,9}", row["Case"]):
             raise ValueError(f"{self.tree.name(_DATA)}: Case of {name} is {row['Case']!r}, expected a number")
         return BusBraRecord(
             case=row["Case"],

@@ -10,7 +10,7 @@ import functools
 import re
 from pathlib import Path, PurePosixPath
 
-from keras_semimed.data.readers.archives import FileTree, find_zip, zip_names
+from keras_semimed.data.readers.archives import FileTree, find_zip, listed, zip_names
 from keras_semimed.data.readers.source import Source, SourceFiles, near_duplicates
 
 CLASSES = ("benign", "malignant", "normal")
@@ -21,7 +21,7 @@ HOW_TO_GET = (
     "folder or the folder that holds either"
 )
 
-_FILE = re.compile(r"(benign|malignant|normal) \((\d+)\)(_mask(?:_\d+)?)?\.png")
+_FILE = re.compile(r"(benign|malignant|normal) \(([0-9]{1,9})\)(_mask(?:_[0-9]{1,9})?)?\.png")
 
 
 class BusiSource(Source):
@@ -42,7 +42,8 @@ class BusiSource(Source):
     def __init__(self, path: str | Path):
         self.path = _locate(Path(path))
         if self.path.is_dir():
-            root, members = "", [file.relative_to(self.path).as_posix() for file in self.path.glob("*/*.png")]
+            files = [file for folder in listed(self.path) if folder.is_dir() for file in listed(folder)]
+            root, members = "", [file.relative_to(self.path).as_posix() for file in files if file.suffix == ".png"]
         else:
             root, members = _zip_members(self.path)
         self.tree = FileTree(self.path, root)

@@ -26,8 +26,8 @@ class CvcClinicDbSource(PairSource):
     TITLE = "CVC-ClinicDB"
     HOW_TO_GET = HOW_TO_GET
     LAYOUTS = (
-        Layout("Original", "Ground Truth", re.compile(r"0*(\d+)\.tiff?")),
-        Layout("Original", "Ground Truth", re.compile(r"0*(\d+)\.png")),
+        Layout("Original", "Ground Truth", re.compile(r"0*([0-9]{1,9})\.tiff?")),
+        Layout("Original", "Ground Truth", re.compile(r"0*([0-9]{1,9})\.png")),
     )
 
     def is_published(self, name: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
-from keras_semimed.data.readers.archives import FileTree, find_zip, zip_names
+from keras_semimed.data.readers.archives import FileTree, find_zip, listed, zip_names
 from keras_semimed.data.readers.source import Source, SourceFiles
 
 
@@ -81,9 +81,11 @@ class PairSource(Source):
 
     def _names_in(self, path: Path) -> list[PurePosixPath]:
         # Two levels are enough for a parent of the largest archive; a deeper search of a home folder would take long.
+        listed(path)
         folders = sorted({folder for layout in self.LAYOUTS for folder in (layout.images, layout.masks)})
         places = [place for level in ("", "*/", "*/*/") for folder in folders for place in path.glob(level + folder)]
-        return [PurePosixPath(file.relative_to(path).as_posix()) for place in places for file in place.glob("*")]
+        files = [file for place in places if place.is_dir() for file in listed(place)]
+        return [PurePosixPath(file.relative_to(path).as_posix()) for file in files]
 
     def _members(self, names: Iterable[PurePosixPath]) -> dict[_Place, list[str]]:
         """The files that look like ones of the set, by the folder that would hold it."""

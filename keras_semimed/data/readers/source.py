@@ -13,6 +13,7 @@ from keras_semimed.data.images.levels import lesion_of
 from keras_semimed.data.progress import progress
 from keras_semimed.data.readers.archives import FileTree
 from keras_semimed.data.splits.duplicates import near_duplicate_groups
+from keras_semimed.text import CONTROL, shortened
 
 
 class Pair(NamedTuple):
@@ -63,8 +64,12 @@ class Source:
         """Refuses files that only lie as the published ones do; a part of these will do.
 
         Raises:
-            ValueError: If more than a tenth of the images have names that the set does not have.
+            ValueError: If more than a tenth of the images have names that the set does not have, or one holds control
+                characters.
         """
+        for files in self.files:
+            if CONTROL.search(files.name):
+                raise ValueError(f"{self.path}: the name {shortened(files.name)} holds control characters; rename it")
         strange = [files.name for files in self.files if not self.is_published(files.name)]
         if len(strange) > len(self.files) / 10:
             count = f"{len(strange)} of {len(self.files)} images"

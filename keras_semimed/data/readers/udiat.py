@@ -7,7 +7,6 @@ it needs no further package. There are no patient ids, so near-duplicates form t
 
 from __future__ import annotations
 
-import csv
 import functools
 import io
 import re
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_semimed.data.readers.archives import table_rows
 from keras_semimed.data.readers.pairs import Layout, PairSource
 from keras_semimed.data.readers.source import near_duplicates
 
@@ -41,7 +41,7 @@ class UdiatSource(PairSource):
     TITLE = "UDIAT (Dataset B)"
     HOW_TO_GET = HOW_TO_GET
     CLASSES = CLASSES
-    LAYOUTS = (Layout("original", "GT", re.compile(r"(\d+)\.png")),)
+    LAYOUTS = (Layout("original", "GT", re.compile(r"([0-9]{1,9})\.png")),)
 
     def __init__(self, path: str | Path):
         super().__init__(path)
@@ -77,7 +77,7 @@ class UdiatSource(PairSource):
         """Class of each listed image."""
         place = self.tree.name(self._list)
         if self._list == _CSV:
-            rows: Iterator[Sequence[Any]] = csv.reader(io.StringIO(self.tree.read_text(_CSV, self.HOW_TO_GET)))
+            rows: Iterator[Sequence[Any]] = iter(table_rows(self.tree.read_text(_CSV, self.HOW_TO_GET), place))
         else:
             rows = iter(_sheet(self.tree.read(_XLSX, self.HOW_TO_GET), place))
         header = [str(value).strip().lower() for value in next(rows, ())]
@@ -90,7 +90,7 @@ class UdiatSource(PairSource):
                 continue
             stem = str(row[image]).strip().removesuffix(".png").removesuffix(".0")
             label = str(row[kind]).strip().lower()
-            if not stem.isdigit() or label not in CLASSES:
+            if not re.fullmatch("[0-9]{1,9}", stem) or label not in CLASSES:
                 raise ValueError(
                     f"{place}, row {number}: expected the number of an image and Benign or Malignant, found "
                     f"{row[image]!r} and {row[kind]!r}"

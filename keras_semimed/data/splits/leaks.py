@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from keras_semimed.data.arrays import ImageSet
 from keras_semimed.data.splits.duplicates import THRESHOLDS, near_duplicate_pairs, thumbnails
 from keras_semimed.data.splits.parts import PARTS, Split
+from keras_semimed.text import one_line
 
 _SHOWN = 5  # pairs that the text names
 
@@ -59,7 +60,7 @@ class LeakReport:
                 f"  {part + ' - ' + other:<23} {pairs:4d} pairs, {images} of {self.scored[other]} {other} images"
             )
         for leak in self.leaks[:_SHOWN]:
-            lines.append(f"  {leak.name} ({leak.part}) ~ {leak.other} ({leak.other_part})")
+            lines.append(one_line(f"  {leak.name} ({leak.part}) ~ {leak.other} ({leak.other_part})"))
         if len(self.leaks) > _SHOWN:
             lines.append(f"  … and {len(self.leaks) - _SHOWN} more in `leaks`")
         return "\n".join(lines)

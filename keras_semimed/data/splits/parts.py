@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from keras_semimed.text import shortened
 
 PARTS = ("labeled", "unlabeled", "validation", "test")
 _HEADER = "keras_semimed split"
@@ -50,8 +53,13 @@ class Split:
         return f"{sizes}, hash {self.hash}"
 
     def save(self, path: str | Path) -> None:
-        """Writes a text file: a header with the hash, then one `part<TAB>name` a line."""
-        Path(path).write_text(f"# {_HEADER} {self.hash}\n" + "".join(self._lines()), encoding="utf-8")
+        """Writes a text file: a header with the hash, then one `part<TAB>name` a line.
+
+        A name that would take more than a line is written as JSON, with a second tab in front.
+        """
+        lines = [f"{part}\t{_written(name)}\n" for part in PARTS for name in getattr(self, part)]
+        with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines([f"# {_HEADER} {self.hash}\n", *lines])
 
     @classmethod
     def load(cls, path: str | Path) -> Split:
@@ -62,7 +70,7 @@ class Split:
             ValueError: If it is no split, names an image twice, or was changed after it was written; it names the file.
         """
         try:
-            header, *lines = Path(path).read_text(encoding="utf-8-sig").splitlines() or [""]
+            header, *lines = Path(path).read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is no text in UTF-8 ({error}); save it as UTF-8") from error
         if not header.startswith(f"# {_HEADER}"):
@@ -75,9 +83,12 @@ class Split:
             part, tab, name = line.partition("\t")
             if not tab or part not in parts:
                 raise ValueError(
-                    f"{path}, line {number}: expected 'part<TAB>name' with a part of {PARTS}, found {line!r}"
+                    f"{path}, line {number}: expected 'part<TAB>name' with a part of {PARTS}, found {shortened(line)}"
                 )
-            parts[part].append(name)
+            try:
+                parts[part].append(str(json.loads(name)) if name.startswith("\t") else name)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {shortened(name)} is no name in JSON; correct it") from error
         try:
             split = cls(**{part: tuple(names) for part, names in parts.items()})
         except ValueError as error:
@@ -91,6 +102,11 @@ class Split:
 
     def _lines(self) -> list[str]:
         return [f"{part}\t{name}\n" for part in PARTS for name in getattr(self, part)]
+
+
+def _written(name: str) -> str:
+    """A name as a line holds it."""
+    return f"\t{json.dumps(name)}" if "\n" in name or name.startswith("\t") else name
 
 
 def paper_split(

@@ -213,8 +213,17 @@ def check(settings: Settings) -> None:
         raise RecipeError(f"--labeled must be positive, found {settings.labeled}")
     if not 0 <= settings.seed < 2**32:
         raise RecipeError(f"--seed must be within 0 and 2^32 - 1, found {settings.seed}")
-    if settings.image_size < 32:
-        raise RecipeError(f"--image-size must be at least 32, found {settings.image_size}")
+    # Imported late: NumPy comes with it, for which help and typing errors should not wait.
+    from keras_semimed.data.argument_checks import MAX_SIDE, check_batch
+
+    if not 32 <= settings.image_size <= MAX_SIDE:
+        least = "at least 32" if settings.image_size < 32 else f"at most {MAX_SIDE:,}"
+        raise RecipeError(f"--image-size must be {least}, found {settings.image_size}")
+    for name in ("batch_size", "labeled_batch_size"):
+        try:
+            check_batch(name, getattr(settings, name) or 1, (settings.image_size, settings.image_size, 3))
+        except ValueError as error:
+            raise RecipeError(str(error).replace(f"`{name}`", f"--{name.replace('_', '-')}")) from error
     encoders = tuple(members("keras_semimed.networks.encoders:ARCHITECTURES"))
     encoder, weights = settings.arguments["encoder"], settings.arguments["weights"]
     if encoder not in encoders:

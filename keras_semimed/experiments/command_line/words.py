@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_semimed.experiments.console import did_you_mean
+from keras_semimed.text import shortened
 
-_ONE = {"int": "a whole number", "float": "a number"}
+_ONE = {"int": "a whole number", "float": "a number", "Path": "a file or folder"}
 _SEVERAL = {"int": "whole numbers", "float": "numbers", "str": "names"}
 _COUNTS = {2: "two", 3: "three", 4: "four"}
 
@@ -56,9 +57,9 @@ def read_word(annotation: str, word: str) -> Any:
                     continue
     expected = [text for part in parts if (text := _expected(part, parts))]
     if not expected:
-        raise ArgumentTypeError(f"{word!r} is none of {', '.join(known)}{did_you_mean(word, known)}")
+        raise ArgumentTypeError(f"{shortened(word)} is none of {', '.join(known)}{did_you_mean(word, known)}")
     expected += [f"one of {', '.join(known)}"] if known else []
-    raise ArgumentTypeError(f"expected {' or '.join(expected)}, found {word!r}")
+    raise ArgumentTypeError(f"expected {' or '.join(expected)}, found {shortened(word)}")
 
 
 def _read(part: str, word: str) -> Any:
@@ -70,6 +71,8 @@ def _read(part: str, word: str) -> Any:
             raise ValueError(word)
         return number
     if part == "Path":
+        if not word or "\0" in word:  # an empty one would be the present folder
+            raise ValueError(word)
         return Path(word)
     if part.startswith("tuple["):
         inner, words = _inner(part), word.split(",")

@@ -21,6 +21,7 @@ from keras_semimed.experiments.comparison.finished_runs import Groups, Run, at_s
 from keras_semimed.experiments.comparison.headroom import headroom
 from keras_semimed.experiments.console import RecipeError, input_errors
 from keras_semimed.files import whole_file, write_table
+from keras_semimed.text import one_line, shortened
 
 SHOWN = (
     "dice",
@@ -50,6 +51,8 @@ def parse_groups(arguments: Sequence[str]) -> dict[str, list[Path]]:
             raise RecipeError(f"{argument!r} lacks a run's folder; write a folder, or NAME=RUN,RUN,...")
         runs = [Path(word) for word in words]
         name = name or runs[0].resolve().name
+        if one_line(name) != name:
+            raise RecipeError(f"the group {shortened(name)} holds control characters; name it otherwise")
         if name in folders:
             raise RecipeError(f"two groups are called {name!r}; name them: NAME=RUN,RUN,...")
         folders[name] = runs

@@ -25,6 +25,7 @@ from keras_semimed.experiments.command_line.bundles import RUNGS
 from keras_semimed.experiments.console import GO_ON, RecipeError, input_errors, run_main
 from keras_semimed.files import read_sealed, write_json
 from keras_semimed.parsing import command_parser
+from keras_semimed.text import one_line, shortened
 
 Flags = tuple[str, ...]
 RECORD = "sweep.json"
@@ -133,7 +134,9 @@ def grid_rows(grid: Sequence[str]) -> dict[str, Flags]:
         name, equals, values = entry.partition("=")
         name = name.strip("-").replace("_", "-")
         if not equals or not name or not all(values.split(",")):
-            raise RecipeError(f"--grid {entry!r}: expected FLAG=VALUE,VALUE,...")
+            raise RecipeError(f"--grid {shortened(entry)}: expected FLAG=VALUE,VALUE,...")
+        if one_line(entry) != entry or ".." in entry.replace("=", "/").replace(",", "/").split("/"):
+            raise RecipeError(f"--grid {shortened(entry)}: no folder of --output can be called so; write it otherwise")
         if name in axes:
             raise RecipeError(f"--grid names {name} twice; list all its values once")
         axes[name] = values.split(",")
@@ -158,6 +161,8 @@ def run_rows(
     twice = [seed for seed, count in Counter(seeds).items() if count > 1]
     if twice:
         raise RecipeError(f"the seed {twice[0]} stands there twice; give each seed once")
+    if strange := [seed for seed in seeds if not 0 <= seed < 2**32]:
+        raise RecipeError(f"--seeds must be within 0 and 2^32 - 1, found {strange[0]}")
     with input_errors():
         made = _same_flags(recipe, rows, output, common)
         todo = [(seed, row) for seed in seeds for row in rows]
