@@ -344,7 +344,7 @@ def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
         model.provenance,
         data_set=Path(settings.data).name,
         split=data.split.hash,
-        scored=data.scored,
+        scored=scored.described(data.scored),
         scores=scored.shown(sets[-1]),
     )
     folder.save_model(model)
