@@ -17,6 +17,7 @@ from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.masks import score_mask
 from keras_semimed.evaluation.sizes import Size
 from keras_semimed.files import read_table
+from keras_semimed.models import SemiSupervisedModel
 
 Row = dict[str, Any]
 
@@ -120,8 +121,8 @@ def _evaluate(
 ) -> dict[Size, list[Row]]:
     """Rows by the size at which masks are compared; `score` is `score_mask` with its settings."""
     images: Any = getattr(dataset, "image_set", None)
-    if (reading := getattr(model, "reading", None)) is not None:
-        reading.check_images(images)
+    if isinstance(model, SemiSupervisedModel) and model.reading is not None:
+        model.reading.check_images(images)
     if names is None and images is not None:
         names = images.names
     rows: dict[Size, list[Row]] = {size: [] for size in sizes}

@@ -49,8 +49,8 @@ def part_folder(
 ) -> FolderParts:
     """Cuts parts off the annotated images of a folder by seed; all images of a group, and copies, stay on one side.
 
-    Unlabelled images of a group that is tested or validated with, and copies, are left out; a line counts them. Where parts of
-    the folder share names, all images are called `<part>/<name>`, part being where they lie.
+    Unlabelled images of a group that is tested or validated with, and copies, are left out; a line counts them. Where
+    parts of the folder share names, all images are called `<part>/<name>`, part being where they lie.
 
     Args:
         folder: What `read_folder` found.

@@ -89,7 +89,8 @@ class ReadingRules:
             ours, theirs = getattr(self, name), getattr(other, name)
             if ours != theirs:
                 raise ValueError(
-                    f"{what} were read with {name}={theirs}, those that are trained on with {name}={ours}; read both alike"
+                    f"{what} were read with {name}={theirs}, those that are trained on with {name}={ours}; read "
+                    "both alike"
                 )
         masks, others = self.mask_class_names, other.mask_class_names
         if masks != others and sorted(masks) == sorted(others):
