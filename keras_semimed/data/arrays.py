@@ -194,6 +194,8 @@ class SemiSupervisedBatches(keras.utils.PyDataset):
                 f"labeled images are {labeled.images.shape[1:]} and unlabeled ones {unlabeled.images.shape[1:]} "
                 "(height, width, channels); bring them to one size"
             )
+        if labeled.rules is not None:
+            labeled.rules.check_images(unlabeled, "the unlabelled images")
         if unlabeled_targets and unlabeled.masks is None and unlabeled.labels is None:
             raise ValueError(
                 "unlabeled_targets=True: the unlabelled images have neither masks nor labels; give a set whose truth "

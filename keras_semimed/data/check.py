@@ -197,13 +197,15 @@ def _arguments(prog: str) -> Parser:
     parser.add_argument("--num-classes", type=int, help="number of mask classes, background included")
     parser.add_argument(
         "--mask-value",
+        "--mask-values",
         action="append",
         metavar="VALUE=CLASS",
-        help="class of a grey value, range or colour in masks, such as 255=1, 128..255=1 or 255,0,0=1; once for each",
+        help="class of a grey value, range or colour in masks, such as 255=1, 128..255=1 or 255,0,0=1; once for each, "
+        "or with blanks between, as semimed train takes them",
     )
     parser.add_argument("--class-names", nargs="+", help="all image classes, in the order of their labels")
     parser.add_argument(
-        "--mask-name", default="{}", help="what masks are called, such as '{}_mask' or '{file}' for case.tif.png ({})"
+        "--mask-name", default="{}", help="as '{}_mask', '{file}' for case.tif.png, or 'img_{} -> mask_{}' ({})"
     )
     parser.add_argument("--intensity-range", nargs=2, type=float, metavar=("BLACK", "WHITE"))
     return parser
@@ -217,7 +219,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_se
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names that the terminal's encoding lacks
     try:
-        values = dict(parse_key(text) for text in given.mask_value) if given.mask_value else None
+        words = " ".join(given.mask_value or ()).split()
+        values = dict(map(parse_key, words)) if words else None
         names = tuple(given.class_names) if given.class_names else None
         limits = tuple(given.intensity_range) if given.intensity_range else None
         report = check_folder(given.path, Declarations(given.num_classes, values, names, limits, given.mask_name))

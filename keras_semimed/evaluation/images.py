@@ -17,6 +17,7 @@ from keras_semimed.evaluation.batches import filled
 from keras_semimed.evaluation.masks import score_mask
 from keras_semimed.evaluation.sizes import Size
 from keras_semimed.files import read_table
+from keras_semimed.models import SemiSupervisedModel
 
 Row = dict[str, Any]
 
@@ -70,7 +71,8 @@ def evaluate_images(
 
     Raises:
         ValueError: If the dataset is empty, a mask has another size than its prediction or a class that it cannot have,
-            a label is no class of the model, predictions are not finite, or `names` has another length.
+            a label is no class of the model, predictions are not finite, or `names` has another length; if the images
+            were read from files otherwise than those that the model was trained on.
     """
     check_choice("size", size, ("network", "own"))
     if size == "own" and not _has_own_masks(dataset):
@@ -119,6 +121,8 @@ def _evaluate(
 ) -> dict[Size, list[Row]]:
     """Rows by the size at which masks are compared; `score` is `score_mask` with its settings."""
     images: Any = getattr(dataset, "image_set", None)
+    if isinstance(model, SemiSupervisedModel) and model.reading is not None:
+        model.reading.check_images(images)
     if names is None and images is not None:
         names = images.names
     rows: dict[Size, list[Row]] = {size: [] for size in sizes}

@@ -283,6 +283,8 @@ class EntryPoints(NetworkedModel):
     def _examined(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Images and targets to be evaluated on, looked at."""
         self._check_image_set(getattr(x, "image_set", None))
+        if self.reading is not None:
+            self.reading.check_images(getattr(x, "image_set", None))
         x = self._look_at(x)
         if y is not None or hasattr(x, "shape"):
             targets = checked_targets(y, self.learnt_heads)

@@ -221,6 +221,7 @@ def test_a_table_in_another_encoding_is_named(folder):
         ("{}_mask", ["case 0_mask", "case 1_mask", "case 2_mask"]),
         ("mask_{}", ["mask_case 0", "mask_case 1", "mask_case 2"]),
         ("{file}", ["case 0.png", "case 1.png", "case 2.png"]),
+        ("case {} -> mask {}", ["mask 0", "mask 1", "mask 2"]),
     ],
 )
 def test_masks_may_be_called_otherwise_by_declaration(folder, mask_name, names):
@@ -238,7 +239,31 @@ def test_masks_may_be_called_otherwise_by_declaration(folder, mask_name, names):
         read_folder(folder, 12, mask_name=mask_name)
 
 
-@pytest.mark.parametrize("mask_name", ["mask", "{}{}", "{file}_{}", "../{}", ""])
+@pytest.mark.parametrize("mask_name", ["mask", "{}{}", "{file}_{}", "../{}", "", "img -> {}", "{file} -> {}"])
 def test_a_pattern_of_mask_names_holds_the_images_once(folder, mask_name):
     with pytest.raises(ValueError, match="`mask_name` must hold {} for the image's name"):
         read_folder(folder, 12, mask_name=mask_name)
+
+
+def test_masks_of_the_declared_and_of_the_images_own_name_lie_side_by_side(folder):
+    expected = read_folder(folder, 12).labeled.masks
+    masks = folder / "labeled/masks"
+    (masks / "case 0.png").rename(masks / "case 0_mask.png")  # the others are called as `predict --as-labels` does
+    np.testing.assert_array_equal(read_folder(folder, 12, mask_name="{}_mask").labeled.masks, expected)
+    (masks / "case 0.png").write_bytes((masks / "case 0_mask.png").read_bytes())
+    with pytest.raises(FileNotFoundError, match="masks/case 0.png: the mask has no image"):
+        read_folder(folder, 12, mask_name="{}_mask")
+
+
+def test_the_declared_name_counts_before_the_plain_one(folder):
+    (folder / "labels.csv").unlink()
+    images, masks = folder / "labeled/images", folder / "labeled/masks"
+    before = read_folder(folder, 12).labeled
+    expected = dict(zip(before.names, before.masks, strict=True))
+    (images / "case 1.png").rename(images / "mask_case 0.png")
+    (masks / "case 1.png").rename(masks / "mask_mask_case 0.png")
+    (masks / "case 0.png").rename(masks / "mask_case 0.png")
+    found = read_folder(folder, 12, mask_name="mask_{}").labeled
+    read = dict(zip(found.names, found.masks, strict=True))
+    np.testing.assert_array_equal(read["case 0"], expected["case 0"])
+    np.testing.assert_array_equal(read["mask_case 0"], expected["case 1"])

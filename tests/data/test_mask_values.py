@@ -36,6 +36,15 @@ def test_values_that_speak_for_themselves(mask, num_classes, classes):
     np.testing.assert_array_equal(rule.classes(mask, "m.png"), [classes])
 
 
+def test_255_everywhere_has_two_meanings_beside_class_indices():
+    found = [found_values(mask, f"{name}.png") for name, mask in (("a", grey(0, 1)), ("b", grey(255, 255)))]
+    with pytest.raises(ValueError, match="b.png: is 255 everywhere, and a.png holds 0 and 1, .*say so by mask_values"):
+        settled(None, 2, found)
+    assert settled({0: 0, 1: 1, 255: 1}, 2, found).num_classes == 2
+    whole = [found_values(mask, "m.png") for mask in (grey(0, 255), grey(255, 255))]
+    np.testing.assert_array_equal(settled(None, 2, whole).classes(grey(255, 255), "m.png"), [[1, 1]])
+
+
 def test_colours_are_found_with_black_as_background():
     masks = [colours((0, 0, 0), RED), grey(0, 0), colours(BLUE, RED)]
     rule = settled(None, 3, [found_values(mask, "m.png") for mask in masks])

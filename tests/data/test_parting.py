@@ -119,3 +119,21 @@ def test_a_test_part_of_its_own_is_kept(tmp_path):
     assert list(parts.test.names) == ["t"] and len(parts.validation) == 4 and len(parts.labeled) == 16
     with pytest.raises(ValueError, match="`test` must be left out: the folder has a part test/ of its own"):
         part_folder(folder, test=0.3)
+
+
+@pytest.mark.parametrize("patients", [True, False])
+def test_copies_of_a_picture_are_on_one_side(tmp_path, capsys, patients):
+    write(tmp_path, patients, others=9)
+    images = tmp_path / "labeled/images"
+    for copy, original in (("1", "0"), ("2", "1"), ("9", "5")):  # also of three patients
+        (images / f"{copy}.png").write_bytes((images / f"{original}.png").read_bytes())
+    (tmp_path / "unlabeled/u8.png").write_bytes((images / "0.png").read_bytes())
+    folder, sides = read_folder(tmp_path, 8), set()
+    for fold in range(4):
+        parts = part_folder(folder, 1, folds=4, fold=fold)
+        tested = {*parts.test.names}
+        assert len(tested & {"0", "1", "2"}) in (0, 3) and len(tested & {"5", "9"}) in (0, 2)
+        assert ("u8" in parts.unlabeled.names) == ("0" not in tested)
+        assert not parts.near_duplicates()
+        sides.add("0" in tested)
+    assert sides == {True, False} and "copies of their images, and are left out" in capsys.readouterr().out

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data import ImageSet, from_folder, read_folder
+from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, from_folder, read_folder
 from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.data.images.rules import ReadingRules
+from keras_semimed.evaluation import evaluate_images
 from keras_semimed.export import export
 from keras_semimed.models import Supervised
 from keras_semimed.prediction import Options, find_images, predict_files
@@ -114,6 +115,41 @@ def test_a_trained_and_an_exported_model_know_how_to_read_and_what_classes_are_c
     card = (tmp_path / "small.keras.md").read_text()
     assert "padded to 32 x 32, of more than 8 bits from 0 (black) to 4095 (white)" in card and "0 good, 1 ill" in card
     assert "Mask classes: 0 background, 1 lesion." in card and f"digest {origin.data}" in card
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "said"),
+    [
+        ({"keep_aspect": True}, "were read with keep_aspect=True, .* with keep_aspect=False"),
+        ({"channels": 1}, "were read with channels=1, .* with channels=3"),
+        ({"class_names": ("ill", "good")}, r"have the classes \['ill', 'good'\], .*class_names=\['good', 'ill'\]"),
+        ({"mask_class_names": ("lesion", "background")}, r"mask classes \['lesion', 'background'\]"),
+    ],
+)
+def test_what_is_validated_with_is_read_as_what_is_trained_on(tmp_path, otherwise, said):
+    for place in ("labeled/images", "labeled/masks", "unlabeled"):
+        (tmp_path / place).mkdir(parents=True)
+    for index, name in enumerate("ab"):
+        image = np.arange(40 * 60).reshape(40, 60).astype("uint8") + index
+        Image.fromarray(image).save(tmp_path / f"labeled/images/{name}.png")
+        Image.fromarray((image > 100).astype("uint8")).save(tmp_path / f"labeled/masks/{name}.png")
+        Image.fromarray(image).save(tmp_path / f"unlabeled/u{name}.png")
+    (tmp_path / "labels.csv").write_text("file,class\na.png,good\nb.png,ill\n")
+    trained, other = read_folder(tmp_path, SIZE), read_folder(tmp_path, SIZE, **otherwise)
+    train = SemiSupervisedBatches(trained.labeled, trained.unlabeled, 2)
+    model = Supervised(image_size=SIZE, encoder=tiny_encoder(), decoder_filters=UNET_WIDTHS, total_steps=2)
+    model.compile(run_eagerly=True)
+    with pytest.raises(ValueError, match=said):
+        model.fit(train, validation_data=EvaluationBatches(other.labeled), verbose=0)
+    assert model.optimizer.iterations == 0
+    with pytest.raises(ValueError, match=said):
+        model.evaluate(EvaluationBatches(other.labeled), verbose=0)
+    with pytest.raises(ValueError, match=said):
+        evaluate_images(model, EvaluationBatches(other.labeled))
+    assert len(evaluate_images(model, EvaluationBatches(trained.labeled))) == 2
+    if "keep_aspect" in otherwise:
+        with pytest.raises(ValueError, match=f"the unlabelled images {said}"):
+            SemiSupervisedBatches(trained.labeled, other.unlabeled, 2)
 
 
 def test_the_digest_tells_training_images_apart():

@@ -13,6 +13,7 @@ from PIL import Image
 from keras_semimed.data.check import main as check
 from keras_semimed.evaluation import report
 from keras_semimed.files import read_sealed, read_table
+from keras_semimed.saved import load_model
 from recipes import train
 
 CLASSES = ("much", "none", "some")  # sorted, as their labels are
@@ -59,7 +60,7 @@ def test_images_with_a_class_and_no_masks_are_trained_on_and_scored(tmp_path, ca
     assert "test\ttest/0" in split and "labeled\tlabeled/0" in split  # the parts share names
     printed = capsys.readouterr().out
     assert "3 classes" in printed or "much" in printed
-    assert "| balanced accuracy |" in printed
+    assert "balanced_accuracy" in read_table(folder / "run" / "metrics.csv")[0] and "| balanced accuracy |" in printed
 
 
 def test_masks_alone_and_both_are_found(tmp_path):
@@ -163,6 +164,74 @@ def test_another_hospital_with_classes_and_no_masks_is_scored(tmp_path, capsys):
         Image.fromarray(np.zeros((40, 40), "uint8")).save(place / "test" / "masks" / f"{index}.png")
     assert run(folder, "--method", "interlude", "--test-on", str(place), "--seed", "1") == 2
     assert "elsewhere has no image classes to score by" in capsys.readouterr().err
+
+
+def make_declared(path: Path) -> Path:
+    """Images of 12 bits with masks of two lesions, 120 and 240, called otherwise than the images."""
+    for part, count in {"labeled/images": 6, "unlabeled": 4, "test/images": 3}.items():
+        (path / part).mkdir(parents=True)
+        for index in range(count):
+            image = np.random.default_rng([len(part), index]).integers(0, 400, (40, 60)).astype("uint16")
+            mask = np.zeros((40, 60), "uint8")
+            mask[5:20, 5 + index : 30], mask[25:35, 10:50] = 120, 240
+            image[mask == 120] += 3000
+            Image.fromarray(image).save(path / part / f"img_{index}.png")
+            if part != "unlabeled":
+                (path / part).with_name("masks").mkdir(exist_ok=True)
+                Image.fromarray(mask).save((path / part).with_name("masks") / f"mask_{index}.png")
+    return path
+
+
+NAMED = ("--mask-name", "img_{} -> mask_{}")
+VALUED = ("--mask-values", "0=0 120=1 240=2", "--mask-class-names", "background,cyst,solid")
+
+
+def test_how_the_files_are_read_is_declared_by_flags_and_kept(tmp_path, capsys):
+    folder, place = make_declared(tmp_path / "mine"), make_declared(tmp_path / "elsewhere")
+    for file in (place / "test" / "images").iterdir():  # other pixels
+        Image.fromarray(np.asarray(Image.open(file))[::-1]).save(file)
+    declared = (*NAMED, *VALUED, "--intensity-range", "0,4095")
+    words = ("--method", "supervised", "--keep-aspect", "--test-on", str(place))
+    assert run(folder, *words, *declared) == 0
+    config = read_sealed(folder / "run" / "config.json", sealed=False)
+    expected = {"keep_aspect": True, "intensity_range": [0, 4095], "mask_class_names": ["background", "cyst", "solid"]}
+    assert expected.items() <= config["reading"].items() and config["result"]["last on elsewhere"]["images"] == 3
+    assert (
+        expected["intensity_range"]
+        == load_model(folder / "run" / "model.keras").get_config()["reading"]["intensity_range"]
+    )
+    again = ("--config", str(folder / "run" / "config.yaml"), "--output", str(folder / "again"))
+    assert train.main(list(again)) == 0
+    found = read_sealed(folder / "again" / "config.json", sealed=False)
+    assert found["reading"] == config["reading"] and found["split"] == config["split"]
+    assert check([str(folder), *NAMED, *VALUED[:2], "--intensity-range", "0", "4095"]) == 0
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ((), "img_0.png: the image has no mask"),
+        (NAMED, r"holds \[120, 240\]; .*--mask-values"),
+        ((*NAMED, "--num-classes", "3"), r"holds \[120, 240\]; expected classes 0..2"),
+        ((*NAMED, *VALUED), r"give intensity_range=.*--intensity-range"),
+        ((*NAMED, "--mask-values", "0=0 120:1"), "--mask-values: '120:1' is no mask value; expected 255=1"),
+        ((*NAMED, "--mask-values", " "), "mask_values is empty.*--mask-values"),
+        ((*NAMED, *VALUED[:2], "--mask-class-names", "a,b"), "must be 3 different names.*--mask-class-names"),
+        (("--intensity-range", "5,5"), "--intensity-range"),
+        (("--mask-name", "mask"), "must hold {} for the image's name.*--mask-name"),
+    ],
+)
+def test_what_is_declared_wrongly_names_the_flag(tmp_path, capsys, words, said):
+    folder = make_declared(tmp_path / "mine")
+    assert run(folder, "--method", "supervised", *words) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error) and len(error.splitlines()) == 1, error
+    assert not (folder / "run").exists()
+
+
+def test_a_data_set_is_read_as_it_is(capsys):
+    assert train.main(["phantom_ultrasound", "--method", "supervised", "--keep-aspect", *NAMED]) == 2
+    assert "--keep-aspect, --mask-name says how a folder of one's own is read" in capsys.readouterr().err
 
 
 def test_parts_that_are_missing_are_named(tmp_path, capsys):

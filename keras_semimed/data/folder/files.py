@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_semimed.data.folder.labels import Table, read_labels
+from keras_semimed.data.folder.mask_names import check_mask_name, mask_of
 from keras_semimed.data.images.dicom import is_dicom
 from keras_semimed.text import one_line, printable
 
@@ -127,15 +128,6 @@ def _on_one_line(files: FolderFiles) -> FolderFiles:
     return files
 
 
-def check_mask_name(mask_name: str) -> None:
-    """Raises ValueError unless a pattern of mask names holds `{}`, an image's stem, or `{file}`, its name, once."""
-    if mask_name.count("{}") + mask_name.count("{file}") != 1 or re.search(r"[/\\]", mask_name):
-        raise ValueError(
-            "`mask_name` must hold {} for the image's name without suffix, or {file} for the one with it, once and no "
-            f"folder, found {mask_name!r}; write it as in '{{}}_mask'"
-        )
-
-
 def _pairs(files: FolderFiles, part: str, mask_name: str, required: bool) -> list[ImageFile]:
     """The images of `part/images`, each with its mask where `part/masks` exists."""
     if not required and not os.path.lexists(files.path / part):
@@ -145,20 +137,19 @@ def _pairs(files: FolderFiles, part: str, mask_name: str, required: bool) -> lis
         return [ImageFile(image_stem(file), file) for file in images]
     folder = files.path / part / "masks"
     masks = {image_stem(file): file for file in _images(files, f"{part}/masks", required=False)}
-    wanted = [
-        mask_name.replace("{}", image_stem(file)).replace("{file}", unicodedata.normalize("NFC", file.name))
-        for file in images
-    ]
-    pairs = [
-        ImageFile(image_stem(file), file, masks.pop(name, None)) for file, name in zip(images, wanted, strict=True)
-    ]
-    for pair, name in zip(pairs, wanted, strict=True):
-        if pair.mask is None:
-            problem = f"{pair.image}: the image has no mask; expected {folder / name}.png"
+    wanted = {file: mask_of(image_stem(file), unicodedata.normalize("NFC", file.name), mask_name) for file in images}
+    # Masks of the declared name first: another image's may have the plain name of this one.
+    found = {file: masks.pop(name) for file, name in wanted.items() if name in masks}
+    for file in images:
+        if file not in found and (name := image_stem(file)) in masks:  # as `predict --as-labels` calls them
+            found[file] = masks.pop(name)
+    for file in images:
+        if file not in found:
+            problem = f"{file}: the image has no mask; expected {folder / (wanted[file] or image_stem(file))}.png"
             files.problems.append(FileNotFoundError(problem))
     for mask in masks.values():
         files.problems.append(FileNotFoundError(f"{mask}: the mask has no image in {files.path / part / 'images'}"))
-    return [pair for pair in pairs if pair.mask is not None]
+    return [ImageFile(image_stem(file), file, found[file]) for file in images if file in found]
 
 
 def _images(files: FolderFiles, part: str, required: bool) -> list[Path]:

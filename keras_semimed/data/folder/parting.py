@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from keras_semimed.data.arrays import EvaluationBatches, ImageSet, SemiSupervisedBatches
+from keras_semimed.data.folder.files import picture_digest
 from keras_semimed.data.folder.reading import Folder, read_folder
 from keras_semimed.data.images.mask_values import Key
 from keras_semimed.data.splits.duplicates import THRESHOLDS, near_duplicate_pairs, thumbnails
@@ -46,10 +47,10 @@ def part_folder(
     folds: int | None = None,
     fold: int | None = None,
 ) -> FolderParts:
-    """Cuts parts off the annotated images of a folder by seed; all images of a group stay on one side.
+    """Cuts parts off the annotated images of a folder by seed; all images of a group, and copies, stay on one side.
 
-    Unlabelled images of a group that is tested or validated with are left out, and a line counts them. Where parts of
-    the folder share names, all images are called `<part>/<name>`, part being where they lie.
+    Unlabelled images of a group that is tested or validated with, and copies, are left out; a line counts them. Where
+    parts of the folder share names, all images are called `<part>/<name>`, part being where they lie.
 
     Args:
         folder: What `read_folder` found.
@@ -75,12 +76,15 @@ def part_folder(
         raise ValueError(f"{argument} must be left out: the folder has a part test/ of its own")
     if (folds is None) != (fold is None) or (folds is not None and test is not None):
         raise ValueError("`folds` and `fold` must be given together, and without `test`")
-    classes, members = dict(zip(annotated.names, labels, strict=True)), members_of(annotated.names, groups)
+    pictures = [picture_digest(image) for image in annotated.images]
+    classes = dict(zip(annotated.names, labels, strict=True))
+    together = _joined_by_copies(groups, pictures)
+    members = members_of(annotated.names, together)
     held_out: set[str] = set()
     if folds is not None:
         if not 0 <= fold < folds:  # type: ignore[operator]
             raise ValueError(f"`fold` must be within 0 and {folds - 1}, found {fold}")
-        fold_of = assign_folds(annotated.names, labels, groups, seed, folds)
+        fold_of = assign_folds(annotated.names, labels, together, seed, folds)
         held_out = {name for name, number in fold_of.items() if number == fold + 1}  # type: ignore[operator]
     elif test is not None:
         held_out = _taken(list(members.values()), classes, seed, "test", test, len(annotated))
@@ -93,9 +97,13 @@ def part_folder(
         raise ValueError("`test` and `validation` leave no annotated image to learn from; ask for fewer")
     chosen = set(trained) if labeled is None else take_labeled(trained, seed, labeled, len(trained))
     scored_groups = {group for name, group in zip(annotated.names, groups, strict=True) if name in held_out | watched}
-    unlabeled, left_out = _without(folder.unlabeled, scored_groups)
+    shown = {picture for name, picture in zip(annotated.names, pictures, strict=True) if name in held_out | watched}
+    unlabeled, left_out = _without(folder.unlabeled, scored_groups, shown)
     if left_out:
-        print(f"{left_out} unlabelled images belong to groups that are tested or validated with, and are left out")
+        print(
+            f"{left_out} unlabelled images belong to groups that are tested or validated with, or are copies of their "
+            "images, and are left out"
+        )
     hidden = [name for name in trained if name not in chosen]
     parts = FolderParts(
         annotated.select([name for name in annotated.names if name in chosen]),
@@ -228,11 +236,29 @@ def _joined(hidden: ImageSet, others: ImageSet) -> ImageSet:
     )
 
 
-def _without(images: ImageSet, groups: set[str]) -> tuple[ImageSet, int]:
-    """The images of other groups, and how many are left out."""
-    if images.groups is None:
-        return images, 0
-    kept = [name for name, group in zip(images.names, images.groups, strict=True) if group not in groups]
+def _joined_by_copies(groups: Sequence[str], pictures: Sequence[str | None]) -> list[str]:
+    """The groups, those that share a picture being one, called like the first of them."""
+    first: dict[str, str] = {}
+    joined = list(groups)
+    for group, picture in zip(groups, pictures, strict=True):
+        other = group if picture is None else first.setdefault(picture, group)
+        if other != group:
+            old, new = (joined[groups.index(each)] for each in (group, other))
+            joined = [new if each == old else each for each in joined]
+    return joined
+
+
+def _without(images: ImageSet, groups: set[str], pictures: set[str | None]) -> tuple[ImageSet, int]:
+    """The images of other groups and with other pictures, and how many are left out."""
+    own: Sequence[str | None] = images.groups or [None] * len(images)
+    kept = [
+        name
+        for name, group, image in zip(images.names, own, images.images, strict=True)
+        if group not in groups and ((picture := picture_digest(image)) is None or picture not in pictures)
+    ]
     if not kept:
-        raise ValueError("every unlabelled image belongs to a group that is tested or validated with; ask for fewer")
+        raise ValueError(
+            "every unlabelled image belongs to a group that is tested or validated with, or is a copy of one of its "
+            "images; ask for fewer"
+        )
     return (images, 0) if len(kept) == len(images) else (images.select(kept), len(images) - len(kept))

@@ -95,7 +95,9 @@ def read_folder(
         keep_aspect: Whether to keep the aspect ratio. What is left over is black, 255 in the masks and outside the
             `areas` of the image sets.
         mask_name: What the mask of an image is called, without its suffix: `{}` is the image's name without, `{file}`
-            with its suffix, as in `"{}_mask"`, `"mask_{}"` or `"{file}"` for `case 1.tif.png`.
+            with its suffix, as in `"{}_mask"`, `"mask_{}"` or `"{file}"` for `case 1.tif.png`. `"img_{} -> mask_{}"`
+            also says what images are called. A mask that has its image's own name, as `predict --as-labels` calls
+            it, is found as well.
         mask_class_names: Names of the mask classes, background first. None calls two of them background and lesion.
 
     Raises:

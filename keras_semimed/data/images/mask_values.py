@@ -175,6 +175,13 @@ def settled(declared: Mapping[Key, int] | None, num_classes: int | None, found: 
         exact = [mask for mask in found if not mask.lossy and 255 in mask.codes]
         ignoring = [mask for mask in exact if 1 in mask.codes]
         lesions = [mask for mask in exact if mask.codes <= {0, 255}]
+        everywhere = [mask for mask in lesions if mask.codes == {255}]
+        indices = [mask for mask in found if not mask.lossy and mask.codes <= {0, 1} and 1 in mask.codes]
+        if everywhere and indices:
+            raise ValueError(
+                f"{everywhere[0].file}: is 255 everywhere, and {indices[0].file} holds 0 and 1, so that 255 may be the "
+                "lesion or what is to be ignored; say so by mask_values={0: 0, 1: 1, 255: 255} or {…, 255: 1}"
+            )
         if ignoring and lesions:
             raise ValueError(
                 f"{lesions[0].file}: holds 0 and 255 alone, and {ignoring[0].file} 1 and 255, so that 255 may be the "

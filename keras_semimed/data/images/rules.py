@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from keras_semimed.data.images.letterbox import Fitted, letterbox, stretch
 from keras_semimed.data.images.mask_values import MaskValues
 from keras_semimed.data.images.reading import read_image, read_pair, read_picture
 from keras_semimed.data.images.resizing import with_channels
+
+if TYPE_CHECKING:
+    from keras_semimed.data.arrays import ImageSet
 
 READING = "keras_semimed.reading"
 """Entry of an exported file's metadata that says how files are read."""
@@ -68,6 +71,38 @@ class ReadingRules:
         named = ", ".join(f"{index} {name}" for index, name in enumerate(self.mask_class_names))
         masks = f"; masks: {self.masks}{f' ({named})' if named else ''}" if self.masks else ""
         return ", ".join(words) + masks
+
+    def check_images(self, images: ImageSet | None, what: str = "the images") -> None:
+        """Refuses images that were brought to their shape or classes otherwise; another intensity range may be right.
+
+        Args:
+            images: They, with their own rules; None, and rules that are not known, are not looked at.
+            what: What the error calls them.
+
+        Raises:
+            ValueError: If the aspect ratio or the channels were treated otherwise, or classes are in another order.
+        """
+        if images is None:
+            return
+        other = self if images.rules is None else images.rules
+        for name in ("keep_aspect", "channels"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"{what} were read with {name}={theirs}, those that are trained on with {name}={ours}; read "
+                    "both alike"
+                )
+        masks, others = self.mask_class_names, other.mask_class_names
+        if masks != others and sorted(masks) == sorted(others):
+            raise ValueError(
+                f"{what} have the mask classes {list(others)}, those that are trained on {list(masks)}; give one order"
+            )
+        names = tuple(images.class_names)
+        if images.labels is not None and names and self.class_names and names != self.class_names:
+            raise ValueError(
+                f"{what} have the classes {list(names)}, those that are trained on {list(self.class_names)}; read them "
+                f"with class_names={list(self.class_names)}"
+            )
 
     def image(self, file: str | Path) -> np.ndarray:
         """Reads an image at its own size: `(H, W, channels)` uint8; errors as `read_image`."""

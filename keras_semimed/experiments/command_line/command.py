@@ -40,6 +40,8 @@ HELP = {"-h", "--help", "--help-all"}
 SPLITTING = ("split", "labeled", "test", "intersect")
 OF_FOLDERS = ("validation", "folds", "fold")
 """What parts the annotated images of a folder."""
+READING = ("mask_name", "mask_values", "mask_class_names", "intensity_range", "keep_aspect")
+"""What says how the files of a folder are read."""
 OF_DATA_SETS = ("split_file", "manual_dir", "cvc_dir")
 """What else says which images a run has, but where a folder holds them."""
 CONTROL, ORACLE = "control", "oracle"
@@ -215,6 +217,10 @@ def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any]
         raise RecipeError(f"data: {data!r} is none of {', '.join(known)}, and no folder{did_you_mean(data, known)}")
     if is_folder(data) and (moot := [flags[key].word for key in given if key in ("split", "intersect", *OF_DATA_SETS)]):
         raise RecipeError(f"data: {data} is a folder of your own, which has no {', '.join(moot)}; leave it out")
+    if not is_folder(data) and (moot := [flags[key].word for key in given if key in READING]):
+        raise RecipeError(
+            f"data: {', '.join(moot)} says how a folder of one's own is read, {data} is none; leave it out"
+        )
     if not is_folder(data) and (moot := [flags[key].word for key in given if key in OF_FOLDERS]):
         raise RecipeError(f"data: {', '.join(moot)} parts a folder of one's own; {data} has --split; leave it out")
     check_steps(flags, given, values)

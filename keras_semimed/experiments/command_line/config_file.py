@@ -15,8 +15,8 @@ from keras_semimed.experiments.console import RecipeError, did_you_mean
 
 NAME = "config.yaml"
 FLAG = "--config"
-NOT_WRITTEN = ("output", "resume", "demo", "num_classes", "num_labels")
-"""What another run is to have its own of, what a run has said by other flags, and what the data say."""
+NOT_WRITTEN = ("output", "resume", "demo")
+"""What another run is to have its own of, and what a run has said by other flags."""
 HEAD = """\
 # Every flag of a run; a flag that is given beside --config counts before it.
 #   semimed train --config {name} --output runs/another

@@ -34,6 +34,7 @@ GROUPS = {
         ),
         *("intersect", "seed"),
         *("image_size", "classes", "mask_classes", "validate", "test_on", "test_on_dir"),
+        *("mask_name", "mask_values", "mask_class_names", "intensity_range", "keep_aspect"),
     ),
     "training": (
         *("method", "stages", "control", "steps", "epoch_steps", "batch_size", "labeled_batch_size", "mixed_precision"),
@@ -98,6 +99,13 @@ class Settings:
         test_on: data set or folder of another hospital, on whose images the finished model is scored as well, by image
             class and by what labels.csv says of them
         test_on_dir: where the data set of --test-on lies, as --manual-dir
+        mask_name: of a folder: what masks are called, such as {}_mask, {file} for case.tif.png, or "img_{} -> mask_{}"
+        mask_values: of a folder: classes of grey values, ranges or colours in masks, with blanks between, such as
+            "0=0 128..255=1 255,0,0=2"; by default found out
+        mask_class_names: of a folder: names of the mask classes with commas between, background first
+        intensity_range: of a folder: values of black and white in images of more than 8 bits that do not say it, such
+            as 0,4095
+        keep_aspect: of a folder: pad the images to squares in the place of stretching them
         validate: score the validation part, which then is not trained on, not the test part
         control: the method's step with every unlabelled weight at 0
         steps: training steps
@@ -150,6 +158,11 @@ class Settings:
     image_size: int = 224
     classes: tuple[str, ...] | None = None
     mask_classes: Literal["lesion", "type"] = "lesion"
+    mask_name: str | None = None
+    mask_values: str | None = None
+    mask_class_names: tuple[str, ...] | None = None
+    intensity_range: tuple[float, float] | None = None
+    keep_aspect: bool = False
     validate: bool = False
     test_on: str | None = None
     test_on_dir: Path | None = None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from keras_semimed.data import FolderParts, part_folder, read_folder
+from keras_semimed.data.argument_checks import check_intensity_range
 from keras_semimed.data.folder.files import labeled_part
 from keras_semimed.data.folder.labels import read_labels
+from keras_semimed.data.folder.mask_names import check_mask_name
+from keras_semimed.data.images.mask_values import parse_key
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, naming_flags
 
@@ -29,12 +33,46 @@ def check_folder(settings: Settings) -> None:
         )
     if not targets_of(path):
         raise RecipeError(f"data: {path} has neither {labeled}/masks/ nor labels.csv; give at least one of them")
+    declared(settings)
     if settings.validate and settings.validation is None:
         raise RecipeError("--validate: a folder has no validation part; cut one off with --validation 0.15")
     if settings.classes is not None:
         raise RecipeError(f"--classes: those of {path} are in its labels.csv; leave it out")
     if settings.mask_classes == "type":
         raise RecipeError(f"--mask-classes type: {path} has the mask classes of its files; leave it out")
+
+
+def declared(settings: Settings) -> dict[str, Any]:
+    """What a run says of the files of folders, as `read_folder` takes it.
+
+    Raises:
+        RecipeError: If a flag is none of it.
+    """
+    try:
+        values = None if settings.mask_values is None else dict(map(parse_key, settings.mask_values.split()))
+    except ValueError as error:
+        raise RecipeError(f"--mask-values: {error}") from error
+    name = settings.mask_name or "{}"
+    try:
+        check_mask_name(name)
+        limits = None if settings.intensity_range is None else check_intensity_range(settings.intensity_range)
+    except ValueError as error:
+        raise RecipeError(with_flags(str(error))) from error
+    return {
+        "num_classes": settings.arguments.get("num_classes"),
+        "mask_values": values,
+        "intensity_range": limits,
+        "keep_aspect": settings.keep_aspect,
+        "mask_name": name,
+        "mask_class_names": settings.mask_class_names,
+    }
+
+
+def with_flags(text: str) -> str:
+    """An error of reading, with the flags that set what it speaks of."""
+    names = ("num_classes", "mask_values", "intensity_range", "mask_name", "mask_class_names")
+    flags = [f"--{name.replace('_', '-')}" for name in names if name in text]
+    return f"{text} ({', '.join(flags)})" if flags else text
 
 
 def targets_of(path: Path) -> tuple[str, ...]:
@@ -59,8 +97,12 @@ def read_parts(settings: Settings) -> FolderParts:
         RecipeError: If the folder cannot be read or parted, or a task has no targets in the part test; the message
             names them.
     """
+    arguments = declared(settings)
     with naming_flags("data", "data"):
-        folder = read_folder(settings.data, settings.image_size)
+        try:
+            folder = read_folder(settings.data, settings.image_size, **arguments)
+        except ValueError as error:
+            raise ValueError(with_flags(str(error))) from error
     if len(folder.class_names) == 1 and settings.arguments["tasks"] != "segmentation":
         more = ", or learn the masks alone with --tasks segmentation" if folder.labeled.masks is not None else ""
         raise RecipeError(

@@ -73,7 +73,6 @@ def run(settings: Settings) -> None:
         if description["reading"] is not None:
             print(f"files: {description['reading']['in_words']}")
         if folder.result is None:
-            write_flags(settings, folder)
             model, seconds = train_stages(settings, data, folder, termination)
             score(model, settings, data, folder, seconds)
         folder.checkpoints.clear()  # not needed any more; here, so that a run killed meanwhile leaves none either
@@ -232,6 +231,8 @@ def train_stages(
                 made.start_from(model)
             elif stage.start_from is not None and (start is None or number > start.stage):
                 start_from(stage.start_from, made, data.split)
+        if number == record.first_stage:
+            write_flags(settings, folder)  # here: what cannot be built leaves no folder
         record.begin(number, stages)
         train(made, stage, data, folder, termination, record, start if number == record.first_stage else None)
         model = made
@@ -344,7 +345,7 @@ def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
         model.provenance,
         data_set=Path(settings.data).name,
         split=data.split.hash,
-        scored=data.scored,
+        scored=scored.described(data.scored),
         scores=scored.shown(sets[-1]),
     )
     folder.save_model(model)

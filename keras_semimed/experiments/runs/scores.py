@@ -60,6 +60,12 @@ class Scored:
         """The scores of some weights, masks at the files' own size where that is known."""
         return self.results.get("own", self.results["network"])[name]
 
+    def described(self, part: str) -> str:
+        """What `shown` are the scores of: the part and, of masks, the size at which they were compared."""
+        size: Size = "own" if "own" in self.results else "network"
+        masks = any("dice" in scores for scores in self.results[size].values())
+        return f"{part}, masks {size_in_words(size)}" if masks else part
+
     def content(self) -> dict[str, dict[str, dict[str, float]]]:
         """For config.json; what is asked first stands first: the weights as they are, on the run's own images."""
         return {
