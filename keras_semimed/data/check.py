@@ -29,7 +29,7 @@ from keras_semimed.data.images.mask_values import (
     MaskValues,
     code_name,
     found_values,
-    parse_key,
+    parse_keys,
     settled,
 )
 from keras_semimed.data.parallel import in_parallel
@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_se
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names that the terminal's encoding lacks
     try:
-        values = dict(parse_key(text) for text in given.mask_value) if given.mask_value else None
+        values = parse_keys(given.mask_value) if given.mask_value else None
         names = tuple(given.class_names) if given.class_names else None
         limits = tuple(given.intensity_range) if given.intensity_range else None
         report = check_folder(given.path, Declarations(given.num_classes, values, names, limits, given.mask_name))

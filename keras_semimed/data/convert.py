@@ -24,7 +24,7 @@ from keras_semimed.data.exchange.formats import WRITERS
 from keras_semimed.data.exchange.importing import PARTS
 from keras_semimed.data.exchange.label_studio import URL
 from keras_semimed.data.folder.files import printable
-from keras_semimed.data.images.mask_values import parse_key
+from keras_semimed.data.images.mask_values import parse_keys
 from keras_semimed.parsing import Parser
 
 PROG = "python -m keras_semimed.data.convert"
@@ -104,7 +104,7 @@ def _export(folder: Path, tool: str, given: dict) -> list[str]:
     if "only" in given:
         given["only"] = _lines(given["only"])
     if "mask_value" in given:
-        given["mask_values"] = dict(parse_key(text) for text in given.pop("mask_value"))
+        given["mask_values"] = parse_keys(given.pop("mask_value"))
     return export_annotations(folder, tool=tool, polygons=polygons, **given)
 
 

@@ -100,6 +100,61 @@ def test_what_does_not_fit_a_folder_is_named_before_training(tmp_path, capsys, w
     assert not (folder / "run").exists()
 
 
+def painted(folder: Path) -> Path:
+    """The same with masks called NAME_mask that hold 0, 100 and 200."""
+    for part in ("labeled", "test"):
+        for file in sorted((folder / part / "masks").iterdir()):
+            mask = np.asarray(Image.open(file)) // 255 * 200
+            mask[20:, :10] //= 2
+            Image.fromarray(mask).save(file.with_name(f"{file.stem}_mask.png"))
+            file.unlink()
+    return folder
+
+
+def test_what_is_said_about_the_files_of_a_folder_counts_in_training_and_elsewhere(tmp_path, capsys):
+    folder = painted(make_folder(tmp_path / "mine", masks=True))
+    place = painted(make_folder(tmp_path / "elsewhere", masks=True))
+    for file in (place / "test" / "images").iterdir():  # other pixels, of another shape
+        Image.fromarray(255 - np.asarray(Image.open(file))[4:]).save(file)
+        mask = file.parents[1] / "masks" / f"{file.stem}_mask.png"
+        Image.fromarray(np.asarray(Image.open(mask))[4:]).save(mask)
+    assert run(folder, "--method", "supervised", "--mask-name", "{}_mask") == 2
+    assert "which value is which class with mask_values (here: --mask-value 255=1)" in capsys.readouterr().err
+    words = ["--method", "supervised", "--mask-name", "{}_mask", "--mask-value", "0=0", "100=1", "200=2"]
+    words += ["--keep-aspect", "--mask-class-names", "background", "cyst", "tumour", "--class-names", *CLASSES[::-1]]
+    assert run(folder, *words, "--num-classes", "3", "--test-on", str(place)) == 0
+    config = read_sealed(folder / "run" / "config.json", sealed=False)
+    chosen = config["configuration"]
+    assert chosen["mask_value"] == ["0=0", "100=1", "200=2"] and chosen["num_classes"] == 3
+    rules = config["reading"]
+    assert rules["class_names"] == list(CLASSES[::-1]) and rules["keep_aspect"]
+    assert rules["mask_class_names"] == ["background", "cyst", "tumour"]
+    assert config["result"]["last on elsewhere"]["images"] == 6
+    assert run(folder, "--config", str(folder / "run" / "config.yaml"), "--resume") == 0
+    assert run(folder, "--config", str(folder / "run" / "config.yaml"), "--resume", "--mask-value", "0=0", "100=1") == 2
+    assert "which mask_values does not declare" in capsys.readouterr().err
+
+
+def test_what_is_said_about_files_is_refused_before_they_are_read(tmp_path, capsys):
+    folder = make_folder(tmp_path / "mine", masks=True)
+    for words, said in {
+        "--mask-name mask": "`mask_name` must hold {}",
+        "--mask-value white=1": "'white=1' is no mask value; expected 255=1",
+        "--mask-value 255=1 255=0": "mask_values: 255 is class 1 and 0; give one class (here: --mask-value 255=1)",
+        "--mask-value 255=2 --num-classes 2": "mask_values: 255 is class 2; expected 0..1",
+        "--intensity-range 0": "`intensity_range` must be (value of black, larger value of white)",
+        "--intensity-range 0 much": "--intensity-range: expected a number, found 'much'",
+        "--num-classes 1": "`num_classes` must be at least 2",
+        "--mask-class-names cyst": "`mask_class_names` must be",
+        "--class-names much Much": "class_names",
+    }.items():
+        assert run(folder, "--method", "fixmatch", *words.split()) == 2
+        assert said in capsys.readouterr().err, words
+    assert train.main("busi --method fixmatch --keep-aspect --mask-value 0=0".split()) == 2
+    assert "--keep-aspect, --mask-value is for the files of a folder of one's own" in capsys.readouterr().err
+    assert not (folder / "run").exists()
+
+
 def test_a_batch_that_a_later_stage_cannot_learn_from_is_named_before_the_first(tmp_path, capsys):
     folder = make_folder(tmp_path / "mine")
     words = "--encoder resnet_tiny --weights none --image-size 32 --stages supervised:2,interlude:2 --batch-size 3"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -254,6 +254,20 @@ def parse_key(text: str) -> tuple[Key, int]:
     if last is not None:
         return range(first, last + 1), index
     return (first, green, blue) if green is not None and blue is not None else first, index
+
+
+def parse_keys(texts: Iterable[str]) -> dict[Key, int]:
+    """Reads several of what `parse_key` reads.
+
+    Raises:
+        ValueError: If a text is none of them, or two give one value another class.
+    """
+    found: dict[Key, int] = {}
+    for text in texts:
+        key, index = parse_key(text)
+        if found.setdefault(key, index) != index:
+            raise ValueError(f"mask_values: {_key_name(key)} is class {found[key]} and {index}; give one class")
+    return found
 
 
 def _key(code: int) -> int | tuple[int, int, int]:

@@ -40,6 +40,8 @@ HELP = {"-h", "--help", "--help-all"}
 SPLITTING = ("split", "labeled", "test", "intersect")
 OF_FOLDERS = ("validation", "folds", "fold")
 """What parts the annotated images of a folder."""
+OF_READING = ("mask_name", "mask_value", "intensity_range", "keep_aspect", "class_names", "mask_class_names")
+"""What is said about the files of a folder."""
 OF_DATA_SETS = ("split_file", "manual_dir", "cvc_dir")
 """What else says which images a run has, but where a folder holds them."""
 CONTROL, ORACLE = "control", "oracle"
@@ -217,6 +219,8 @@ def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any]
         raise RecipeError(f"data: {data} is a folder of your own, which has no {', '.join(moot)}; leave it out")
     if not is_folder(data) and (moot := [flags[key].word for key in given if key in OF_FOLDERS]):
         raise RecipeError(f"data: {', '.join(moot)} parts a folder of one's own; {data} has --split; leave it out")
+    if not is_folder(data) and (moot := [flags[key].word for key in given if key in OF_READING]):
+        raise RecipeError(f"data: {', '.join(moot)} is for the files of a folder of one's own; {data} needs none")
     check_steps(flags, given, values)
     if "split_file" in given and (moot := [flags[key].word for key in given if key in SPLITTING]):
         raise RecipeError(f"--split-file is the split itself; leave out {', '.join(moot)}")

@@ -34,6 +34,7 @@ GROUPS = {
         ),
         *("intersect", "seed"),
         *("image_size", "classes", "mask_classes", "validate", "test_on", "test_on_dir"),
+        *("mask_name", "mask_value", "intensity_range", "keep_aspect", "class_names", "mask_class_names"),
     ),
     "training": (
         *("method", "stages", "control", "steps", "epoch_steps", "batch_size", "labeled_batch_size", "mixed_precision"),
@@ -50,6 +51,8 @@ NOT_CONFIGURATION = (
     *("recipe", "manual_dir", "cvc_dir", "data_dir", "split_file", "test_on_dir", "output", "resume", "demo"),
     *("track", "tensorboard", "threshold_figure", "panels", "pseudo_labels"),
 )
+SEVERAL = ("mask_value", "intensity_range", "class_names", "mask_class_names")
+"""Flags that take several words, or are given once for each: words that may hold commas themselves."""
 MOST_STEPS = 2**31 - 1
 """Steps are counted in 32 bits."""
 
@@ -98,6 +101,13 @@ class Settings:
         test_on: data set or folder of another hospital, on whose images the finished model is scored as well, by image
             class and by what labels.csv says of them
         test_on_dir: where the data set of --test-on lies, as --manual-dir
+        mask_name: of a folder: what masks are called, such as {}_mask or mask_{}, or {file} for case.tif.png
+        mask_value: of a folder: class of a grey value, range or colour in masks, such as 255=1, 128..255=1 or
+            255,0,0=1, several with spaces between; 255 as a class is ignored
+        intensity_range: of a folder: the values of black and white in images of more than 8 bits that do not say them
+        keep_aspect: of a folder: pad images instead of stretching them
+        class_names: of a folder: all image classes, in the order of their labels, with spaces between
+        mask_class_names: of a folder: names of the mask classes, background first, with spaces between
         validate: score the validation part, which then is not trained on, not the test part
         control: the method's step with every unlabelled weight at 0
         steps: training steps
@@ -150,6 +160,12 @@ class Settings:
     image_size: int = 224
     classes: tuple[str, ...] | None = None
     mask_classes: Literal["lesion", "type"] = "lesion"
+    mask_name: str | None = None
+    mask_value: tuple[str, ...] | None = None
+    intensity_range: tuple[float, ...] | None = None
+    keep_aspect: bool | None = None
+    class_names: tuple[str, ...] | None = None
+    mask_class_names: tuple[str, ...] | None = None
     validate: bool = False
     test_on: str | None = None
     test_on_dir: Path | None = None

@@ -15,6 +15,7 @@ from keras_semimed.data.cards import CARDS, card
 from keras_semimed.data.folder.labels import spacing_columns
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, did_you_mean, naming_flags
+from keras_semimed.experiments.inputs.folders import reading_of
 
 LABELS = "labels.csv"
 NOT_GROUPS = ("file", "class", "group", "patient")
@@ -67,9 +68,11 @@ def read_external(settings: Settings, like: ImageSet) -> External | None:
     with naming_flags("--test-on", "--test-on-dir"):
         if place in CARDS:
             classes, size = card(place).study_classes or None, settings.image_size
-            images = loading.load_image_set(place, size, settings.test_on_dir, settings.data_dir, classes)
+            aspect = bool(settings.keep_aspect)
+            images = loading.load_image_set(place, size, settings.test_on_dir, settings.data_dir, classes, aspect)
         else:
-            images = read_image_folder(place, settings.image_size, class_names=like.class_names or None)
+            reading = {**reading_of(settings), "class_names": like.class_names or None}
+            images = read_image_folder(place, settings.image_size, **reading)
             columns = _columns(Path(place) / LABELS)
     segments = settings.arguments["tasks"] != "classification"
     if images.masks is None and segments:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
-from keras_semimed.data import FolderParts, part_folder, read_folder
-from keras_semimed.data.folder.files import labeled_part
+from keras_semimed.data import Folder, FolderParts, part_folder, read_folder
+from keras_semimed.data.argument_checks import check_class_names, check_intensity_range, check_num_classes
+from keras_semimed.data.folder.files import check_mask_name, labeled_part
 from keras_semimed.data.folder.labels import read_labels
+from keras_semimed.data.images.mask_values import parse_keys, settled
+from keras_semimed.experiments.command_line.bundles import is_folder
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, naming_flags
 
@@ -35,6 +40,61 @@ def check_folder(settings: Settings) -> None:
         raise RecipeError(f"--classes: those of {path} are in its labels.csv; leave it out")
     if settings.mask_classes == "type":
         raise RecipeError(f"--mask-classes type: {path} has the mask classes of its files; leave it out")
+    try:
+        check_reading(reading_of(settings))
+    except ValueError as error:
+        raise RecipeError(with_flags(str(error))) from error
+
+
+def reading_of(settings: Settings) -> dict[str, Any]:
+    """What the flags say about the files of a folder, as `read_folder` and `read_image_folder` take it.
+
+    Raises:
+        ValueError: If a word of `--mask-value` is no value of a mask with its class.
+    """
+    limits = settings.intensity_range
+    return {
+        "num_classes": settings.arguments.get("num_classes") if is_folder(settings.data) else None,
+        "mask_values": None if settings.mask_value is None else parse_keys(settings.mask_value),
+        "class_names": settings.class_names,
+        "intensity_range": None if limits is None else tuple(limits),
+        "keep_aspect": bool(settings.keep_aspect),
+        "mask_name": "{}" if settings.mask_name is None else settings.mask_name,
+        "mask_class_names": settings.mask_class_names,
+    }
+
+
+def check_reading(reading: dict[str, Any]) -> None:
+    """Raises ValueError where what is said about the files makes no sense, whatever they are."""
+    check_mask_name(reading["mask_name"])
+    if reading["num_classes"] is not None:
+        check_num_classes(reading["num_classes"])
+    if reading["intensity_range"] is not None:
+        check_intensity_range(reading["intensity_range"])
+    for argument in ("class_names", "mask_class_names"):
+        if reading[argument] is not None:
+            check_class_names(argument, reading[argument])
+    rule = settled(reading["mask_values"], reading["num_classes"], [])
+    names, count = reading["mask_class_names"], rule.num_classes
+    if names is not None and len(names) != count:
+        raise ValueError(
+            f"`mask_class_names` must be {count} different names, background first, found {list(names)}; with more "
+            "mask classes give `num_classes`"
+        )
+
+
+def with_flags(text: str) -> str:
+    """What a reader says about an argument, with the flag that sets it behind."""
+    flags = {
+        "mask_values": "--mask-value 255=1",
+        "intensity_range": "--intensity-range 0 4095",
+        "num_classes": "--num-classes",
+        "mask_class_names": "--mask-class-names",
+        "class_names": "--class-names",
+        "mask_name": "--mask-name",
+    }
+    named = [flag for argument, flag in flags.items() if re.search(rf"\b{argument}\b", text)]
+    return f"{text} (here: {', '.join(named)})" if named else text
 
 
 def targets_of(path: Path) -> tuple[str, ...]:
@@ -59,18 +119,19 @@ def read_parts(settings: Settings) -> FolderParts:
         RecipeError: If the folder cannot be read or parted, or a task has no targets in the part test; the message
             names them.
     """
-    with naming_flags("data", "data"):
-        folder = read_folder(settings.data, settings.image_size)
-    if len(folder.class_names) == 1 and settings.arguments["tasks"] != "segmentation":
+    tasks = settings.arguments["tasks"]
+    try:
+        with naming_flags("data", "data"):
+            folder = read_folder(settings.data, settings.image_size, **reading_of(settings))
+    except RecipeError as error:
+        raise RecipeError(with_flags(str(error))) from error
+    if len(folder.class_names) == 1 and tasks != "segmentation":
         more = ", or learn the masks alone with --tasks segmentation" if folder.labeled.masks is not None else ""
         raise RecipeError(
             f"data: {settings.data}/labels.csv has the one class {folder.class_names[0]!r}; give images of at least two"
             f"{more}"
         )
-    for name, targets in (("masks", folder.labeled.masks), ("labels", folder.labeled.labels)):
-        if folder.test is not None and targets is not None and getattr(folder.test, name) is None:
-            where = "test/masks" if name == "masks" else "rows of labels.csv for the images in test"
-            raise RecipeError(f"data: {settings.data} has no {where}; nothing could be scored")
+    _check_scored(settings, folder)
     chosen = {name: getattr(settings, name) for name in ("test", "validation", "folds", "fold")}
     labeled = None if settings.labeled == 1.0 else settings.labeled
     try:
@@ -80,3 +141,18 @@ def read_parts(settings: Settings) -> FolderParts:
         for name in (*chosen, "labeled"):
             text = text.replace(f"`{name}`", f"--{name}").replace(f"{name}=", f"--{name} ")
         raise RecipeError(f"{text} (data: {settings.data})") from error
+
+
+def _check_scored(settings: Settings, folder: Folder) -> None:
+    """Refuses a folder whose part test lacks the targets of a task that is learnt."""
+    targets = {
+        "segmentation": ("masks", "test/masks", "classification"),
+        "classification": ("labels", "rows of labels.csv for the images in test", "segmentation"),
+    }
+    for task, (name, where, other) in targets.items():
+        if folder.test is None or settings.arguments["tasks"] == other or getattr(folder.labeled, name) is None:
+            continue
+        if getattr(folder.test, name) is None:
+            spared = getattr(folder.labeled, targets[other][0]) is not None
+            more = f", or leave the {task} out with --tasks {other}" if spared else ""
+            raise RecipeError(f"data: {settings.data} has no {where}; nothing could be scored; give them{more}")
