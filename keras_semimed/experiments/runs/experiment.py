@@ -67,13 +67,11 @@ def run(settings: Settings) -> None:
     description = describe(settings, data, runtime)
     termination = Termination()
     with termination.watched(), open_run(settings.output, description, settings.resume) as folder:
-        print(f"every flag of the run: {settings.output / config_file.NAME}\n")
         split = description["split"]
         print_section("split", {**split["sizes"], **{name: split[name] for name in ("hash", "scored", "leaks")}})
         if description["reading"] is not None:
             print(f"files: {description['reading']['in_words']}")
         if folder.result is None:
-            write_flags(settings, folder)
             model, seconds = train_stages(settings, data, folder, termination)
             score(model, settings, data, folder, seconds)
         folder.checkpoints.clear()  # not needed any more; here, so that a run killed meanwhile leaves none either
@@ -91,6 +89,7 @@ def write_flags(settings: Settings, folder: RunFolder) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     with whole_file(folder.path / config_file.NAME) as temporary:
         temporary.write_text(config_file.as_yaml(settings), encoding="utf-8")
+    print(f"every flag of the run: {folder.path / config_file.NAME}", flush=True)
 
 
 def check_batches(settings: Settings) -> None:
@@ -232,6 +231,8 @@ def train_stages(
                 made.start_from(model)
             elif stage.start_from is not None and (start is None or number > start.stage):
                 start_from(stage.start_from, made, data.split)
+        if number == record.first_stage:  # not before the model is made: a refused run leaves nothing
+            write_flags(settings, folder)
         record.begin(number, stages)
         train(made, stage, data, folder, termination, record, start if number == record.first_stage else None)
         model = made
