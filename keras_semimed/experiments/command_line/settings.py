@@ -13,6 +13,7 @@ from typing import Any, Literal
 from keras_semimed.experiments.command_line.bundles import COMMANDS, DATA_SETS
 from keras_semimed.experiments.console import RecipeError, did_you_mean
 from keras_semimed.source import members
+from keras_semimed.text import install
 
 Names = Mapping[str, Any]
 
@@ -249,7 +250,7 @@ def check(settings: Settings) -> None:
         if name not in trackers:
             raise RecipeError(f"--track {name} is none of {', '.join(trackers)}{did_you_mean(name, trackers)}")
         if importlib.util.find_spec(name) is None:
-            raise RecipeError(f"--track {name} needs the package {name}: pip install 'keras-semimed[{name}]'")
+            raise RecipeError(f"--track {name} needs the package {name}: {install(name)}")
     for name in ("manual_dir", "cvc_dir", "start_from", "split_file", "test_on_dir"):
         path = getattr(settings, name)
         if path is not None and not path.exists():
