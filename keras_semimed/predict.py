@@ -13,6 +13,7 @@ Research software, not a medical device: its output must not guide the care of a
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Sequence

@@ -139,15 +139,15 @@ def test_what_is_said_about_the_files_of_a_folder_counts_in_training_and_elsewhe
 def test_what_is_said_about_files_is_refused_before_they_are_read(tmp_path, capsys):
     folder = make_folder(tmp_path / "mine", masks=True)
     for words, said in {
-        "--mask-name mask": "`mask_name` must hold {}",
+        "--mask-name mask": "--mask-name must hold {}",
         "--mask-value white=1": "'white=1' is no mask value; expected 255=1",
         "--mask-value 255=1 255=0": "mask_values: 255 is class 1 and 0; give one class (here: --mask-value 255=1)",
         "--mask-value 255=2 --num-classes 2": "mask_values: 255 is class 2; expected 0..1",
-        "--intensity-range 0": "`intensity_range` must be (value of black, larger value of white)",
+        "--intensity-range 0": "--intensity-range must be (value of black, larger value of white)",
         "--intensity-range 0 much": "--intensity-range: expected a number, found 'much'",
-        "--num-classes 1": "`num_classes` must be at least 2",
-        "--mask-class-names cyst": "`mask_class_names` must be",
-        "--class-names much Much": "class_names",
+        "--num-classes 1": "--num-classes must be at least 2",
+        "--mask-class-names cyst": "--mask-class-names must be 2 different names",
+        "--class-names much Much": "--class-names: 'much' and 'Much' are one name",
     }.items():
         assert run(folder, "--method", "fixmatch", *words.split()) == 2
         assert said in capsys.readouterr().err, words

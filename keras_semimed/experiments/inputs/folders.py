@@ -84,7 +84,7 @@ def check_reading(reading: dict[str, Any]) -> None:
 
 
 def with_flags(text: str) -> str:
-    """What a reader says about an argument, with the flag that sets it behind."""
+    """What a reader says about its arguments, with flags in their place, or behind where they stand in an example."""
     flags = {
         "mask_values": "--mask-value 255=1",
         "intensity_range": "--intensity-range 0 4095",
@@ -93,6 +93,8 @@ def with_flags(text: str) -> str:
         "class_names": "--class-names",
         "mask_name": "--mask-name",
     }
+    for argument, flag in flags.items():
+        text = text.replace(f"`{argument}`", flag.partition(" ")[0])
     named = [flag for argument, flag in flags.items() if re.search(rf"\b{argument}\b", text)]
     return f"{text} (here: {', '.join(named)})" if named else text
 
@@ -139,7 +141,7 @@ def read_parts(settings: Settings) -> FolderParts:
     except ValueError as error:
         text = str(error)
         for name in (*chosen, "labeled"):
-            text = text.replace(f"`{name}`", f"--{name}").replace(f"{name}=", f"--{name} ")
+            text = re.sub(rf"`{name}`=|\b{name}=", f"--{name} ", text).replace(f"`{name}`", f"--{name}")
         raise RecipeError(f"{text} (data: {settings.data})") from error
 
 
