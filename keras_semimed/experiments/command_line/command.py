@@ -60,6 +60,11 @@ def main(name: str, arguments: Sequence[str] | None, description: str | None, pr
 
     def read_and_run() -> None:
         settings = read_settings(name, sys.argv[1:] if arguments is None else arguments, description, prog)
+        if is_folder(settings.data):
+            # NumPy comes with it, and no backend: what is wrong with a folder is said before one starts.
+            from keras_semimed.experiments.inputs.folder_checks import check_folder
+
+            check_folder(settings)
         # Imported late: Keras starts its backend, for which help and typing errors should not wait.
         from keras_semimed.experiments.runs.experiment import run
 

@@ -15,7 +15,7 @@ from keras_semimed.data.cards import CARDS, card
 from keras_semimed.data.folder.labels import spacing_columns
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, did_you_mean, naming_flags
-from keras_semimed.experiments.inputs.folders import reading_of
+from keras_semimed.experiments.inputs.folder_checks import reading_of
 
 LABELS = "labels.csv"
 NOT_GROUPS = ("file", "class", "group", "patient")
