@@ -1,16 +1,19 @@
 """Builds sdist and wheel and uses the wheel in an environment that also has Hugging Face's `datasets`.
 
 A wheel that installed a top-level `datasets` would overwrite that package; one that missed the builders' README or
-citations would fail only at a user's. The heavy dependencies are borrowed from the running environment.
+citations would fail only at a user's. The command `semimed` trains, compares, predicts and exports from the wheel, in a
+folder that knows nothing of the clone. The heavy dependencies are borrowed from the running environment.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 import venv
 import zipfile
 from pathlib import Path
@@ -48,10 +51,36 @@ for name in names:
 """
 
 
+TINY = "--test 0.3 --encoder resnet_tiny --weights none --image-size 32 --steps 4 --batch-size 2 --pseudo-labels 4"
+COMMANDS = (
+    "--help",
+    "--version",
+    "data list",
+    "check images",
+    f"train images --method fixmatch --output runs/fixmatch {TINY}",
+    "report runs/fixmatch",
+    "compare runs/fixmatch runs/copy --markdown table.md",
+    "predict runs/fixmatch/model.keras images/unlabeled --output predicted",
+    "export runs/fixmatch exported.keras",
+)
+"""What the console script must do, one after the other."""
+LEFT = (
+    *("runs/fixmatch/config.yaml", "runs/fixmatch/report.html", "table.md"),
+    *("predicted/predictions.csv", "exported.keras", "exported.keras.md"),
+)
+"""What they leave."""
+REFUSED = "train images --method fixmatch --output runs/refused"
+"""Without a test part: one sentence."""
+
+
 def copy_sources(target: Path) -> None:
     """Copies the checkout without build results, so that none of them can slip into the wheel."""
-    environment = Path(sys.prefix).name
-    ignored = shutil.ignore_patterns(".*", environment, "build", "dist", "runs", "*.egg-info", "__pycache__")
+    anywhere = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__")
+    on_top = {Path(sys.prefix).name, "build", "dist", "runs"}  # deeper, such a name is a package's
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        return anywhere(folder, names) | (on_top & set(names) if Path(folder) == ROOT else set())
+
     shutil.copytree(ROOT, target, symlinks=True, ignore=ignored)
 
 
@@ -97,6 +126,46 @@ def create_environment(folder: Path, wheel: Path) -> Path:
     return python
 
 
+def make_images(folder: Path) -> None:
+    """Writes 10 images with masks and 6 without: a bright square somewhere on noise."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for part, count in {"labeled/images": 10, "unlabeled": 6}.items():
+        (folder / part).mkdir(parents=True)
+        for index in range(count):
+            image, mask = random.integers(0, 60, (48, 48)).astype("uint8"), np.zeros((48, 48), "uint8")
+            top, left = random.integers(2, 26, 2)
+            image[top : top + 20, left : left + 20] += 120
+            mask[top : top + 20, left : left + 20] = 255
+            Image.fromarray(image).save(folder / part / f"{part[0]}{index}.png")
+            if part != "unlabeled":
+                (folder / "labeled/masks").mkdir(exist_ok=True)
+                Image.fromarray(mask).save(folder / "labeled/masks" / f"{part[0]}{index}.png")
+
+
+def use_command(environment: Path, place: Path) -> None:
+    """Runs the console script in a folder of its own, where neither the clone nor PYTHONPATH can help."""
+    make_images(place / "images")
+    given = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    variables = {**given, "KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": ""}
+    script = str(environment / "bin" / "semimed")
+    for words in (*COMMANDS, REFUSED):
+        if words.startswith("compare"):  # another training would cost half a minute
+            shutil.copytree(place / "runs/fixmatch", place / "runs/copy")
+        start = time.perf_counter()
+        done = subprocess.run([script, *words.split()], cwd=place, env=variables, capture_output=True, text=True)
+        print(f"semimed {words}: {time.perf_counter() - start:.1f} s", flush=True)
+        if words == REFUSED:
+            if done.returncode != 2 or "--test 0.3" not in done.stderr or (place / "runs/refused").exists():
+                raise SystemExit(f"{done.stdout}{done.stderr}semimed {words}: expected one sentence and exit code 2.")
+        elif done.returncode:
+            raise SystemExit(f"{done.stdout}{done.stderr}semimed {words} ended with {done.returncode} from the wheel.")
+    if missing := [name for name in LEFT if not (place / name).is_file()]:
+        raise SystemExit(f"The commands of the wheel did not write {missing}.")
+
+
 def main() -> None:
     """Runs every check; the exit status tells."""
     with tempfile.TemporaryDirectory() as name:
@@ -113,8 +182,9 @@ def main() -> None:
         probe.write_text(PROBE)
         # -I: neither the script's folder nor PYTHONPATH can supply the modules.
         result = subprocess.run([str(python), "-I", str(probe), str(environment), str(data_dir)], cwd=work)
-    if result.returncode:
-        raise SystemExit("The wheel does not work in a clean environment: see above.")
+        if result.returncode:
+            raise SystemExit("The wheel does not work in a clean environment: see above.")
+        use_command(environment, work / "elsewhere")
     print("wheel check passed")
 
 

@@ -1,6 +1,6 @@
 """Predicts image files, folders of them and DICOM files with a saved model.
 
-    python -m keras_semimed.predict MODEL PATH... --output DIR
+    semimed predict MODEL PATH... --output DIR
 
 MODEL is a `.keras` file, of a run or made by `export`, or a `.onnx` file that `export` made, which needs ONNX Runtime
 and no Keras. DIR gets masks/ (PNG in the image's own size, a palette image
@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_semimed.parsing import Parser
+from keras_semimed.parsing import command_parser
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_semimed.predict") -> int:
     """Runs the command; returns 0, 1 where files could not be predicted, 2 where nothing more could be."""
-    parser = Parser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(prog, "semimed predict", __doc__)
     parser.add_argument("model", type=Path, metavar="MODEL", help="a saved model, *.keras or *.onnx")
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of images")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where masks and table go")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from keras_semimed import __version__
+
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Characters that make a terminal do something or turn text round, but for tabs and new lines."""
 _BREAKS = re.compile(r"[\t\n]")
@@ -24,6 +26,16 @@ def shortened(value: Any, most: int = 80) -> str:
     """Returns a value as it is written in Python, on one line and cut after so many characters."""
     text = one_line(repr(value))
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
+def install(extra: str) -> str:
+    """Returns how an optional part of the package is installed, by who has a clone and by who has a wheel.
+
+    Args:
+        extra: One of `[project.optional-dependencies]`, such as `dicom`.
+    """
+    wheel = f"keras_semimed-{__version__}-py3-none-any.whl"
+    return f'pip install ".[{extra}]" in a clone, or pip install "{wheel}[{extra}]" beside the wheel'
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ import ast
 import csv
 import inspect
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,62 @@ def test_the_first_run_makes_a_folder_that_can_be_trained_on_and_goes_on_with_co
     assert all(Path("my_images/labeled", kind, name).is_file() for name in files[:10] for kind in ("images", "masks"))
     assert len(list(Path("my_images/unlabeled").iterdir())) == 190
     assert main(["my_images"]) == 0
+
+
+def test_the_first_lines_of_the_readme_can_be_pasted(tmp_path, monkeypatch):
+    """As they stand, but for images, steps and a network that are small."""
+    monkeypatch.chdir(tmp_path)
+    random, rows = np.random.default_rng(0), ["file,class"]
+    for part, count in {"labeled/images": 8, "labeled/masks": 8, "unlabeled": 6}.items():
+        Path("my_images", part).mkdir(parents=True)
+        for index in range(count):
+            pixels = np.zeros((40, 40), "uint8") if part.endswith("masks") else random.integers(0, 60, (40, 40))
+            pixels[5:20, 5 + 2 * index : 20 + 2 * index] = 255
+            Image.fromarray(pixels.astype("uint8")).save(Path("my_images", part, f"{part[0]}{index}.png"))
+    rows += [f"l{index}.png,{'benign' if index % 2 else 'malignant'}" for index in range(8)]
+    Path("my_images/labels.csv").write_text("\n".join(rows))
+    lines = code_blocks(ROOT / "README.md")[0]
+    for whole, small in {
+        "image_size=224": "image_size=32, batch_size=2",
+        "100 * len(train)": "len(train), image_size=32, encoder='resnet_tiny', weights=None",
+        "epochs=100": "epochs=1",
+    }.items():
+        assert whole in lines
+        lines = lines.replace(whole, small)
+    names: dict[str, Any] = {}
+    exec(compile(lines, "README.md", "exec"), names)
+    assert names["model"].preset == "small" and int(names["model"].step) == len(names["train"]) == 3
+    assert len(names["test"].image_set) == 2
+
+
+def commands(document: Path) -> list[list[str]]:
+    """The lines of a document's blocks that call `semimed`, as words, without what is optional or another program's."""
+    blocks = re.findall(r"^```\n(.*?)^```", document.read_text(encoding="utf-8"), re.M | re.S)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("semimed ")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_trainings_of_the_documents_are_well_written(document, tmp_path, monkeypatch):
+    """Every flag is one, and every value fits it; data and files need not be there."""
+    from keras_semimed.cli.main import COMMANDS
+    from keras_semimed.experiments.command_line.command import read_settings
+
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "my_images",
+        "round_1",
+        "other_images",
+        "Dataset_BUSI_with_GT",
+        "Kvasir-SEG",
+        "runs/first",
+        "runs/supervised",
+    ):
+        Path(name).mkdir(parents=True)
+    Path("busi_224.npz").touch()
+    Path("runs/first/config.yaml").write_text("data: my_images\nmethod: fixmatch\n")
+    for words in commands(document):
+        assert words[0] in COMMANDS, words
+        if words[0] == "train" and "--help-all" not in words:
+            settings = read_settings("train", words[1:], prog="semimed train")
+            assert settings.steps > 0, words

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_semimed.text import install
+
 
 class EventFile:
     """Pictures and figures for TensorBoard, on every backend.
@@ -23,9 +25,7 @@ class EventFile:
         try:
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ImportError as error:
-            raise ImportError(
-                "log_dir needs the package tensorboard: pip install 'keras-semimed[tensorboard]'"
-            ) from error
+            raise ImportError(f"log_dir needs the package tensorboard: {install('tensorboard')}") from error
         self.log_dir = log_dir
         self._make: Any = EventFileWriter
         self._writer: Any = None

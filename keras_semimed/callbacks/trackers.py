@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_semimed.callbacks.event_file import EventFile
 from keras_semimed.files import whole_file
+from keras_semimed.text import install
 
 PROJECT = "keras_semimed"
 
@@ -45,9 +46,7 @@ class Tracker(keras.callbacks.Callback):
         try:
             self.prepare()
         except ImportError as error:
-            raise ImportError(
-                f"{type(self).__name__} needs the package {self.NAME}: pip install 'keras-semimed[{self.NAME}]'"
-            ) from error
+            raise ImportError(f"{type(self).__name__} needs the package {self.NAME}: {install(self.NAME)}") from error
 
     def prepare(self) -> None:
         """Imports what it needs."""

@@ -1,7 +1,7 @@
 """Reads everything in a folder of images and says whether training can start.
 
-    python -m keras_semimed.data.check my_images
-    python -m keras_semimed.data.check my_images --mask-value 0=0 --mask-value 128..255=1 --intensity-range 0 4095
+    semimed check my_images
+    semimed check my_images --mask-value 0=0 --mask-value 128..255=1 --intensity-range 0 4095
 
 prints one table with what each part holds and every file that has something wrong with it. The exit status is 0 if
 training can start, 1 if it cannot, 2 for wrong usage.
@@ -21,7 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_semimed.data.argument_checks import check_class_names, check_intensity_range, check_num_classes
+from keras_semimed.data.array_checks import IGNORE
 from keras_semimed.data.folder.files import FolderFiles, ImageFile, find_folder_files, picture_digest, same_pictures
+from keras_semimed.data.folder.tasks import cut_off, learnable
 from keras_semimed.data.images import read_image, read_pair, with_channels
 from keras_semimed.data.images.mask_values import (
     FoundValues,
@@ -29,7 +31,7 @@ from keras_semimed.data.images.mask_values import (
     MaskValues,
     code_name,
     found_values,
-    parse_key,
+    parse_keys,
     settled,
 )
 from keras_semimed.data.parallel import in_parallel
@@ -72,6 +74,15 @@ class Report(NamedTuple):
 
     table: str
     problems: list[str]
+    needs: tuple[str, ...] = ()
+    """What a training from the shell has to be told in addition: a flag and why."""
+
+    @property
+    def ending(self) -> str:
+        """Whether training can start, in a sentence."""
+        if self.problems:
+            return "training cannot start before these are mended"
+        return "training can start" + "".join(f"; give {need}" for need in self.needs)
 
 
 def check_folder(path: str | Path, declared: Declarations | None = None) -> Report:
@@ -96,7 +107,10 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
     problems = [str(problem) for problem in files.problems]
     problems += [look.problem for part in looks.values() for look in part if look.problem is not None]
     values, mask_problems = _check_masks([look.mask for part in looks.values() for look in part if look.mask], declared)
-    problems += mask_problems + _check_classes(files, declared.class_names)
+    tasks = learnable(files, declared.class_names, _shows_lesion(files, looks["labeled"], values))
+    problems += mask_problems + _wrong_classes(files, declared.class_names) + tasks.problems
+    parting = cut_off(files)
+    problems += parting.problems
     problems += same_pictures(
         {
             part: [(look.digest, file) for look, file in zip(looks[part], images, strict=True)]
@@ -104,7 +118,7 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
         }
     )
     problems = [one_line(problem) for problem in problems]
-    return Report(_table(files, looks, values, problems), problems)
+    return Report(_table(files, looks, values, problems), problems, (*parting.needs, *tasks.needs))
 
 
 def _look(file: ImageFile, palette_colours: bool, intensity_range: tuple[float, float] | None) -> Look:
@@ -138,21 +152,22 @@ def _check_masks(found: Sequence[FoundValues], declared: Declarations) -> tuple[
     return rule, problems
 
 
-def _check_classes(files: FolderFiles, declared: tuple[str, ...] | None) -> list[str]:
+def _shows_lesion(files: FolderFiles, looks: Sequence[Look], values: MaskValues | None) -> bool:
+    """Whether a labelled mask has a pixel of a class above the background, or none could be looked at."""
+    found = [look.mask for look in looks if look.mask is not None]
+    if values is None or len(found) < len(files.labeled):
+        return True  # the problems say what is wrong
+    try:
+        classes = {index for mask in found for index in values.classes_of(np.array(sorted(mask.codes)), mask).tolist()}
+    except ValueError:
+        return True
+    return any(0 < index < IGNORE for index in classes)
+
+
+def _wrong_classes(files: FolderFiles, declared: tuple[str, ...] | None) -> list[str]:
     images = [image for image in (*files.labeled, *files.test) if image.label is not None]
     wrong = [image for image in images if declared is not None and image.label not in declared]
-    found = [
-        f"{image.image}: its class in labels.csv is {image.label!r}; expected one of {declared}" for image in wrong
-    ]
-    if not images or any(image.mask is not None for image in files.labeled):
-        return found  # the masks can be learnt
-    table, names = files.path / "labels.csv", declared or tuple(sorted({str(image.label) for image in images}))
-    present = {image.label for image in files.labeled}
-    if missing := [name for name in names if name not in present]:
-        found.append(f"{table}: no labelled image has the class {', '.join(missing)}; label at least one of each class")
-    if len(names) == 1:
-        found.append(f"{table}: the one class is {names[0]!r}; image classes are learnt from two on")
-    return found
+    return [f"{image.image}: its class in labels.csv is {image.label!r}; expected one of {declared}" for image in wrong]
 
 
 def _table(files: FolderFiles, looks: dict[str, list[Look]], values: MaskValues | None, problems: Sequence[str]) -> str:
@@ -197,11 +212,10 @@ def _arguments(prog: str) -> Parser:
     parser.add_argument("--num-classes", type=int, help="number of mask classes, background included")
     parser.add_argument(
         "--mask-value",
-        "--mask-values",
-        action="append",
+        action="extend",
+        nargs="+",
         metavar="VALUE=CLASS",
-        help="class of a grey value, range or colour in masks, such as 255=1, 128..255=1 or 255,0,0=1; once for each, "
-        "or with blanks between, as semimed train takes them",
+        help="class of a grey value, range or colour in masks, such as 255=1, 128..255=1 or 255,0,0=1",
     )
     parser.add_argument("--class-names", nargs="+", help="all image classes, in the order of their labels")
     parser.add_argument(
@@ -219,15 +233,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_se
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names that the terminal's encoding lacks
     try:
-        words = " ".join(given.mask_value or ()).split()
-        values = dict(map(parse_key, words)) if words else None
+        values = parse_keys(given.mask_value) if given.mask_value else None
         names = tuple(given.class_names) if given.class_names else None
         limits = tuple(given.intensity_range) if given.intensity_range else None
         report = check_folder(given.path, Declarations(given.num_classes, values, names, limits, given.mask_name))
     except (OSError, ValueError) as error:
         parser.error(one_line(error))
     print(report.table)
-    print("training can start" if not report.problems else "training cannot start before these are mended")
+    print(report.ending)
     return 1 if report.problems else 0
 
 

@@ -1,7 +1,7 @@
 """Brings annotations from annotation tools into a folder that `from_folder` reads, and masks to the tools.
 
-    python -m keras_semimed.data.convert EXPORT --images scans --output my_images --unlabeled
-    python -m keras_semimed.data.convert predicted --to cvat --images my_images/unlabeled --output to_correct
+    semimed data convert EXPORT --images scans --output my_images --unlabeled
+    semimed data convert predicted --to cvat --images my_images/unlabeled --output to_correct
 
 EXPORT is what CVAT ("CVAT for images 1.1", "Segmentation mask 1.1"), LabelMe, Label Studio (JSON) or a tool that writes
 COCO instances exported: a file or an unpacked folder; several are put together. With `--to` it goes the other way, from
@@ -24,10 +24,10 @@ from keras_semimed.data.exchange.formats import WRITERS
 from keras_semimed.data.exchange.importing import PARTS
 from keras_semimed.data.exchange.label_studio import URL
 from keras_semimed.data.folder.files import printable
-from keras_semimed.data.images.mask_values import parse_key
+from keras_semimed.data.images.mask_values import parse_keys
 from keras_semimed.parsing import Parser
 
-PROG = "python -m keras_semimed.data.convert"
+NAME = "semimed data convert"
 _IN_ALONE = ("leave_out", "empty", "unlabeled", "part")
 _OUT_ALONE = ("only", "shapes", "tolerance", "mask_value", "url")
 
@@ -35,7 +35,7 @@ _OUT_ALONE = ("only", "shapes", "tolerance", "mask_value", "url")
 def _arguments(prog: str) -> Parser:
     parser = Parser(
         prog,
-        description=(__doc__ or "").replace(PROG, prog),
+        description=(__doc__ or "").replace(NAME, prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
@@ -75,7 +75,7 @@ def _arguments(prog: str) -> Parser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_semimed.data.convert") -> int:
     """Runs the command and returns its exit status."""
     parser = _arguments(prog)
     warnings.filterwarnings("ignore", module=r"PIL|pydicom|tifffile")
@@ -104,7 +104,7 @@ def _export(folder: Path, tool: str, given: dict) -> list[str]:
     if "only" in given:
         given["only"] = _lines(given["only"])
     if "mask_value" in given:
-        given["mask_values"] = dict(parse_key(text) for text in given.pop("mask_value"))
+        given["mask_values"] = parse_keys(given.pop("mask_value"))
     return export_annotations(folder, tool=tool, polygons=polygons, **given)
 
 

@@ -44,7 +44,7 @@ def load_image_set(
             `"phantom_endoscopy"`.
         image_size: Height and width of the images, in pixels.
         manual_dir: Folder or zip that was downloaded by hand; see `describe(name)`. With TFDS needed only once. Or a
-            file `.npz` that `python -m recipes.pack` made of it.
+            file `.npz` that `semimed data pack` made of it.
         data_dir: Where TFDS keeps prepared data; its default when None.
         classes: Image classes to keep; a label is the position in `classes`. None keeps all.
         keep_aspect: Keep the aspect ratio and pad, instead of stretching to a square; masks are 255 in the padding, and

@@ -1,4 +1,4 @@
-"""From image files to masks, overlays and a table; `python -m keras_semimed.predict` is its command."""
+"""From image files to masks, overlays and a table; `semimed predict` is its command."""
 
 from keras_semimed.prediction.files import Found, find_files, find_images
 from keras_semimed.prediction.predictors import KerasPredictor, OnnxPredictor

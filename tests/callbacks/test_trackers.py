@@ -212,5 +212,5 @@ def test_a_name_that_is_none_and_a_package_that_is_missing_are_said(tmp_path, mo
     for name in ("wandb", "mlflow", "tensorboard.summary.writer.event_file_writer"):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("wandb", "mlflow", "tensorboard"):
-        with pytest.raises(ImportError, match=rf"needs the package {name}: pip install 'keras-semimed\[{name}\]'"):
+        with pytest.raises(ImportError, match=rf'needs the package {name}: pip install "\.\[{name}\]" in a clone'):
             track(name, tmp_path)

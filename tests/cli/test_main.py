@@ -63,6 +63,20 @@ def test_a_wrong_word_is_one_sentence_before_a_backend_is_imported(words, tmp_pa
     assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
 
 
+def test_a_folder_without_a_test_part_is_a_sentence_before_a_backend_is_imported(tmp_path):
+    for part in ("labeled/masks", "unlabeled"):
+        (tmp_path / "mine" / part).mkdir(parents=True)
+    for words, said in {"": "has no folder test/", "--test 0.3 --mask-value x": "'x' is no mask value"}.items():
+        done = subprocess.run(
+            [sys.executable, "-c", ALONE, "train", "mine", "--method", "fixmatch", *words.split()],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"},
+        )
+        assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_is_there_without_a_backend(name):
     done = subprocess.run(
@@ -103,5 +117,9 @@ def test_a_folder_is_checked(tmp_path, capsys):
         (tmp_path / place).mkdir(parents=True)
         Image.fromarray(np.eye(40, dtype="uint8") * 255).save(tmp_path / place / "a.png")
     Image.fromarray(np.eye(40, dtype="uint8")[::-1] * 200).save(tmp_path / "unlabeled/a.png")
+    assert main(["check", str(tmp_path)]) == 1
+    assert "too few images or patients are annotated to cut it off" in capsys.readouterr().out
+    for place in ("labeled/images", "labeled/masks"):
+        Image.fromarray(np.eye(40, k=3, dtype="uint8") * 255).save(tmp_path / place / "b.png")
     assert main(["check", str(tmp_path)]) == 0
-    assert "training can start" in capsys.readouterr().out
+    assert "training can start; give --test 0.3, which cuts a test part off" in capsys.readouterr().out

@@ -41,6 +41,8 @@ def test_255_everywhere_has_two_meanings_beside_class_indices():
     with pytest.raises(ValueError, match="b.png: is 255 everywhere, and a.png holds 0 and 1, .*say so by mask_values"):
         settled(None, 2, found)
     assert settled({0: 0, 1: 1, 255: 1}, 2, found).num_classes == 2
+    told = [*found, found_values(grey(0, 255), "c.png")]  # which says what 255 is
+    np.testing.assert_array_equal(settled(None, 2, told).classes(grey(255, 255), "b.png"), [[1, 1]])
     whole = [found_values(mask, "m.png") for mask in (grey(0, 255), grey(255, 255))]
     np.testing.assert_array_equal(settled(None, 2, whole).classes(grey(255, 255), "m.png"), [[1, 1]])
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import yaml
 
 from keras_semimed.experiments.command_line import config_file
-from keras_semimed.experiments.command_line.command import read_settings
+from keras_semimed.experiments.command_line.command import OF_READING, read_settings
 from keras_semimed.experiments.command_line.flags import methods
 from keras_semimed.experiments.console import RecipeError
 
@@ -37,6 +38,36 @@ def test_a_run_is_read_again(name, words, tmp_path):
     if not settings.earlier:
         changed = read_settings(name, ["--config", str(file), "--seed", "77", "--batch-size=5"])
         assert changed.seed == 77 and changed.batch_size == 5 and changed.arguments == settings.arguments
+
+
+READING = (
+    "--mask-name={}_mask --mask-value 0..127=0 128..255=1 --mask-value 255,0,0=2 --intensity-range 0.5 4095 "
+    "--keep-aspect --num-classes 3 --mask-class-names background cyst tumour"
+)
+
+
+def unread_of(file):
+    """The same file without what only a folder has."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    kept = {name: value for name, value in content.items() if name not in OF_READING}
+    other = file.with_name("other.yaml")
+    other.write_text(yaml.safe_dump(kept), encoding="utf-8")
+    return other
+
+
+def test_how_a_folder_is_read_is_read_again_and_replaced_as_a_whole(tmp_path):
+    words = [str(tmp_path), "--method", "fixmatch", *READING.split(), "--class-names", "sehr viel, größer", "none"]
+    settings = read_settings("train", words)
+    assert settings.mask_value == ("0..127=0", "128..255=1", "255,0,0=2") and settings.keep_aspect
+    assert settings.intensity_range == (0.5, 4095) and settings.class_names == ("sehr viel, größer", "none")
+    assert settings.mask_class_names == ("background", "cyst", "tumour") and settings.mask_name == "{}_mask"
+    file = tmp_path / "config.yaml"
+    file.write_text(config_file.as_yaml(settings), encoding="utf-8")
+    assert dataclasses.replace(read_settings("train", ["--config", str(file)]), output=settings.output) == settings
+    assert read_settings("train", ["busi", "--config", str(unread_of(file))]).data == "busi"
+    changed = read_settings("train", ["--config", str(file), "--intensity-range=0,255", "--class-names", "a", "b"])
+    assert changed.intensity_range == (0, 255) and changed.class_names == ("a", "b")
+    assert changed.mask_value == settings.mask_value and changed.arguments["num_classes"] == 3
 
 
 @pytest.mark.parametrize(

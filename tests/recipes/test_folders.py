@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,61 @@ def test_what_does_not_fit_a_folder_is_named_before_training(tmp_path, capsys, w
     assert not (folder / "run").exists()
 
 
+def painted(folder: Path) -> Path:
+    """The same with masks called NAME_mask that hold 0, 100 and 200."""
+    for part in ("labeled", "test"):
+        for file in sorted((folder / part / "masks").iterdir()):
+            mask = np.asarray(Image.open(file)) // 255 * 200
+            mask[20:, :10] //= 2
+            Image.fromarray(mask).save(file.with_name(f"{file.stem}_mask.png"))
+            file.unlink()
+    return folder
+
+
+def test_what_is_said_about_the_files_of_a_folder_counts_in_training_and_elsewhere(tmp_path, capsys):
+    folder = painted(make_folder(tmp_path / "mine", masks=True))
+    place = painted(make_folder(tmp_path / "elsewhere", masks=True))
+    for file in (place / "test" / "images").iterdir():  # other pixels, of another shape
+        Image.fromarray(255 - np.asarray(Image.open(file))[4:]).save(file)
+        mask = file.parents[1] / "masks" / f"{file.stem}_mask.png"
+        Image.fromarray(np.asarray(Image.open(mask))[4:]).save(mask)
+    assert run(folder, "--method", "supervised", "--mask-name", "{}_mask") == 2
+    assert "which value is which class with mask_values (here: --mask-value 255=1)" in capsys.readouterr().err
+    words = ["--method", "supervised", "--mask-name", "{}_mask", "--mask-value", "0=0", "100=1", "200=2"]
+    words += ["--keep-aspect", "--mask-class-names", "background", "cyst", "tumour", "--class-names", *CLASSES[::-1]]
+    assert run(folder, *words, "--num-classes", "3", "--test-on", str(place)) == 0
+    config = read_sealed(folder / "run" / "config.json", sealed=False)
+    chosen = config["configuration"]
+    assert chosen["mask_value"] == ["0=0", "100=1", "200=2"] and chosen["num_classes"] == 3
+    rules = config["reading"]
+    assert rules["class_names"] == list(CLASSES[::-1]) and rules["keep_aspect"]
+    assert rules["mask_class_names"] == ["background", "cyst", "tumour"]
+    assert config["result"]["last on elsewhere"]["images"] == 6
+    assert run(folder, "--config", str(folder / "run" / "config.yaml"), "--resume") == 0
+    assert run(folder, "--config", str(folder / "run" / "config.yaml"), "--resume", "--mask-value", "0=0", "100=1") == 2
+    assert "which mask_values does not declare" in capsys.readouterr().err
+
+
+def test_what_is_said_about_files_is_refused_before_they_are_read(tmp_path, capsys):
+    folder = make_folder(tmp_path / "mine", masks=True)
+    for words, said in {
+        "--mask-name mask": "--mask-name must hold {}",
+        "--mask-value white=1": "'white=1' is no mask value; expected 255=1",
+        "--mask-value 255=1 255=0": "mask_values: 255 is class 1 and 0; give one class (here: --mask-value 255=1)",
+        "--mask-value 255=2 --num-classes 2": "mask_values: 255 is class 2; expected 0..1",
+        "--intensity-range 0": "--intensity-range must be (value of black, larger value of white)",
+        "--intensity-range 0 much": "--intensity-range: expected a number, found 'much'",
+        "--num-classes 1": "--num-classes must be at least 2",
+        "--mask-class-names cyst": "--mask-class-names must be 2 different names",
+        "--class-names much Much": "--class-names: 'much' and 'Much' are one name",
+    }.items():
+        assert run(folder, "--method", "fixmatch", *words.split()) == 2
+        assert said in capsys.readouterr().err, words
+    assert train.main("busi --method fixmatch --keep-aspect --mask-value 0=0".split()) == 2
+    assert "--keep-aspect, --mask-value is for the files of a folder of one's own" in capsys.readouterr().err
+    assert not (folder / "run").exists()
+
+
 def test_a_batch_that_a_later_stage_cannot_learn_from_is_named_before_the_first(tmp_path, capsys):
     folder = make_folder(tmp_path / "mine")
     words = "--encoder resnet_tiny --weights none --image-size 32 --stages supervised:2,interlude:2 --batch-size 3"
@@ -139,6 +195,49 @@ def test_a_class_of_test_images_alone_is_named_by_the_check_and_by_the_run(tmp_p
     masks = make_folder(tmp_path / "masks", masks=True)
     relabel(masks, "^test/images/0.png,much$", "test/images/0.png,rare")
     assert check([str(masks)]) == 0  # its masks can be learnt
+
+
+def untested(folder: Path) -> None:
+    shutil.rmtree(folder / "test")
+    unlisted(folder)
+
+
+def unscored(folder: Path) -> None:
+    shutil.rmtree(folder / "test" / "masks")
+
+
+def blackened(folder: Path) -> None:
+    for file in (folder / "labeled" / "masks").iterdir():
+        Image.fromarray(np.zeros((40, 40), "uint8")).save(file)
+
+
+def unlisted(folder: Path) -> None:
+    relabel(folder, "^test/.*\n", "")
+
+
+@pytest.mark.parametrize(
+    "masks, labels, spoil, needs",
+    [
+        (True, True, untested, ["--test 0.3"]),
+        (True, True, blackened, ["--tasks classification"]),
+        (True, True, unlisted, ["--tasks segmentation"]),
+        (True, True, unscored, ["--tasks classification"]),
+        (True, False, blackened, None),
+        (False, True, unlisted, None),
+    ],
+    ids=["no test", "empty masks", "no test classes", "no test masks", "empty masks alone", "no test classes alone"],
+)
+def test_what_the_check_asks_for_is_what_a_run_needs(tmp_path, capsys, masks, labels, spoil, needs):
+    folder = make_folder(tmp_path / "mine", masks=masks, labels=labels)
+    spoil(folder)
+    assert check([str(folder)]) == (0 if needs else 1)
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("training can start; give " if needs else "training cannot start")
+    assert re.findall(r"give (--\w+ [\w.]+)", said) == (needs or [])
+    assert run(folder, "--method", "supervised") == 2
+    assert "error: " in capsys.readouterr().err and not (folder / "run").exists()
+    if needs:
+        assert run(folder, "--method", "supervised", *" ".join(needs).split()) == 0
 
 
 def test_names_in_any_script_and_with_spaces_get_into_the_report(tmp_path):
@@ -183,14 +282,14 @@ def make_declared(path: Path) -> Path:
 
 
 NAMED = ("--mask-name", "img_{} -> mask_{}")
-VALUED = ("--mask-values", "0=0 120=1 240=2", "--mask-class-names", "background,cyst,solid")
+VALUED = ("--mask-value", "0=0", "120=1", "240=2", "--mask-class-names", "background", "cyst", "solid")
 
 
 def test_how_the_files_are_read_is_declared_by_flags_and_kept(tmp_path, capsys):
     folder, place = make_declared(tmp_path / "mine"), make_declared(tmp_path / "elsewhere")
     for file in (place / "test" / "images").iterdir():  # other pixels
         Image.fromarray(np.asarray(Image.open(file))[::-1]).save(file)
-    declared = (*NAMED, *VALUED, "--intensity-range", "0,4095")
+    declared = (*NAMED, *VALUED, "--intensity-range", "0", "4095")
     words = ("--method", "supervised", "--keep-aspect", "--test-on", str(place))
     assert run(folder, *words, *declared) == 0
     config = read_sealed(folder / "run" / "config.json", sealed=False)
@@ -204,21 +303,20 @@ def test_how_the_files_are_read_is_declared_by_flags_and_kept(tmp_path, capsys):
     assert train.main(list(again)) == 0
     found = read_sealed(folder / "again" / "config.json", sealed=False)
     assert found["reading"] == config["reading"] and found["split"] == config["split"]
-    assert check([str(folder), *NAMED, *VALUED[:2], "--intensity-range", "0", "4095"]) == 0
+    assert check([str(folder), *NAMED, *VALUED[:4], "--intensity-range", "0", "4095"]) == 0
 
 
 @pytest.mark.parametrize(
     "words, said",
     [
         ((), "img_0.png: the image has no mask"),
-        (NAMED, r"holds \[120, 240\]; .*--mask-values"),
+        (NAMED, r"holds \[120, 240\]; .*--mask-value"),
         ((*NAMED, "--num-classes", "3"), r"holds \[120, 240\]; expected classes 0..2"),
         ((*NAMED, *VALUED), r"give intensity_range=.*--intensity-range"),
-        ((*NAMED, "--mask-values", "0=0 120:1"), "--mask-values: '120:1' is no mask value; expected 255=1"),
-        ((*NAMED, "--mask-values", " "), "mask_values is empty.*--mask-values"),
-        ((*NAMED, *VALUED[:2], "--mask-class-names", "a,b"), "must be 3 different names.*--mask-class-names"),
-        (("--intensity-range", "5,5"), "--intensity-range"),
-        (("--mask-name", "mask"), "must hold {} for the image's name.*--mask-name"),
+        ((*NAMED, "--mask-value", "0=0", "120:1"), "'120:1' is no mask value; expected 255=1"),
+        ((*NAMED, *VALUED[:4], "--mask-class-names", "a", "b"), "--mask-class-names must be 3 different names"),
+        (("--intensity-range", "5", "5"), "--intensity-range"),
+        (("--mask-name", "mask"), "--mask-name must hold {} for the image's name"),
     ],
 )
 def test_what_is_declared_wrongly_names_the_flag(tmp_path, capsys, words, said):
@@ -231,7 +329,7 @@ def test_what_is_declared_wrongly_names_the_flag(tmp_path, capsys, words, said):
 
 def test_a_data_set_is_read_as_it_is(capsys):
     assert train.main(["phantom_ultrasound", "--method", "supervised", "--keep-aspect", *NAMED]) == 2
-    assert "--keep-aspect, --mask-name says how a folder of one's own is read" in capsys.readouterr().err
+    assert "--keep-aspect, --mask-name is for the files of a folder of one's own" in capsys.readouterr().err
 
 
 def test_parts_that_are_missing_are_named(tmp_path, capsys):

@@ -163,7 +163,7 @@ def test_a_run_goes_on_with_the_network_of_another(one_go, tmp_path, capsys):
         (["--batch-size", "0"], "--batch-size"),
         (["--panels", "0"], "--panels"),
         (["--track", "tensorboard,wanb"], "--track wanb is none of tensorboard, wandb, mlflow; did you mean wandb?"),
-        (["--track", "mlflow"], "--track mlflow needs the package mlflow: pip install 'keras-semimed[mlflow]'"),
+        (["--track", "mlflow"], '--track mlflow needs the package mlflow: pip install ".[mlflow]" in a clone'),
         (["--seed", "-1"], "--seed"),
         (["--manual-dir", "nowhere"], "--manual-dir nowhere does not exist"),
         (["--output", "/dev/null/run"], "/dev/null/run"),

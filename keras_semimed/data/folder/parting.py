@@ -15,8 +15,8 @@ from keras_semimed.data.folder.files import picture_digest
 from keras_semimed.data.folder.reading import Folder, read_folder
 from keras_semimed.data.images.mask_values import Key
 from keras_semimed.data.splits.duplicates import THRESHOLDS, near_duplicate_pairs, thumbnails
-from keras_semimed.data.splits.folds import assign_folds
-from keras_semimed.data.splits.parts import PARTS, Split, count_of, members_of, take_groups, take_labeled
+from keras_semimed.data.splits.folds import assign_folds, draw_part
+from keras_semimed.data.splits.parts import PARTS, Split, members_of, take_labeled
 
 
 class FolderParts(NamedTuple):
@@ -87,11 +87,11 @@ def part_folder(
         fold_of = assign_folds(annotated.names, labels, together, seed, folds)
         held_out = {name for name, number in fold_of.items() if number == fold + 1}  # type: ignore[operator]
     elif test is not None:
-        held_out = _taken(list(members.values()), classes, seed, "test", test, len(annotated))
+        held_out = draw_part(list(members.values()), classes, seed, "test", test, len(annotated))
     rest = [group for group in members.values() if group[0] not in held_out]
     watched: set[str] = set()
     if validation is not None:
-        watched = _taken(rest, classes, seed, "validation", validation, len(annotated) - len(held_out))
+        watched = draw_part(rest, classes, seed, "validation", validation, len(annotated) - len(held_out))
     trained = [name for name in annotated.names if name not in held_out | watched]
     if not trained:
         raise ValueError("`test` and `validation` leave no annotated image to learn from; ask for fewer")
@@ -196,17 +196,6 @@ def from_folder(  # type: ignore[misc]
     assert parts.test is not None
     print(f"split: {parts.split.summary()}; {len(parts.near_duplicates())} pairs of near-duplicates across it")
     return train, EvaluationBatches(parts.test, batch_size)
-
-
-def _taken(
-    groups: Sequence[list[str]], classes: dict[str, int], seed: int, part: str, wanted: int | float, whole: int
-) -> set[str]:
-    """Names of a part of about the size that is asked for."""
-    count = count_of(wanted, whole, part)
-    found = take_groups(groups, classes, seed, part, count / whole) if count < whole else set()
-    if not found:
-        raise ValueError(f"`{part}`={wanted} of {whole} annotated images gives none, or all; ask for another number")
-    return found
 
 
 def _renamed(folder: Folder) -> Folder:

@@ -77,7 +77,7 @@ def read_folder(
     systems leave behind are skipped; links out of the folder and folders in folders are refused.
 
     A mask holds class indices and 255 = ignore; with two classes it may also hold only 0 and 255, or two colours, one
-    of them black. Anything else is declared by `mask_values`. `python -m keras_semimed.data.check PATH` tells what is
+    of them black. Anything else is declared by `mask_values`. `semimed check PATH` tells what is
     wrong with a folder, all at once.
 
     Args:

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from keras_semimed.data.images.bounds import check_bytes
 from keras_semimed.data.images.pixels import Picture, Refusal, check_size
+from keras_semimed.text import install
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 # pydicom's decoders turn the last two, which belong to JPEG 2000, into RGB.
@@ -66,7 +67,7 @@ def _pydicom() -> Any:
     try:
         import pydicom
     except ImportError as error:
-        raise ImportError("reading DICOM needs pydicom: pip install 'keras-semimed[dicom]'") from error
+        raise ImportError(f"reading DICOM needs pydicom: {install('dicom')}") from error
     return pydicom
 
 

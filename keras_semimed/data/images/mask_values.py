@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,7 +177,7 @@ def settled(declared: Mapping[Key, int] | None, num_classes: int | None, found: 
         lesions = [mask for mask in exact if mask.codes <= {0, 255}]
         everywhere = [mask for mask in lesions if mask.codes == {255}]
         indices = [mask for mask in found if not mask.lossy and mask.codes <= {0, 1} and 1 in mask.codes]
-        if everywhere and indices:
+        if everywhere and indices and len(everywhere) == len([mask for mask in lesions if mask.codes != {0}]):
             raise ValueError(
                 f"{everywhere[0].file}: is 255 everywhere, and {indices[0].file} holds 0 and 1, so that 255 may be the "
                 "lesion or what is to be ignored; say so by mask_values={0: 0, 1: 1, 255: 255} or {…, 255: 1}"
@@ -261,6 +261,20 @@ def parse_key(text: str) -> tuple[Key, int]:
     if last is not None:
         return range(first, last + 1), index
     return (first, green, blue) if green is not None and blue is not None else first, index
+
+
+def parse_keys(texts: Iterable[str]) -> dict[Key, int]:
+    """Reads several of what `parse_key` reads.
+
+    Raises:
+        ValueError: If a text is none of them, or two give one value another class.
+    """
+    found: dict[Key, int] = {}
+    for text in texts:
+        key, index = parse_key(text)
+        if found.setdefault(key, index) != index:
+            raise ValueError(f"mask_values: {_key_name(key)} is class {found[key]} and {index}; give one class")
+    return found
 
 
 def _key(code: int) -> int | tuple[int, int, int]:

@@ -17,6 +17,7 @@ from typing import Any
 from keras_semimed.data.readers.archives import table_rows
 from keras_semimed.data.readers.pairs import Layout, PairSource
 from keras_semimed.data.readers.source import near_duplicates
+from keras_semimed.text import install
 
 CLASSES = ("benign", "malignant")
 HOW_TO_GET = (
@@ -108,7 +109,7 @@ def _sheet(content: bytes, place: str) -> Iterable[Sequence[Any]]:
         import openpyxl
     except ImportError as error:
         raise ImportError(
-            f"reading {place} needs openpyxl: pip install 'keras-semimed[excel]', or save the list as {_CSV} beside it"
+            f"reading {place} needs openpyxl: {install('excel')}, or save the list as {_CSV} beside it"
         ) from error
     try:
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)

@@ -7,7 +7,41 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_semimed.data.splits.parts import Split, check_arguments, hashed, members_of, split_rest
+from keras_semimed.data.splits.parts import (
+    Split,
+    check_arguments,
+    count_of,
+    hashed,
+    members_of,
+    split_rest,
+    take_groups,
+)
+
+
+def draw_part(
+    groups: Sequence[list[str]], classes: dict[str, int], seed: int, part: str, wanted: int | float, whole: int
+) -> set[str]:
+    """Draws a part of about the size that is asked for.
+
+    Args:
+        groups: Names of the images that stay together.
+        classes: Class of each image, each of which the part has in proportion.
+        seed: Another seed gives another part.
+        part: What it is called: `"test"` or `"validation"`.
+        wanted: Number of its images, or their share of `whole`.
+        whole: Number of all images.
+
+    Returns:
+        The names in the part.
+
+    Raises:
+        ValueError: If there would be none, or all.
+    """
+    count = count_of(wanted, whole, part)
+    found = take_groups(groups, classes, seed, part, count / whole) if count < whole else set()
+    if not found:
+        raise ValueError(f"`{part}`={wanted} of {whole} annotated images gives none, or all; ask for another number")
+    return found
 
 
 def k_fold_splits(

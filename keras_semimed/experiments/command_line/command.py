@@ -40,8 +40,8 @@ HELP = {"-h", "--help", "--help-all"}
 SPLITTING = ("split", "labeled", "test", "intersect")
 OF_FOLDERS = ("validation", "folds", "fold")
 """What parts the annotated images of a folder."""
-READING = ("mask_name", "mask_values", "mask_class_names", "intensity_range", "keep_aspect")
-"""What says how the files of a folder are read."""
+OF_READING = ("mask_name", "mask_value", "intensity_range", "keep_aspect", "class_names", "mask_class_names")
+"""What is said about the files of a folder."""
 OF_DATA_SETS = ("split_file", "manual_dir", "cvc_dir")
 """What else says which images a run has, but where a folder holds them."""
 CONTROL, ORACLE = "control", "oracle"
@@ -60,6 +60,11 @@ def main(name: str, arguments: Sequence[str] | None, description: str | None, pr
 
     def read_and_run() -> None:
         settings = read_settings(name, sys.argv[1:] if arguments is None else arguments, description, prog)
+        if is_folder(settings.data):
+            # NumPy comes with it, and no backend: what is wrong with a folder is said before one starts.
+            from keras_semimed.experiments.inputs.folder_checks import check_folder
+
+            check_folder(settings)
         # Imported late: Keras starts its backend, for which help and typing errors should not wait.
         from keras_semimed.experiments.runs.experiment import run
 
@@ -217,12 +222,10 @@ def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any]
         raise RecipeError(f"data: {data!r} is none of {', '.join(known)}, and no folder{did_you_mean(data, known)}")
     if is_folder(data) and (moot := [flags[key].word for key in given if key in ("split", "intersect", *OF_DATA_SETS)]):
         raise RecipeError(f"data: {data} is a folder of your own, which has no {', '.join(moot)}; leave it out")
-    if not is_folder(data) and (moot := [flags[key].word for key in given if key in READING]):
-        raise RecipeError(
-            f"data: {', '.join(moot)} says how a folder of one's own is read, {data} is none; leave it out"
-        )
     if not is_folder(data) and (moot := [flags[key].word for key in given if key in OF_FOLDERS]):
         raise RecipeError(f"data: {', '.join(moot)} parts a folder of one's own; {data} has --split; leave it out")
+    if not is_folder(data) and (moot := [flags[key].word for key in given if key in OF_READING]):
+        raise RecipeError(f"data: {', '.join(moot)} is for the files of a folder of one's own; {data} needs none")
     check_steps(flags, given, values)
     if "split_file" in given and (moot := [flags[key].word for key in given if key in SPLITTING]):
         raise RecipeError(f"--split-file is the split itself; leave out {', '.join(moot)}")

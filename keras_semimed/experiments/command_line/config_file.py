@@ -8,15 +8,15 @@ from typing import Any
 
 from keras_semimed.experiments.command_line.bundles import is_folder
 from keras_semimed.experiments.command_line.flags import Flag, flags_of, methods, word_of
-from keras_semimed.experiments.command_line.settings import Settings
+from keras_semimed.experiments.command_line.settings import SEVERAL, Settings
 from keras_semimed.experiments.command_line.stages import read_stages
 from keras_semimed.experiments.command_line.words import kinds
 from keras_semimed.experiments.console import RecipeError, did_you_mean
 
 NAME = "config.yaml"
 FLAG = "--config"
-NOT_WRITTEN = ("output", "resume", "demo")
-"""What another run is to have its own of, and what a run has said by other flags."""
+NOT_WRITTEN = ("output", "resume", "demo", "num_labels")
+"""What another run is to have its own of, what a run has said by other flags, and what the data say."""
 HEAD = """\
 # Every flag of a run; a flag that is given beside --config counts before it.
 #   semimed train --config {name} --output runs/another
@@ -34,7 +34,8 @@ def words_from(words: Sequence[str], all_flags: Mapping[str, Flag], positional: 
     Raises:
         RecipeError: If a file cannot be read or is no table of flags; the message names it.
     """
-    rest, found = [], []
+    rest: list[str] = []
+    found: dict[str, list[str]] = {}
     given = iter(words)
     for word in given:
         name, equals, value = word.partition("=")
@@ -44,11 +45,17 @@ def words_from(words: Sequence[str], all_flags: Mapping[str, Flag], positional: 
         value = value if equals else next(given, "")
         if not value:
             raise RecipeError(f"{FLAG} needs a file")
-        found += _words(Path(value), all_flags, positional)
-    return found + rest
+        found |= _words(Path(value), all_flags, positional)
+    # What is given several times adds up, so that of a file and the command line only one may come through.
+    given_words = {word.partition("=")[0] for word in rest}
+    again = {name for name in SEVERAL if name in found and all_flags[name].word in given_words}
+    if rest and not rest[0].startswith("-"):  # DATA stands first
+        again |= set(positional)
+    return [word for name, words in found.items() if name not in again for word in words] + rest
 
 
-def _words(file: Path, flags: Mapping[str, Flag], positional: Collection[str]) -> list[str]:
+def _words(file: Path, flags: Mapping[str, Flag], positional: Collection[str]) -> dict[str, list[str]]:
+    """The words that a file stands for, by the name of the flag."""
     import yaml
 
     try:
@@ -59,12 +66,12 @@ def _words(file: Path, flags: Mapping[str, Flag], positional: Collection[str]) -
         raise RecipeError(f"{FLAG} {file} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{FLAG} {file} is no table of flags; write lines such as 'steps: 3000'")
-    words = []
+    words = {}
     for key, value in content.items():
         name = str(key).replace("-", "_")
         if name not in flags:
             raise RecipeError(f"{FLAG} {file}: there is no flag {key}{did_you_mean(name, flags)}")
-        words += [_exact(value)] if name in positional else _word(flags[name], value, file)
+        words[name] = [_exact(value)] if name in positional else _word(flags[name], value, file)
     return words
 
 
@@ -75,6 +82,8 @@ def _word(flag: Flag, value: Any, file: Path) -> list[str]:
             raise RecipeError(f"{FLAG} {file}: {flag.name} must be true or false, found {value!r}")
         off = [] if flag.of == "run" else [f"--no-{flag.word.removeprefix('--')}"]
         return [flag.word] if value else off
+    if flag.name in SEVERAL and isinstance(value, list):
+        return [f"{flag.word}={_exact(each)}" for each in value]
     if isinstance(value, dict):
         import json
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from keras_semimed.experiments.command_line.bundles import VARIANTS
-from keras_semimed.experiments.command_line.settings import FLAG_NAMES, GROUPS, Settings
+from keras_semimed.experiments.command_line.settings import FLAG_NAMES, GROUPS, SEVERAL, Settings
 from keras_semimed.experiments.command_line.words import choices, kinds, read_word
 from keras_semimed.experiments.console import RecipeError, did_you_mean
 from keras_semimed.parameters import Parameter, parameters
@@ -133,6 +133,22 @@ class _Parser(argparse.ArgumentParser):
         raise RecipeError(message.removeprefix("argument "))
 
 
+class _Several(argparse.Action):
+    """Gathers the words of a flag, and those of the same flag given again; numbers may have commas between."""
+
+    def __init__(self, annotation: str, **options: Any):
+        super().__init__(nargs="+", **options)
+        self.inner = kinds(annotation)[0].removeprefix("tuple[").partition(",")[0]
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        words = values if self.inner == "str" else [part for word in values for part in word.split(",")]
+        try:
+            read = [read_word(self.inner, word) for word in words]
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *read))
+
+
 def make_parser(
     flags: Mapping[str, Flag],
     usage: str,
@@ -181,6 +197,9 @@ def _add(section: Any, flag: Flag, text: str, positional: bool) -> None:
     if "bool" in kinds(annotation):
         action = "store_true" if flag.of == "run" else argparse.BooleanOptionalAction
         section.add_argument(flag.word, action=action, help=text)
+        return
+    if flag.name in SEVERAL:
+        section.add_argument(flag.word, action=_Several, annotation=annotation, metavar=flag.name.upper(), help=text)
         return
     known = choices(annotation)
     only = known and all(kind == "None" or kind.startswith("Literal[") for kind in kinds(annotation))

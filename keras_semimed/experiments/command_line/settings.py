@@ -13,6 +13,7 @@ from typing import Any, Literal
 from keras_semimed.experiments.command_line.bundles import COMMANDS, DATA_SETS
 from keras_semimed.experiments.console import RecipeError, did_you_mean
 from keras_semimed.source import members
+from keras_semimed.text import install
 
 Names = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ GROUPS = {
         ),
         *("intersect", "seed"),
         *("image_size", "classes", "mask_classes", "validate", "test_on", "test_on_dir"),
-        *("mask_name", "mask_values", "mask_class_names", "intensity_range", "keep_aspect"),
+        *("mask_name", "mask_value", "intensity_range", "keep_aspect", "class_names", "mask_class_names"),
     ),
     "training": (
         *("method", "stages", "control", "steps", "epoch_steps", "batch_size", "labeled_batch_size", "mixed_precision"),
@@ -51,6 +52,8 @@ NOT_CONFIGURATION = (
     *("recipe", "manual_dir", "cvc_dir", "data_dir", "split_file", "test_on_dir", "output", "resume", "demo"),
     *("track", "tensorboard", "threshold_figure", "panels", "pseudo_labels"),
 )
+SEVERAL = ("mask_value", "intensity_range", "class_names", "mask_class_names")
+"""Flags that take several words, or are given once for each: words that may hold commas themselves."""
 MOST_STEPS = 2**31 - 1
 """Steps are counted in 32 bits."""
 
@@ -99,13 +102,13 @@ class Settings:
         test_on: data set or folder of another hospital, on whose images the finished model is scored as well, by image
             class and by what labels.csv says of them
         test_on_dir: where the data set of --test-on lies, as --manual-dir
-        mask_name: of a folder: what masks are called, such as {}_mask, {file} for case.tif.png, or "img_{} -> mask_{}"
-        mask_values: of a folder: classes of grey values, ranges or colours in masks, with blanks between, such as
-            "0=0 128..255=1 255,0,0=2"; by default found out
-        mask_class_names: of a folder: names of the mask classes with commas between, background first
-        intensity_range: of a folder: values of black and white in images of more than 8 bits that do not say it, such
-            as 0,4095
-        keep_aspect: of a folder: pad the images to squares in the place of stretching them
+        mask_name: of a folder: what masks are called, such as {}_mask or mask_{}, or {file} for case.tif.png
+        mask_value: of a folder: class of a grey value, range or colour in masks, such as 255=1, 128..255=1 or
+            255,0,0=1, several with spaces between; 255 as a class is ignored
+        intensity_range: of a folder: the values of black and white in images of more than 8 bits that do not say them
+        keep_aspect: of a folder: pad images instead of stretching them
+        class_names: of a folder: all image classes, in the order of their labels, with spaces between
+        mask_class_names: of a folder: names of the mask classes, background first, with spaces between
         validate: score the validation part, which then is not trained on, not the test part
         control: the method's step with every unlabelled weight at 0
         steps: training steps
@@ -159,10 +162,11 @@ class Settings:
     classes: tuple[str, ...] | None = None
     mask_classes: Literal["lesion", "type"] = "lesion"
     mask_name: str | None = None
-    mask_values: str | None = None
+    mask_value: tuple[str, ...] | None = None
+    intensity_range: tuple[float, ...] | None = None
+    keep_aspect: bool | None = None
+    class_names: tuple[str, ...] | None = None
     mask_class_names: tuple[str, ...] | None = None
-    intensity_range: tuple[float, float] | None = None
-    keep_aspect: bool = False
     validate: bool = False
     test_on: str | None = None
     test_on_dir: Path | None = None
@@ -246,7 +250,7 @@ def check(settings: Settings) -> None:
         if name not in trackers:
             raise RecipeError(f"--track {name} is none of {', '.join(trackers)}{did_you_mean(name, trackers)}")
         if importlib.util.find_spec(name) is None:
-            raise RecipeError(f"--track {name} needs the package {name}: pip install 'keras-semimed[{name}]'")
+            raise RecipeError(f"--track {name} needs the package {name}: {install(name)}")
     for name in ("manual_dir", "cvc_dir", "start_from", "split_file", "test_on_dir"):
         path = getattr(settings, name)
         if path is not None and not path.exists():

@@ -16,7 +16,8 @@ from keras_semimed.experiments.command_line.bundles import is_folder
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, naming_flags
 from keras_semimed.experiments.inputs.external import External, check_external, read_external
-from keras_semimed.experiments.inputs.folders import check_folder, read_parts, targets_of
+from keras_semimed.experiments.inputs.folder_checks import check_folder, targets_of
+from keras_semimed.experiments.inputs.folders import read_parts
 
 
 class Data(NamedTuple):

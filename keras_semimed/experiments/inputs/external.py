@@ -16,7 +16,7 @@ from keras_semimed.data.folder.labels import spacing_columns
 from keras_semimed.experiments.command_line.bundles import is_folder
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, did_you_mean, naming_flags
-from keras_semimed.experiments.inputs.folders import declared
+from keras_semimed.experiments.inputs.folder_checks import reading_of
 
 LABELS = "labels.csv"
 NOT_GROUPS = ("file", "class", "group", "patient")
@@ -69,13 +69,11 @@ def read_external(settings: Settings, like: ImageSet) -> External | None:
     with naming_flags("--test-on", "--test-on-dir"):
         if place in CARDS:
             classes, size = card(place).study_classes or None, settings.image_size
-            images = loading.load_image_set(
-                place, size, settings.test_on_dir, settings.data_dir, classes, settings.keep_aspect
-            )
+            aspect = bool(settings.keep_aspect)
+            images = loading.load_image_set(place, size, settings.test_on_dir, settings.data_dir, classes, aspect)
         else:
-            images = read_image_folder(
-                place, settings.image_size, class_names=like.class_names or None, **_as_training(settings, like)
-            )
+            reading = {**_as_training(settings, like), "class_names": like.class_names or None}
+            images = read_image_folder(place, settings.image_size, **reading)
             columns = _columns(Path(place) / LABELS)
     segments = settings.arguments["tasks"] != "classification"
     if images.masks is None and segments:
@@ -108,10 +106,11 @@ def read_external(settings: Settings, like: ImageSet) -> External | None:
 
 def _as_training(settings: Settings, like: ImageSet) -> dict[str, Any]:
     """How the files are read: as the run declares it, or as the data set was read."""
+    reading = reading_of(settings)
     if is_folder(settings.data):
-        return declared(settings)
+        return reading
     names = like.rules.mask_class_names if like.rules is not None and settings.mask_classes == "lesion" else ()
-    return {"mask_class_names": names or None, "num_classes": len(names) or None}
+    return {**reading, "mask_class_names": names or None, "num_classes": len(names) or None}
 
 
 def _in_both(images: ImageSet, like: ImageSet) -> list[str]:

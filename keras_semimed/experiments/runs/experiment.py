@@ -67,7 +67,6 @@ def run(settings: Settings) -> None:
     description = describe(settings, data, runtime)
     termination = Termination()
     with termination.watched(), open_run(settings.output, description, settings.resume) as folder:
-        print(f"every flag of the run: {settings.output / config_file.NAME}\n")
         split = description["split"]
         print_section("split", {**split["sizes"], **{name: split[name] for name in ("hash", "scored", "leaks")}})
         if description["reading"] is not None:
@@ -90,6 +89,7 @@ def write_flags(settings: Settings, folder: RunFolder) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     with whole_file(folder.path / config_file.NAME) as temporary:
         temporary.write_text(config_file.as_yaml(settings), encoding="utf-8")
+    print(f"every flag of the run: {folder.path / config_file.NAME}", flush=True)
 
 
 def check_batches(settings: Settings) -> None:
@@ -231,8 +231,8 @@ def train_stages(
                 made.start_from(model)
             elif stage.start_from is not None and (start is None or number > start.stage):
                 start_from(stage.start_from, made, data.split)
-        if number == record.first_stage:
-            write_flags(settings, folder)  # here: what cannot be built leaves no folder
+        if number == record.first_stage:  # not before the model is made: a refused run leaves nothing
+            write_flags(settings, folder)
         record.begin(number, stages)
         train(made, stage, data, folder, termination, record, start if number == record.first_stage else None)
         model = made
