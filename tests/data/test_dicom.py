@@ -152,5 +152,5 @@ def test_a_report_without_pixels_is_named():
 def test_the_missing_package_is_named(monkeypatch):
     content = dicom(GREY)
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(ImportError, match=r"keras-semimed\[dicom\]"):
+    with pytest.raises(ImportError, match=r'pip install "\.\[dicom\]" in a clone'):
         read(content)

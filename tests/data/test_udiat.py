@@ -102,7 +102,7 @@ def test_without_openpyxl_the_extra_is_named(copy, monkeypatch):
         return imported(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ImportError, match=r"keras-semimed\[excel\].*or save the list as DatasetB.csv"):
+    with pytest.raises(ImportError, match=r"pip install .\.\[excel\]. in a clone.*or save the list as DatasetB.csv"):
         UdiatSource(copy)
     (copy / "DatasetB.csv").write_text(LIST)
     assert len(UdiatSource(copy)) == 4
