@@ -31,7 +31,9 @@ BACKEND_FREE = (
     *(f"models/test_{name}.py" for name in ("shrinkmatch", "ss_net", "u2pl", "unimatch")),
     "prediction/test_reading.py",
     # Trainings of which the files are what is tested; those of test_train.py and test_sigterm.py run on every backend.
-    *(f"recipes/test_{name}.py" for name in ("hermes_busi", "hermes_udiat", "loco", "protocol_data", "quickstart")),
+    *(f"recipes/test_{name}.py" for name in ("hermes_busi", "hermes_udiat", "loco", "protocol_data")),
+    *(f"recipes/test_{name}.py" for name in ("own_folder", "quickstart")),
+    "experiments",
     *(f"recipes/test_{name}.py" for name in ("runs_that_last", "stages")),
 )
 FITTING = (

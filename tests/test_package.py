@@ -39,7 +39,7 @@ def test_import_needs_only_keras_and_numpy():
     assert result.returncode == 0, result.stderr
 
 
-PARTS = [*PACKAGES, "export", "optimizers", "prediction", "saved", "thresholds"]
+PARTS = [*PACKAGES, "experiments", "export", "optimizers", "prediction", "saved", "thresholds"]
 
 
 def test_parts_come_when_they_are_asked_for():

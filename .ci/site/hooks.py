@@ -20,6 +20,7 @@ MODULES = (
     "callbacks",
     "data",
     "evaluation",
+    "experiments",
     "export",
     "layers",
     "losses",
@@ -36,6 +37,7 @@ PLACES = {
     "docs/index.md": "contents.md",
     "CHANGELOG.md": "changelog.md",
     "CITATION.cff": "CITATION.cff",
+    "recipes/own_folder.ipynb": "recipes/own_folder.ipynb",
     "recipes/quickstart.ipynb": "recipes/quickstart.ipynb",
 }
 SOURCES = {place: source for source, place in PLACES.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keras_semimed.data import loading
-from keras_semimed.experiments.runs import experiment
+from keras_semimed.experiments.runs import experiment, keeping
 from tests.recipes.made import image_set
 
 
@@ -13,7 +13,7 @@ from tests.recipes.made import image_set
 def without_report(monkeypatch):
     """Runs leave no report and no embeddings, which take seconds; those of fixtures for a whole module do."""
     monkeypatch.setattr(experiment, "report", lambda folder: None)
-    monkeypatch.setattr(experiment, "collect_embeddings", lambda *_: None)
+    monkeypatch.setattr(keeping, "collect_embeddings", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -201,14 +201,20 @@ def from_folder(  # type: ignore[misc]
 def _renamed(folder: Folder) -> Folder:
     """The folder with names that occur once."""
     parts = {"labeled": folder.labeled, "unlabeled": folder.unlabeled, "test": folder.test}
-    names = [name for images in parts.values() if images is not None for name in images.names]
+    apart = named_apart({name: images for name, images in parts.items() if images is not None})
+    return replace(folder, labeled=apart["labeled"], unlabeled=apart["unlabeled"], test=apart.get("test"))
+
+
+def named_apart(parts: Mapping[str, ImageSet]) -> dict[str, ImageSet]:
+    """The same images with names that occur once: `<part>/<name>` for all of them where two parts share one.
+
+    Args:
+        parts: Images by what is done with them.
+    """
+    names = [name for images in parts.values() for name in images.names]
     if len(set(names)) == len(names):
-        return folder
-    for part, images in parts.items():
-        if images is not None:
-            parts[part] = replace(images, names=[f"{part}/{name}" for name in images.names])
-    assert parts["labeled"] is not None and parts["unlabeled"] is not None
-    return replace(folder, labeled=parts["labeled"], unlabeled=parts["unlabeled"], test=parts["test"])
+        return dict(parts)
+    return {part: replace(images, names=[f"{part}/{name}" for name in images.names]) for part, images in parts.items()}
 
 
 def _joined(hidden: ImageSet, others: ImageSet) -> ImageSet:

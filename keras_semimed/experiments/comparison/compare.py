@@ -67,7 +67,7 @@ def compare_folders(
     files: Mapping[str, Path] | None = None,
     require_pairs: bool = True,
     size: Size | None = None,
-) -> None:
+) -> list[dict[str, Any]]:
     """Compares the runs in folders, prints the tables and writes them to files.
 
     Args:
@@ -78,6 +78,9 @@ def compare_folders(
         files: Files to write by `"csv"`, `"markdown"` and `"latex"`.
         require_pairs: See `compare`.
         size: At which masks were compared, `"network"` or `"own"`; None takes the images' own where all runs have it.
+
+    Returns:
+        The rows of the tables: what `compare` returns, with the size at which masks were compared, and published rows.
 
     Raises:
         RecipeError: If the runs cannot be compared or a file not be written.
@@ -111,6 +114,7 @@ def compare_folders(
             else:
                 with whole_file(path) as temporary:
                     temporary.write_text(texts[kind] + "\n", encoding="utf-8")
+    return table
 
 
 def _joined_notes(row: dict[str, Any]) -> dict[str, Any]:

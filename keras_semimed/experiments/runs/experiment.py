@@ -8,40 +8,33 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_semimed import backend
-from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, Split
+from keras_semimed.data import EvaluationBatches, SemiSupervisedBatches
 from keras_semimed.data.splits.parts import PARTS
-from keras_semimed.evaluation import report, save_overlays
-from keras_semimed.evaluation.cases import Cases, collect_cases
-from keras_semimed.evaluation.embeddings import collect_embeddings
+from keras_semimed.evaluation import report
 from keras_semimed.evaluation.images import Row
-from keras_semimed.evaluation.report import ATTENTION, CASES, EMBEDDINGS, NAME, PSEUDO_LABELS, PSEUDO_MASKS
-from keras_semimed.evaluation.sizes import TABLES
+from keras_semimed.evaluation.report import NAME
 from keras_semimed.experiments.command_line import config_file
-from keras_semimed.experiments.command_line.settings import Settings, configuration, flag_names, with_epochs
+from keras_semimed.experiments.command_line.settings import Settings, configuration, with_epochs
 from keras_semimed.experiments.console import NOTICE, RecipeError, input_errors, print_section
 from keras_semimed.experiments.inputs.data_sets import Data, check_data, count_leaks, groups_of, read, tasks_of
+from keras_semimed.experiments.runs.building import build, start_from
 from keras_semimed.experiments.runs.checkpoints import Checkpoint
 from keras_semimed.experiments.runs.commits import source_commit
+from keras_semimed.experiments.runs.keeping import Cost, keep, sets_of
 from keras_semimed.experiments.runs.observers import observers
 from keras_semimed.experiments.runs.plan import ExpectedTime, plan
-from keras_semimed.experiments.runs.run_folder import METRICS, RunFolder, RunRecord, open_run
+from keras_semimed.experiments.runs.run_folder import RunFolder, RunRecord, open_run
 from keras_semimed.experiments.runs.scores import Scored, print_results
+from keras_semimed.experiments.runs.training import begin, fit
 from keras_semimed.experiments.termination import Termination
-from keras_semimed.files import check_digests, read_sealed, whole_file
+from keras_semimed.files import whole_file
 from keras_semimed.models import METHODS, SemiSupervisedModel, recompute_statistics
-from keras_semimed.models.value_checks import check_image_set
-from keras_semimed.optimizers import branch_optimizer, encoder_optimizer
-
-FILES = (
-    *(METRICS, "split.txt", *TABLES.values(), "model.keras"),
-    *(CASES, EMBEDDINGS, PSEUDO_LABELS, PSEUDO_MASKS, ATTENTION),
-)
-"""What reports and comparisons are made of."""
 
 
 def run(settings: Settings) -> None:
@@ -67,21 +60,36 @@ def run(settings: Settings) -> None:
     description = describe(settings, data, runtime)
     termination = Termination()
     with termination.watched(), open_run(settings.output, description, settings.resume) as folder:
-        split = description["split"]
-        print_section("split", {**split["sizes"], **{name: split[name] for name in ("hash", "scored", "leaks")}})
-        if description["reading"] is not None:
-            print(f"files: {description['reading']['in_words']}")
+        say_split(description)
         if folder.result is None:
             model, seconds = train_stages(settings, data, folder, termination)
             score(model, settings, data, folder, seconds)
-        folder.checkpoints.clear()  # not needed any more; here, so that a run killed meanwhile leaves none either
-        if not (folder.path / NAME).exists():
-            report(folder.path)
-    print_results(folder.content, data.scored, settings.image_size)
+        conclude(folder)
+    say_result(folder, data.scored, settings.image_size)
+
+
+def say_split(description: Mapping[str, Any]) -> None:
+    """Prints how many images each part has, which split it is, and how files were read."""
+    split = description["split"]
+    print_section("split", {**split["sizes"], **{name: split[name] for name in ("hash", "scored", "leaks")}})
+    if description["reading"] is not None:
+        print(f"files: {description['reading']['in_words']}")
+
+
+def conclude(folder: RunFolder) -> None:
+    """What is left to do when a run is scored."""
+    folder.checkpoints.clear()  # not needed any more; here, so that a run killed meanwhile leaves none either
+    if not (folder.path / NAME).exists():
+        report(folder.path)
+
+
+def say_result(folder: RunFolder, scored: str, image_size: int) -> None:
+    """Prints the scores of a finished run, what it cost and where its files are."""
+    print_results(folder.content, scored, image_size)
     cost = folder.content["cost"]
     memory = "unknown" if cost["peak_memory_mib"] is None else f"{cost['peak_memory_mib']} MiB"
     print(f"\ntraining {cost['training_seconds']:.0f} s, peak memory of the process {memory}")
-    print(f"files in {settings.output}, to begin with {NAME}\n{NOTICE}")
+    print(f"files in {folder.path}, to begin with {NAME}\n{NOTICE}")
 
 
 def write_flags(settings: Settings, folder: RunFolder) -> None:
@@ -129,82 +137,31 @@ def with_tasks(settings: Settings) -> Settings:
     return dataclasses.replace(settings, arguments={**settings.arguments, "tasks": tasks})
 
 
-def build(settings: Settings, images: ImageSet) -> SemiSupervisedModel:
-    """Makes and compiles the model for the classes of `images`.
-
-    Raises:
-        RecipeError: If an argument does not fit; the message names it and its flag.
-    """
-    counts = {"num_classes": images.num_classes, "num_labels": len(images.class_names)}
-    given = {name: value for name, value in settings.arguments.items() if value is not None}
-    arguments = {name: count for name, count in counts.items() if count > 1} | given
-    arguments |= {"image_size": settings.image_size, "seed": settings.seed, "total_steps": settings.steps}
-    make = encoder_optimizer if settings.optimizer_groups == "encoder" else branch_optimizer
-    try:
-        model = METHODS[settings.method](views=dict(settings.views), **arguments)
-        if settings.control:
-            check_control(settings, model)
-        if isinstance(images, ImageSet):  # or the counts alone
-            check_image_set(images, model.num_classes, model.num_labels, model.learnt_heads, learn=True)
-        model.compile(make(settings.steps, **settings.optimizer))
-    except (ValueError, OSError, RuntimeError) as error:
-        named = {f"`{name}`": word for name in (*arguments, *settings.optimizer) for word in flag_names({name: None})}
-        words = sorted({f"--{word.replace('_', '-')}" for name, word in named.items() if name in str(error)})
-        raise RecipeError(f"{error}" + (f" ({', '.join(words)})" if words else "")) from error
-    return model
-
-
-def check_control(settings: Settings, model: SemiSupervisedModel) -> None:
-    """Refuses a control in which something is learnt without labels at some time.
-
-    Raises:
-        RecipeError: Which names the terms.
-    """
-    left: dict[str, None] = {}
-    for step in (0, settings.steps // 2, settings.steps - 1):
-        model.step.assign(step)
-        weights = {name: float(keras.ops.convert_to_numpy(weight)) for name, weight in model.loss_weights.items()}
-        left |= {name: None for name, weight in weights.items() if weight and not name.endswith("supervised")}
-    model.step.assign(0)
-    if left:
-        raise RecipeError(f"--control: no argument of {settings.method} sets the weight of {', '.join(left)} to 0")
-
-
 def describe(settings: Settings, data: Data, runtime: dict) -> dict:
     """Content of config.json that is known before training."""
+    return describe_run(settings.recipe, configuration(settings), data, runtime)
+
+
+def describe_run(recipe: str, what: Mapping[str, Any], data: Data, runtime: Mapping[str, Any]) -> dict:
+    """Content of config.json that is known before training.
+
+    Args:
+        recipe: What made the run.
+        what: Tells it from others.
+        data: Its images.
+        runtime: What it is computed with.
+    """
     sizes = {part: len(getattr(data.split, part)) for part in PARTS}
     rules = data.labeled.rules
     return {
-        "recipe": settings.recipe,
+        "recipe": recipe,
         "commit": source_commit(),
         # What was computed with is as much a part of the experiment as the flags.
-        "configuration": {**configuration(settings), "backend": runtime["backend"], "split_hash": data.split.hash},
-        "runtime": runtime,
+        "configuration": {**what, "backend": runtime["backend"], "split_hash": data.split.hash},
+        "runtime": dict(runtime),
         "split": {"hash": data.split.hash, "sizes": sizes, "scored": data.scored, "leaks": count_leaks(data)},
         "reading": None if rules is None else {**rules.get_config(), "in_words": str(rules)},
     }
-
-
-def start_from(path: Path, model: SemiSupervisedModel, split: Split) -> None:
-    """Gives the model what the run in the folder `path` has learnt, from the same training images.
-
-    Raises:
-        RecipeError: If that run had another split: what it trained on could be what this one is scored on; or if its
-            model is damaged.
-        ValueError: If the networks do not fit.
-    """
-    files = read_sealed(path / "config.json", sealed=False).get("files", {})
-    check_digests(path, files, ["split.txt", "model.keras"])
-    found = Split.load(path / "split.txt")
-    if found.hash != split.hash:
-        raise RecipeError(f"--start-from {path} was trained on the split {found.hash}, this run has {split.hash}")
-    try:
-        other = keras.saving.load_model(path / "model.keras", compile=False)
-    except Exception as error:  # zipfile, h5py and Keras have a dozen kinds for damaged bytes
-        raise RecipeError(
-            f"--start-from {path}: its model.keras is damaged, or not of this version ({error})"
-        ) from error
-    model.start_from(other)
 
 
 def train_stages(
@@ -266,60 +223,22 @@ def train(
         seed=settings.seed,
         unlabeled_targets=model.pseudo_labels == "truth",
     )
-    with input_errors():
-        # Every argument of the model, those that a preset fills in too.
-        config = keras.saving.serialize_keras_object(model)["config"]
-    folder.update(model=config)
-    model.note_data(
-        data.labeled, data.unlabeled
-    )  # as `fit` does, which a run that was trained to its end calls no more
-    with whole_file(folder.path / "split.txt") as temporary:
-        data.split.save(temporary)
+    begin(model, dataset, data.split, folder)
     print_section("plan", plan(model, settings, data))
-    done_steps = 0 if start is None else start.step
-    if keras.backend.backend() != "torch":
-        print("compiling the step, this takes a minute or two", flush=True)
-    done, within = 0, 0
-    if start is not None:
-        start.restore(model)
-        done, within = divmod(start.step, settings.epoch_steps)
-        print(f"resuming after epoch {done}" + (f", step {start.step}" if within else ""), flush=True)
-    # The record comes last: when it has noted an epoch, the others have done theirs.
     watching = observers(settings, data.unlabeled, folder.path, folder.content["configuration"])
-    callbacks = [*watching, ExpectedTime(settings.steps, done_steps), record]
-    # Without a terminal, one line an epoch instead of one a step.
-    arguments = {"shuffle": False, "callbacks": callbacks, "verbose": 1 if sys.stdout.isatty() else 2}
-    if data.watched is not None:
-        arguments["validation_data"] = EvaluationBatches(data.watched)
-    first, epochs = record.epochs_before, settings.steps // settings.epoch_steps
-    with termination.put_off():
-        if within:
-            dataset.epoch = first + done
-            model.fit(Rest(dataset, within), initial_epoch=first + done, epochs=first + done + 1, **arguments)
-            done += 1
-        if done < epochs:
-            dataset.epoch = first + done
-            model.fit(dataset, initial_epoch=first + done, epochs=first + epochs, **arguments)
-
-
-class Rest(keras.utils.PyDataset):
-    """The batches of an epoch from a step on.
-
-    Args:
-        batches: All of them.
-        start: How many are left out.
-    """
-
-    def __init__(self, batches: SemiSupervisedBatches, start: int):
-        super().__init__()
-        self.batches = batches
-        self.start = start
-
-    def __len__(self) -> int:
-        return len(self.batches) - self.start
-
-    def __getitem__(self, index: int) -> tuple[dict, dict]:
-        return self.batches[self.start + index]
+    callbacks = [*watching, ExpectedTime(settings.steps, 0 if start is None else start.step)]
+    fit(
+        model,
+        dataset,
+        settings.steps // settings.epoch_steps,
+        start,
+        record,
+        termination,
+        callbacks=callbacks,
+        validation=None if data.watched is None else EvaluationBatches(data.watched),
+        # Without a terminal, one line an epoch instead of one a step.
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
 
 
 def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: RunFolder, seconds: float) -> None:
@@ -330,7 +249,7 @@ def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
     groups: dict[str, set[str]] = {}
     for name, group in groups_of(settings, tuple(data.held_out.names)).items():
         groups.setdefault(group, set()).add(name)
-    sets = ("last", "teacher") if model.teacher is not None else ("last",)
+    sets = sets_of(model)
     if settings.recompute_statistics:
         # First: the weights that end up in model.keras and in the report are scored last, as they are.
         for weights in sets:
@@ -339,23 +258,8 @@ def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
     for weights in sets:
         model.use_teacher = weights == "teacher"
         rows = score_weights(model, weights, data, groups, scored)
-    scored.write(folder.path)
-    assert model.provenance is not None  # noted before training
-    model.provenance = dataclasses.replace(
-        model.provenance,
-        data_set=Path(settings.data).name,
-        split=data.split.hash,
-        scored=scored.described(data.scored),
-        scores=scored.shown(sets[-1]),
-    )
-    folder.save_model(model)
-    keep_for_the_report(model, data.held_out, rows, folder)
-    cost = {
-        "training_seconds": round(seconds, 1),
-        "scoring_seconds": round(time.perf_counter() - started, 1),
-        "peak_memory_mib": peak_memory_mib(),
-    }
-    folder.finish(list(FILES), **scored.content(), cost=cost)
+    noted = {"data_set": Path(settings.data).name, "split": data.split.hash, "scored": scored.described(data.scored)}
+    keep(model, data.held_out, scored, rows, folder, noted, Cost(seconds, started))
 
 
 def score_weights(
@@ -378,38 +282,3 @@ def new_statistics(model: SemiSupervisedModel, teacher: bool, data: Data) -> Ite
         yield
     finally:
         model.predictor.set_weights(kept)
-
-
-def keep_for_the_report(model: SemiSupervisedModel, images: ImageSet, rows: list[Row], folder: RunFolder) -> None:
-    """Pictures of the worst, median and best cases and embeddings, for the weights that `rows` belong to."""
-    size = EvaluationBatches(images).batch_size
-    cases = collect_cases(model, images.images, images.masks, rows, images.class_names, size)
-    if cases is not None:
-        cases.save(folder.path / CASES)
-        draw_cases(cases, rows, folder.path / "overlays")
-    found = collect_embeddings(model, images.images, images.masks, images.labels, images.class_names, size)
-    if found is not None:
-        found.save(folder.path / EMBEDDINGS)
-
-
-def draw_cases(cases: Cases, rows: list[Row], folder: Path) -> None:
-    """One file a case."""
-    if cases.truths is None or cases.predictions is None:
-        return
-    by_name = {row["name"]: row for row in rows}
-    captions = []
-    for name in cases.names:
-        row, classes = by_name[name], cases.class_names
-        label = f", {classes[row['label']]}, predicted {classes[row['prediction']]}" if "prediction" in row else ""
-        captions.append(f"{name}: Dice {row['dice']:.2f}{label}")
-    save_overlays(folder, cases.images, cases.truths, cases.predictions, cases.names, captions)
-
-
-def peak_memory_mib() -> int | None:
-    """Largest resident size of this process so far, without an accelerator's memory; None where it is unknown."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)

@@ -1,4 +1,4 @@
-"""Callbacks that watch a run, by its flags."""
+"""Callbacks that watch a run."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from keras_semimed.experiments.console import RecipeError
 
 PANELS = 4
 LOOKED_AT = 8
+WATCHED = 32
 
 
 def observers(
@@ -50,10 +51,25 @@ def observers(
     if settings.panels is not None:
         images, masks, _ = _first(unlabeled, PANELS)
         found.append(PredictionPanels(images, masks, folder / "panels", settings.panels, log_dir))
-    if settings.arguments["tasks"] == "both":
+    return found + monitors(unlabeled, folder, settings.arguments["tasks"] == "both", settings.pseudo_labels)
+
+
+def monitors(
+    unlabeled: ImageSet, folder: Path, both_tasks: bool, pseudo_labels: int = WATCHED
+) -> list[keras.callbacks.Callback]:
+    """What the report shows of a training, as it does of every run unless it is told not to.
+
+    Args:
+        unlabeled: As in `observers`.
+        folder: The run's.
+        both_tasks: Whether masks and classes are learnt, which may pay attention to each other.
+        pseudo_labels: Images whose pseudo-labels are compared with the truth; 0: none.
+    """
+    found: list[keras.callbacks.Callback] = []
+    if both_tasks:
         found.append(AttentionMonitor(_first(unlabeled, LOOKED_AT)[0], folder / ATTENTION))
-    if settings.pseudo_labels:
-        found.append(PseudoLabelMonitor(*_first(unlabeled, settings.pseudo_labels), folder / PSEUDO_LABELS))
+    if pseudo_labels:
+        found.append(PseudoLabelMonitor(*_first(unlabeled, pseudo_labels), folder / PSEUDO_LABELS))
     return found
 
 

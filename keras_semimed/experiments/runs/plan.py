@@ -19,28 +19,46 @@ TIMED = 5
 
 def plan(model: SemiSupervisedModel, settings: Settings, data: Data) -> dict[str, str]:
     """What a training will do, by what it is about, for the screen."""
-    steps, epoch = settings.steps, settings.epoch_steps or settings.steps
     labeled, unlabeled = settings.labeled_batch_size or settings.batch_size, settings.batch_size
-    said = {
-        "steps": f"{steps:,} in {steps // epoch} epochs of {epoch}",
-        "labelled images": _passes(len(data.labeled), labeled, steps),
-        "unlabelled images": "not looked at"
-        if model.supervised_only
-        else _passes(len(data.unlabeled), unlabeled, steps),
-    }
+    said = amounts(model, data, settings.steps, settings.epoch_steps or settings.steps, (labeled, unlabeled))
     if timetable := starts(settings):
         said["begins later"] = ", ".join(timetable)
     rates = {name: value for name, value in settings.optimizer.items() if name.endswith("learning_rate")}
     rates |= {"head factor": settings.optimizer["head_factor"]} if "head_factor" in settings.optimizer else {}
     rest = [f"{name.replace('_', ' ')} {value:g}" for name, value in rates.items() if name != "learning_rate"]
     said["learning rate"] = ", ".join([f"{rates.get('learning_rate', 0):g}", *rest])
-    trained, frozen = (_count(weights) for weights in (model.trainable_weights, model.non_trainable_weights))
-    said["weights"] = f"{trained:,} trained, {frozen:,} not (moving statistics, averages, counters, what is frozen)"
+    said["weights"] = weights_of(model)
     begin = settings.arguments.get("weights")
     said["start"] = f"encoder from {begin}" if begin else "random weights"
     if settings.start_from is not None:
         said["start"] = f"network of {settings.start_from}"
     return said
+
+
+def amounts(
+    model: SemiSupervisedModel, data: Data, steps: int, epoch_steps: int, sizes: tuple[int, int]
+) -> dict[str, str]:
+    """How long a training is, and how often it looks at its images.
+
+    Args:
+        model: What is trained.
+        data: Its images.
+        steps: Of the whole training.
+        epoch_steps: Of an epoch.
+        sizes: Labelled and unlabelled images a step.
+    """
+    unlabeled = "not looked at" if model.supervised_only else _passes(len(data.unlabeled), sizes[1], steps)
+    return {
+        "steps": f"{steps:,} in {steps // epoch_steps} epochs of {epoch_steps}",
+        "labelled images": _passes(len(data.labeled), sizes[0], steps),
+        "unlabelled images": unlabeled,
+    }
+
+
+def weights_of(model: SemiSupervisedModel) -> str:
+    """How many numbers are trained, and how many are not."""
+    trained, frozen = (_count(weights) for weights in (model.trainable_weights, model.non_trainable_weights))
+    return f"{trained:,} trained, {frozen:,} not (moving statistics, averages, counters, what is frozen)"
 
 
 def starts(settings: Settings) -> list[str]:

@@ -70,9 +70,9 @@ class RunFolder:
         found = self._read()
         _check_same(path, found["configuration"], description["configuration"])
         if not resume:
-            state = "finished" if "result" in found else "unfinished"
+            state = "a finished" if "result" in found else "an unfinished"
             raise RecipeError(
-                f"--output {path} holds a {state} run of this configuration; add --resume to "
+                f"--output {path} holds {state} run of this configuration; add --resume to "
                 f"{'see its result' if 'result' in found else 'go on with it'}, or choose another --output"
             )
         _remove(leftovers)
