@@ -109,8 +109,6 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
     values, mask_problems = _check_masks([look.mask for part in looks.values() for look in part if look.mask], declared)
     tasks = learnable(files, declared.class_names, _shows_lesion(files, looks["labeled"], values))
     problems += mask_problems + _wrong_classes(files, declared.class_names) + tasks.problems
-    parting = cut_off(files)
-    problems += parting.problems
     problems += same_pictures(
         {
             part: [(look.digest, file) for look, file in zip(looks[part], images, strict=True)]
@@ -118,7 +116,7 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
         }
     )
     problems = [one_line(problem) for problem in problems]
-    return Report(_table(files, looks, values, problems), problems, (*parting.needs, *tasks.needs))
+    return Report(_table(files, looks, values, problems), problems, (*cut_off(files), *tasks.needs))
 
 
 def _look(file: ImageFile, palette_colours: bool, intensity_range: tuple[float, float] | None) -> Look:

@@ -12,7 +12,7 @@ from keras_semimed.data import ImageSet, concatenate, masks_by_class, read_folde
 from keras_semimed.data.cache import Stack
 from keras_semimed.data.packed import of_classes, pack, read_packed
 from keras_semimed.experiments.inputs.external import _columns
-from keras_semimed.experiments.inputs.folders import targets_of
+from keras_semimed.experiments.inputs.folder_checks import targets_of
 from tests.data.image_files import encoded
 
 SPACING = np.array([[0.5, 0.25], [np.nan, np.nan], [0.1, 0.1]])

@@ -48,7 +48,7 @@ def one_go(made_images, tmp_path_factory) -> Path:
 
 def test_a_run_leaves_its_files(one_go):
     names = {path.name for path in one_go.iterdir()}
-    files = {"config.json", "split.txt", "metrics.csv", "images.csv", "model.keras", "overlays"}
+    files = {"config.json", "config.yaml", "split.txt", "metrics.csv", "images.csv", "model.keras", "overlays"}
     files |= {"cases.npz", "embeddings.npz", "pseudo_labels.json", "pseudo_labels.npz", "report.html"}
     assert names == files | {"thresholds.png", "tensorboard", "panels"}
     assert [path.name for path in (one_go / "panels").iterdir()] == ["epoch_0002.png"]

@@ -74,7 +74,7 @@ def test_a_method_needs_no_line_in_the_recipes(made_method, tmp_path, capsys):
     assert model.predict(np.zeros((1, 32, 32, 3), "uint8"), verbose=0)["mask"].shape == (1, 32, 32, 2)
     origin, sizes = model.provenance, config["split"]["sizes"]
     assert (origin.data_set, origin.split) == ("phantom_ultrasound", config["split"]["hash"])
-    assert origin.scored == "test, masks at the files' own size"
+    assert origin.scored == "test, masks at the network's size"
     assert (origin.labeled, origin.unlabeled) == (sizes["labeled"], sizes["unlabeled"] + sizes["validation"])
     assert origin.scores == config.get("result_own_size", config["result"])["last"] and len(origin.data) == 12
     with pytest.raises(SystemExit):

@@ -19,21 +19,18 @@ class Verdict(NamedTuple):
     needs: list[str]
 
 
-def cut_off(files: FolderFiles) -> Verdict:
-    """Says how a test part is cut off a folder that has none, and whether it can be.
+def cut_off(files: FolderFiles) -> list[str]:
+    """Says what a run needs for a test part where a folder has none: a flag, or images.
 
     Args:
         files: What the folder holds.
     """
     if files.test or (files.path / "test").exists() or not files.labeled:
-        return Verdict([], [])
+        return []
     for wanted in SHARES:
         if _leaves_all_classes(files, wanted):
-            return Verdict([], [f"--test {wanted}, which cuts a test part off the annotated images: there is no test/"])
-    return Verdict(
-        [f"{files.path}: there is no test/, and too few images or patients are annotated to cut it off; annotate more"],
-        [],
-    )
+            return [f"--test {wanted}, which cuts a test part off the annotated images: there is no test/"]
+    return ["a folder test/ of images to score: too few images or patients are annotated to cut it off"]
 
 
 def _leaves_all_classes(files: FolderFiles, wanted: int | float) -> bool:

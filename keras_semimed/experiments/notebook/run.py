@@ -197,7 +197,7 @@ def _score(model: SemiSupervisedModel, given: Given, folder: RunFolder, seconds:
     for weights in sets_of(model):
         model.use_teacher = weights == "teacher"
         rows = scored.add(model, data.held_out, weights, {})
-    noted = {"data_set": name, "split": data.split.hash, "scored": scored.described(data.scored)}
+    noted = {"data_set": name, "split": data.split.hash, "scored": scored.described(sets_of(model)[-1], data.scored)}
     keep(model, data.held_out, scored, rows, folder, noted, Cost(seconds, started))
 
 

@@ -258,7 +258,11 @@ def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
     for weights in sets:
         model.use_teacher = weights == "teacher"
         rows = score_weights(model, weights, data, groups, scored)
-    noted = {"data_set": Path(settings.data).name, "split": data.split.hash, "scored": scored.described(data.scored)}
+    noted = {
+        "data_set": Path(settings.data).name,
+        "split": data.split.hash,
+        "scored": scored.described(sets[-1], data.scored),
+    }
     keep(model, data.held_out, scored, rows, folder, noted, Cost(seconds, started))
 
 

@@ -58,13 +58,16 @@ class Scored:
 
     def shown(self, name: str) -> dict[str, float]:
         """The scores of some weights, masks at the files' own size where that is known."""
-        return self.results.get("own", self.results["network"])[name]
+        return self.results[self._shown_size(name)][name]
 
-    def described(self, part: str) -> str:
+    def described(self, name: str, part: str) -> str:
         """What `shown` are the scores of: the part and, of masks, the size at which they were compared."""
-        size: Size = "own" if "own" in self.results else "network"
-        masks = any("dice" in scores for scores in self.results[size].values())
-        return f"{part}, masks {size_in_words(size)}" if masks else part
+        masks = "dice" in self.shown(name)
+        return f"{part}, masks {size_in_words(self._shown_size(name))}" if masks else part
+
+    def _shown_size(self, name: str) -> Size:
+        """Other images, such as another hospital's, may have an own size where those of the run have none."""
+        return "own" if name in self.results.get("own", {}) else "network"
 
     def content(self) -> dict[str, dict[str, dict[str, float]]]:
         """For config.json; what is asked first stands first: the weights as they are, on the run's own images."""
