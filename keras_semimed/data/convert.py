@@ -29,7 +29,7 @@ from keras_semimed.parsing import Parser
 
 NAME = "semimed data convert"
 _IN_ALONE = ("leave_out", "empty", "unlabeled", "part")
-_OUT_ALONE = ("only", "shapes", "tolerance", "mask_value", "url")
+_OUT_ALONE = ("only", "shapes", "tolerance", "mask_value", "mask_name", "url")
 
 
 def _arguments(prog: str) -> Parser:
@@ -71,6 +71,7 @@ def _arguments(prog: str) -> Parser:
     out.add_argument(
         "--mask-value", action="append", metavar="VALUE=CLASS", help="as in keras_semimed.data.check; once for each"
     )
+    out.add_argument("--mask-name", metavar="PATTERN", help="what masks are called, as in semimed check")
     out.add_argument("--url", metavar="TEXT", help=f"what stands before image names in Label Studio (default: {URL})")
     return parser
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_semimed.data.exchange.classes import write_classes
 from keras_semimed.data.folder.files import SUFFIXES
 from keras_semimed.files import PARTIAL, read_cells, whole_file, write_json, write_rows, write_table
 from keras_semimed.prediction.pictures import COLOURS
@@ -172,8 +173,14 @@ class OutputFolder:
                     self.overlay(name).unlink()
                 raise
 
-    def write_labels(self) -> None:
-        """Writes `labels.csv` of the predicted classes, as a folder of labelled images has it."""
+    def write_labels(self, mask_class_names: Sequence[str] = ()) -> None:
+        """Writes `labels.csv` of the predicted classes, as a folder of labelled images has it, and `classes.txt`.
+
+        Args:
+            mask_class_names: Names of the mask classes, background first; empty where they are not known.
+        """
+        if mask_class_names and self._pictures:
+            write_classes(self.path, mask_class_names[1:])
         rows = self._rows().values()
         classes = [{"file": row["file"], "class": row["prediction"]} for row in rows if "prediction" in row]
         if classes:

@@ -132,7 +132,7 @@ def predict_files(
     files = {name: file for name, file in waiting.items() if name not in problems}
     _predict(model, files, folder, options, rules, problems)
     if options.as_labels:
-        folder.write_labels()
+        folder.write_labels(rules.mask_class_names if len(rules.mask_class_names) == classes else ())
     problems = {name: problems[name] for name in images if name in problems}
     return Report(len(waiting) - len(problems), len(images) - len(waiting), problems)
 

@@ -740,3 +740,21 @@ def test_a_round_of_annotation(tmp_path):
     assert list(read.labeled.names) == [f"scan ({index})" for index in (0, 1, 2, 4)]
     np.testing.assert_array_equal(read.labeled.masks, masks[[0, 1, 2, 4]])
     assert list(read.unlabeled.names) == ["scan (3)"]
+
+
+def test_masks_that_are_called_otherwise_go_out_and_come_back(tmp_path):
+    """Names as a published set has them: `bus_1` and `mask_1`."""
+    for place in ("images", "masks"):
+        (tmp_path / "mine" / place).mkdir(parents=True)
+    lesion = np.zeros((HEIGHT, WIDTH), "uint8")
+    lesion[3:9, 4:12] = 255
+    Image.fromarray(lesion // 2).save(tmp_path / "mine/images/bus_1.png")
+    Image.fromarray(lesion).save(tmp_path / "mine/masks/mask_1.png")
+    with pytest.raises(FileNotFoundError, match="mask_1.png: the mask has no image"):
+        export_annotations(tmp_path / "mine", tmp_path / "out", "labelme")
+    words = [str(tmp_path / "mine"), "--to", "labelme", "--mask-name", "bus_{} -> mask_{}"]
+    assert main([*words, "--output", str(tmp_path / "out")]) == 0
+    import_annotations([tmp_path / "out"], tmp_path / "back")
+    np.testing.assert_array_equal(mask_of(tmp_path / "back", "bus_1"), lesion // 255)
+    with pytest.raises(ValueError, match="`mask_name` must hold {}"):
+        export_annotations(tmp_path / "mine", tmp_path / "again", "labelme", mask_name="mask")

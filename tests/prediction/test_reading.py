@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_semimed.data import EvaluationBatches, ImageSet, SemiSupervisedBatches, from_folder, read_folder
+from keras_semimed.data import (
+    EvaluationBatches,
+    ImageSet,
+    SemiSupervisedBatches,
+    export_annotations,
+    from_folder,
+    read_folder,
+)
 from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.data.images.rules import ReadingRules
 from keras_semimed.evaluation import evaluate_images
@@ -207,8 +215,15 @@ def test_a_round_of_annotation_needs_no_file_renamed(tmp_path):
         model = keras.Model(inputs, {"mask": both, "label": both[:, 0, 0, :2]})
         found = find_images([root / "unlabeled"])
         report = predict_files(model, found, root / "out", Options(labels=("x", "y"), as_labels=True))
-        assert report.predicted == 3 and not report.problems
+        assert report.predicted == 3 and not report.problems and not (root / "out/classes.txt").exists()
         assert predict_files(model, found, root / "out", Options(labels=("x", "y"), as_labels=True)).predicted == 0
+        names = ("background", "cyst", "solid")[:classes]
+        known = ReadingRules(SIZE, mask_class_names=names)
+        predict_files(model, found, root / "named", Options(labels=("x", "y"), as_labels=True), reading=known)
+        assert (root / "named/classes.txt").read_text().split() == list(names[1:])
+        export_annotations(root / "named", root / "drawn", "coco", images=root / "unlabeled")
+        said = json.loads(next((root / "drawn").rglob("*.json")).read_text())["categories"]
+        assert [category["name"] for category in said] == list(names[1:])
         for image, mask in (("a.b.jpg", "a.b.png"), ("c.tif", "c.png")):  # looked at, and found right
             (root / "unlabeled" / image).rename(root / "labeled/images" / image)
             (root / "out/masks" / mask).rename(root / "labeled/masks" / mask)

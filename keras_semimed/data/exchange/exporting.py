@@ -14,6 +14,7 @@ from keras_semimed.data.exchange.folders import whole_folder
 from keras_semimed.data.exchange.formats import WRITERS
 from keras_semimed.data.exchange.label_studio import URL, write_label_studio
 from keras_semimed.data.exchange.names import ImageFiles, flat_name, unique_stems
+from keras_semimed.data.folder.mask_names import check_mask_name, mask_of
 from keras_semimed.data.images.mask_values import FoundValues, Key, found_values, settled
 from keras_semimed.data.images.reading import read_mask_of, read_values
 from keras_semimed.data.parallel import in_parallel
@@ -42,6 +43,7 @@ def export_annotations(
     tolerance: float = TOLERANCE,
     mask_values: Mapping[Key, int] | None = None,
     url: str = URL,
+    mask_name: str = "{}",
 ) -> list[str]:
     """Writes masks as annotations with copies of their images, to be corrected in a tool; all of it or nothing.
 
@@ -59,6 +61,7 @@ def export_annotations(
             matters, so that the outline gives the same mask again.
         mask_values: As in `read_folder`.
         url: What stands before an image's name in its address in Label Studio.
+        mask_name: What masks are called, as in `read_folder`.
 
     Returns:
         Lines that say what was written and what to do with it.
@@ -73,7 +76,8 @@ def export_annotations(
     if not 0 <= tolerance <= 10:
         raise ValueError(f"`tolerance` must be from 0 to 10 pixels, found {tolerance}")
     folder, output = Path(folder), Path(output)
-    pairs = _pairs(folder, images, only)
+    check_mask_name(mask_name)
+    pairs = _pairs(folder, images, only, mask_name)
     known = classes if classes is not None else read_classes(folder)
     rule = parse_classes(known if known is not None else [_DEFAULT])
     found = list(in_parallel(lambda pair: _look(pair.mask), pairs, "looking at masks"))
@@ -104,7 +108,7 @@ def export_annotations(
     return [_summary(output, written), *advice]
 
 
-def _pairs(folder: Path, images: str | Path | None, only: Sequence[str] | None) -> list[_Pair]:
+def _pairs(folder: Path, images: str | Path | None, only: Sequence[str] | None, mask_name: str) -> list[_Pair]:
     place = next((folder / part for part in ("masks", "labeled/masks") if (folder / part).is_dir()), None)
     if place is None:
         raise FileNotFoundError(
@@ -116,8 +120,9 @@ def _pairs(folder: Path, images: str | Path | None, only: Sequence[str] | None) 
     pairs: dict[str, _Pair] = {}
     masks = ImageFiles(place)
     stems = {name: Path(name).with_suffix("").as_posix() for name in masks.names}
+    declared = _declared(files, mask_name)
     for mask, stem in stems.items():
-        name = files.find(stem, f"{place / mask}")
+        name = declared.get(stem) or files.find(stem, f"{place / mask}")
         if name is None:
             raise FileNotFoundError(f"{place / mask}: the mask has no image in {files.folder}; put it there")
         if name in pairs:
@@ -132,6 +137,16 @@ def _pairs(folder: Path, images: str | Path | None, only: Sequence[str] | None) 
         pairs = {name: pairs[name] for name in chosen}
     unique_stems(pairs)
     return list(pairs.values())
+
+
+def _declared(files: ImageFiles, mask_name: str) -> dict[str, str]:
+    """The images by what their masks are called, without suffix."""
+    found = {}
+    for name in files.names:
+        path = Path(name)
+        if (mask := mask_of(path.stem, path.name, mask_name)) is not None:
+            found[path.with_name(mask).as_posix()] = name
+    return found
 
 
 def _look(mask: Path) -> FoundValues:
