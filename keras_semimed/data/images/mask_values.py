@@ -41,7 +41,7 @@ def found_values(mask: Picture, file: str) -> FoundValues:
     Raises:
         ValueError: If there are so many that it is no mask; the message begins with `file`.
     """
-    codes = np.unique(codes_of(mask.pixels))
+    codes = _distinct(codes_of(mask.pixels))
     if len(codes) > MAX_VALUES and not mask.lossy:
         raise ValueError(f"{file}: holds {len(codes)} different values, so it is a picture and no mask; replace it")
     levels = area_levels(mask.pixels) if mask.lossy and mask.pixels.ndim == 2 else []
@@ -80,9 +80,14 @@ class MaskValues:
         Raises:
             ValueError: If it holds a value that stands for no class; the message begins with `file`.
         """
-        codes, positions = np.unique(codes_of(mask.pixels), return_inverse=True)
-        found = self.classes_of(codes, found_values(mask, file))
-        return found[positions].reshape(mask.pixels.shape[:2])
+        codes = codes_of(mask.pixels)
+        values = _distinct(codes)
+        found = self.classes_of(values, found_values(mask, file))
+        if values[-1] < _COLOUR:  # grey values: a table is faster than a search
+            table = np.zeros(values[-1] + 1, "uint8")
+            table[values] = found
+            return table[codes]
+        return found[np.searchsorted(values, codes)]
 
     def classes_of(self, codes: np.ndarray, mask: FoundValues) -> np.ndarray:
         """Returns the uint8 class of each of the distinct codes of one mask; errors as `classes`."""
@@ -240,6 +245,11 @@ def codes_of(pixels: np.ndarray) -> np.ndarray:
     red, green, blue = np.moveaxis(pixels.astype("int32"), -1, 0)
     grey = (red == green) & (green == blue)
     return np.where(grey, red, _COLOUR + (red << 16) + (green << 8) + blue)
+
+
+def _distinct(codes: np.ndarray) -> np.ndarray:
+    """The codes that occur, sorted; of grey values without sorting them all."""
+    return np.unique(codes) if codes.max() >= _COLOUR else np.flatnonzero(np.bincount(codes.ravel()))
 
 
 def code_name(code: int) -> str:
