@@ -4,9 +4,9 @@ Makes a folder of images with masks, PNG and JPEG in turn, of several sizes, and
 versions of the package are compared by reading the same folder with each, several times in turn; seconds of the
 processor are disturbed less by other programs than those of the clock.
 
-    python -m benchmarks.reading_speed --make /tmp/files
-    python -m benchmarks.reading_speed /tmp/files
-    PYTHONPATH=ANOTHER_CLONE python benchmarks/reading_speed.py /tmp/files
+    python -m benchmarks.reading_speed --make runs/files
+    python -m benchmarks.reading_speed runs/files
+    PYTHONPATH=ANOTHER_CLONE python benchmarks/reading_speed.py runs/files
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIZES = ((310, 470), (500, 560), (576, 720))
 
 
 def make(folder: Path, count: int) -> None:
-    """Writes `count` files: nine of ten are images with a mask, half of the files masks; the others unlabelled."""
+    """Writes `count` files: nine of ten are images with a mask and these masks, the others unlabelled images."""
     rng = np.random.default_rng(0)
     for place in ("labeled/images", "labeled/masks", "unlabeled"):
         (folder / place).mkdir(parents=True)

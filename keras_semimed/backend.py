@@ -131,6 +131,11 @@ def replicas(model: keras.Model) -> int:
     return model.distribute_strategy.num_replicas_in_sync
 
 
+def compiles_steps() -> bool:
+    """Whether the first training step waits for a compiler; PyTorch runs steps as they are."""
+    return keras.backend.backend() != "torch"
+
+
 def describe_runtime() -> dict[str, str]:
     """Returns the backend, the devices it sees and the versions that make a run repeatable."""
     backend = keras.backend.backend()

@@ -62,12 +62,8 @@ class Provenance:
 
 
 def data_digest(labeled: ImageSet, unlabeled: ImageSet) -> str:
-    """Tells training images from others: 12 hexadecimal digits over names, pixels, masks and labels."""
-    return hashlib.sha256(f"{labeled.digest} {_without_targets(unlabeled).digest}".encode()).hexdigest()[:12]
+    """Tells training images from others: 12 hexadecimal digits over names, pixels, masks and labels.
 
-
-def _without_targets(images: ImageSet) -> ImageSet:
-    """What is known of unlabelled images is not trained on."""
-    if images.masks is None and images.labels is None:
-        return images
-    return dataclasses.replace(images, masks=None, labels=None, present=None, own_masks=None)
+    What is known of the unlabelled images is not trained on, and does not count.
+    """
+    return hashlib.sha256(f"{labeled.digest} {unlabeled.images_digest}".encode()).hexdigest()[:12]

@@ -118,12 +118,18 @@ class ImageSet:
     @functools.cached_property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of names, images, masks and labels, so that two sets can be told apart."""
+        found = hashlib.sha256(self.images_digest.encode())
+        for targets in (self.masks, self.labels):
+            found.update(b"none" if targets is None else np.ascontiguousarray(targets).data)
+        return found.hexdigest()
+
+    @functools.cached_property
+    def images_digest(self) -> str:
+        """The same of names and images alone, whatever is known of them."""
         found = hashlib.sha256()
         for name, image in zip(self.names, self.images, strict=True):
             found.update(f"{name}\0{image.shape}\0".encode())
             found.update(np.ascontiguousarray(image).data)
-        for targets in (self.masks, self.labels):
-            found.update(b"none" if targets is None else np.ascontiguousarray(targets).data)
         return found.hexdigest()
 
     def vanished(self) -> list[str]:

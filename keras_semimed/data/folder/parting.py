@@ -245,6 +245,8 @@ def _joined_by_copies(groups: Sequence[str], pictures: Sequence[str | None]) -> 
 
 def _without(images: ImageSet, groups: set[str], pictures: set[str | None]) -> tuple[ImageSet, int]:
     """The images of other groups and with other pictures, and how many are left out."""
+    if not groups and not pictures:  # nothing is cut off
+        return images, 0
     own: Sequence[str | None] = images.groups or [None] * len(images)
     kept = [
         name

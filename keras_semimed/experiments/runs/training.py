@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_semimed import backend
 from keras_semimed.data import EvaluationBatches, SemiSupervisedBatches, Split
 from keras_semimed.experiments.console import input_errors
 from keras_semimed.experiments.runs.checkpoints import Checkpoint
@@ -56,7 +57,7 @@ def fit(
         RecipeError: If the training diverged.
         Terminated: If the run was asked to end; its state is saved.
     """
-    if keras.backend.backend() != "torch":
+    if backend.compiles_steps():
         print("compiling the step, this takes a minute or two", flush=True)
     done, within = 0, 0
     if start is not None:
