@@ -47,6 +47,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=tuple(STEPS))
+    parser.add_argument("--data", nargs="+", choices=(*SEGMENTATION, *CLASSIFICATION), help="(all of the task)")
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), help="(all that can do the task)")
     parser.add_argument("--seeds", nargs="+", type=int, help="(0; classification: 0 1 2)")
     parser.add_argument("--busi", type=Path, help="BUSI's folder")
@@ -59,6 +60,10 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if options.task == "classification":  # those that learn masks as well are in the other table
         able = [name for name in able if name in ("supervised", "fixmatch") or len(METHODS[name].supports) == 1]
     options.methods = options.methods or able
+    sets = SEGMENTATION if options.task == "segmentation" else CLASSIFICATION
+    if unknown := set(options.data or ()) - set(sets):
+        parser.error(f"--data: {options.task} has {', '.join(sets)}, found {', '.join(sorted(unknown))}")
+    options.data = {data: flags for data, flags in sets.items() if not options.data or data in options.data}
     options.seeds = options.seeds or ([0] if options.task == "segmentation" else [0, 1, 2])
     return options
 
@@ -121,15 +126,14 @@ def cells(options: argparse.Namespace, data: str, method: str) -> dict[str, Any]
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains what is not there, then prints a table a data set."""
     options = parsed(argv)
-    sets = SEGMENTATION if options.task == "segmentation" else CLASSIFICATION
     if not options.table:
         for seed in options.seeds:
-            for data, flags in sets.items():
+            for data, flags in options.data.items():
                 if options.task == "classification":
                     train(options, data, flags, "supervised", seed, first=True)
                 for method in options.methods:
                     train(options, data, flags, method, seed)
-    for data in sets:
+    for data in options.data:
         lines, base = [], cells(options, data, "supervised")
         for method in options.methods:
             row = cells(options, data, method)

@@ -23,7 +23,7 @@ import numpy as np
 from keras_semimed.data.argument_checks import check_class_names, check_intensity_range, check_num_classes
 from keras_semimed.data.array_checks import IGNORE
 from keras_semimed.data.folder.files import FolderFiles, ImageFile, find_folder_files, picture_digest, same_pictures
-from keras_semimed.data.folder.tasks import cut_off, learnable
+from keras_semimed.data.folder.tasks import cut_off, hide_targets, learnable
 from keras_semimed.data.images import read_image, read_pair, with_channels
 from keras_semimed.data.images.mask_values import (
     FoundValues,
@@ -35,6 +35,7 @@ from keras_semimed.data.images.mask_values import (
     settled,
 )
 from keras_semimed.data.parallel import in_parallel
+from keras_semimed.data.reading_flags import with_flags
 from keras_semimed.parsing import Parser
 from keras_semimed.text import one_line
 
@@ -97,7 +98,7 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
         ValueError: If the declarations make no sense.
     """
     declared = declared or Declarations()
-    files = find_folder_files(path, declared.mask_name)
+    files = find_folder_files(path, declared.mask_name, need_unlabeled=False)
     rule = settled(declared.mask_values, declared.num_classes, [])
 
     def look(file: ImageFile) -> Look:
@@ -116,7 +117,9 @@ def check_folder(path: str | Path, declared: Declarations | None = None) -> Repo
         }
     )
     problems = [one_line(problem) for problem in problems]
-    return Report(_table(files, looks, values, problems), problems, (*cut_off(files), *tasks.needs))
+    return Report(
+        _table(files, looks, values, problems), problems, (*cut_off(files), *hide_targets(files), *tasks.needs)
+    )
 
 
 def _look(file: ImageFile, palette_colours: bool, intensity_range: tuple[float, float] | None) -> Look:
@@ -236,8 +239,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_se
         limits = tuple(given.intensity_range) if given.intensity_range else None
         report = check_folder(given.path, Declarations(given.num_classes, values, names, limits, given.mask_name))
     except (OSError, ValueError) as error:
-        parser.error(one_line(error))
-    print(report.table)
+        parser.error(with_flags(one_line(error)))
+    print(with_flags(report.table))
     print(report.ending)
     return 1 if report.problems else 0
 

@@ -82,3 +82,15 @@ def test_a_name_that_is_no_text_is_escaped(folder, capsys):
         pytest.skip("this file system takes only UTF-8 names")
     assert main([str(folder)]) == 1
     assert "unlabeled/\\udcff.png: its name is not valid UTF-8" in capsys.readouterr().out
+
+
+def test_problems_name_the_flags_that_mend_them(folder, capsys):
+    soft = np.array([[0, 12, 90], [140, 250, 255]] * 5, "uint8").repeat(7, 1)
+    Image.fromarray(soft[:, :20]).save(folder / "labeled/masks/0.png")
+    assert main([str(folder)]) == 1
+    said = capsys.readouterr().out
+    assert (
+        "with --mask-value; 0..127=0 128..255=1 takes soft edges to the nearer side" in said
+        and "mask_values" not in said
+    )
+    assert main([str(folder), "--mask-value", "0..127=0", "128..255=1"]) == 0

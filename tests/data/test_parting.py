@@ -70,6 +70,33 @@ def test_fewer_labels_hide_the_targets_of_the_others(tmp_path):
     assert {*smaller.labeled.names} < {*parts.labeled.names}
 
 
+def test_hidden_targets_take_the_place_of_a_missing_part_unlabeled(tmp_path):
+    folder = write(tmp_path, others=0)
+    (folder / "unlabeled").rmdir()
+    with pytest.raises(FileNotFoundError, match="unlabeled is missing"):
+        from_folder(folder, 8, test=0.3)
+    with pytest.raises(ValueError, match="`labeled` must be a number below 16.*no unlabeled/"):
+        part_folder(read_folder(folder, 8, need_unlabeled=False), 0, test=0.3)
+    train, test = from_folder(folder, 8, labeled=5, test=0.3)
+    assert len(train.labeled) == 5 and len(train.unlabeled) == 11 and len(test.image_set) == 4
+    assert train.unlabeled.masks is None and train.unlabeled.labels is None
+    assert not patients_of(test.image_set) & (patients_of(train.labeled) | patients_of(train.unlabeled))
+    (folder / "unlabelled").mkdir()
+    with pytest.raises(FileNotFoundError, match="unlabelled is not read; call it unlabeled"):
+        from_folder(folder, 8, labeled=5, test=0.3)
+
+
+def test_patients_alone_keep_their_images_on_one_side(tmp_path):
+    table = write(tmp_path) / "labels.csv"
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = [(name, patient) for name, _, patient in csv.reader(file)]
+    table.write_text("\n".join(",".join(row) for row in rows).replace("patient", "Sequence"))
+    folder = read_folder(tmp_path, 8)
+    assert folder.labeled.labels is None and folder.labeled.groups[:3] == ["p0", "p0", "p5"]
+    parts = part_folder(folder, test=0.3)
+    assert not patients_of(parts.test) & (patients_of(parts.labeled) | patients_of(parts.unlabeled))
+
+
 def test_batches_for_training_and_test(tmp_path, capsys):
     Image.fromarray(np.arange(400, dtype="uint8").reshape(20, 20) // 2).save(write(tmp_path) / "unlabeled/twin.png")
     twin = tmp_path / "labeled/images/3.png"

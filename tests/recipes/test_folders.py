@@ -64,6 +64,18 @@ def test_images_with_a_class_and_no_masks_are_trained_on_and_scored(tmp_path, ca
     assert "balanced_accuracy" in read_table(folder / "run" / "metrics.csv")[0] and "| balanced accuracy |" in printed
 
 
+def test_where_all_images_are_annotated_hidden_ones_are_learnt_from_without_targets(tmp_path, capsys):
+    folder = make_folder(tmp_path / "mine", masks=True, labels=False)
+    shutil.rmtree(folder / "unlabeled")
+    assert check([str(folder)]) == 0
+    assert "give --labeled 30" in capsys.readouterr().out
+    assert run(folder, "--method", "fixmatch") == 2
+    assert "has no folder unlabeled/" in capsys.readouterr().err and not (folder / "run").exists()
+    assert run(folder, "--method", "fixmatch", "--labeled", "5") == 0
+    config = read_sealed(folder / "run" / "config.json", sealed=False)
+    assert config["split"]["sizes"] == {"labeled": 5, "unlabeled": 7, "validation": 0, "test": 6}
+
+
 def test_masks_alone_and_both_are_found(tmp_path):
     folder = make_folder(tmp_path / "masks", masks=True, labels=False)
     assert run(folder, "--method", "supervised") == 0

@@ -70,12 +70,13 @@ class FolderFiles:
         return {"labeled": self.labeled, "unlabeled": self.unlabeled, "test": self.test}
 
 
-def find_folder_files(path: str | Path, mask_name: str = "{}") -> FolderFiles:
+def find_folder_files(path: str | Path, mask_name: str = "{}", need_unlabeled: bool = True) -> FolderFiles:
     """Looks through `labeled/`, `unlabeled/`, `test/` and `labels.csv` of a folder.
 
     Args:
         path: The folder.
         mask_name: What masks are called, see `read_folder`.
+        need_unlabeled: Whether a folder without `unlabeled/` is a problem.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -87,7 +88,10 @@ def find_folder_files(path: str | Path, mask_name: str = "{}") -> FolderFiles:
         raise FileNotFoundError(f"{one_line(path)} is no folder; give the one that holds labeled/ and unlabeled/")
     files = FolderFiles(path)
     files.labeled = _pairs(files, labeled_part(path), mask_name, required=True)
-    files.unlabeled = [ImageFile(image_stem(file), file) for file in _images(files, "unlabeled", required=True)]
+    if need_unlabeled or os.path.lexists(path / "unlabeled"):
+        files.unlabeled = [ImageFile(image_stem(file), file) for file in _images(files, "unlabeled", required=True)]
+    elif (path / "unlabelled").exists():
+        files.problems.append(FileNotFoundError(f"{path / 'unlabelled'} is not read; call it unlabeled"))
     files.test = _pairs(files, "test", mask_name, required=False)
     _add_labels(files)
     return _on_one_line(files)

@@ -53,7 +53,7 @@ class Table(NamedTuple):
 def read_labels(file: Path) -> Table:
     """Reads a CSV with the columns `file`, `class` and, where that is known, one of `GROUPING` and one of `SPACING`.
 
-    The column `class` may be missing where there is one of the spacings.
+    The column `class` may be missing where there is one of the others.
 
     Commas, semicolons or tabs separate, or what a first line `sep=;` says; the text is UTF-8, with or without a byte
     order mark.
@@ -136,13 +136,13 @@ class _Columns(NamedTuple):
         if len(columns) > MOST_COLUMNS:
             raise ValueError(f"{file}: has {len(columns):,} columns; keep file, class and one for the group")
         spacing = spacing_columns(columns)
-        if "file" not in columns or not ("class" in columns or spacing):
-            raise ValueError(f"{file}: expected a header 'file,class' and one row an image")
         for column in columns:
             if column and (problem := name_problem(column)):
                 raise ValueError(f"{file}: the name of a column {problem}; rename {shortened(column)}")
         plain = {column_key(column): column for column in reversed(columns)}
         grouping = next((plain[name] for name in GROUPING if name in plain), None)
+        if "file" not in columns or not ("class" in columns or grouping or spacing):
+            raise ValueError(f"{file}: expected a header 'file,class' and one row an image")
         read = [column for column in ("file", "class", grouping, *spacing) if column is not None]
         twice = [column for column, times in Counter(columns).items() if times > 1 and column in read]
         if twice:

@@ -56,7 +56,8 @@ def part_folder(
         folder: What `read_folder` found.
         seed: Another seed gives other parts.
         labeled: Number of annotated images to learn from with their targets, or their share of those that are trained
-            on; the targets of the others are hidden from the training. None: all.
+            on; the targets of the others are hidden from the training. None: all. In a folder without `unlabeled/` the
+            others are the unlabelled images.
         test: Number of test images, or their share of the annotated ones, each class in proportion. None: those of
             the folder's own `test`, if it has one.
         validation: The same for a part that is cut off the rest and not trained on. None: none.
@@ -98,16 +99,23 @@ def part_folder(
     chosen = set(trained) if labeled is None else take_labeled(trained, seed, labeled, len(trained))
     scored_groups = {group for name, group in zip(annotated.names, groups, strict=True) if name in held_out | watched}
     shown = {picture for name, picture in zip(annotated.names, pictures, strict=True) if name in held_out | watched}
-    unlabeled, left_out = _without(folder.unlabeled, scored_groups, shown)
+    hidden = annotated.select([name for name in trained if name not in chosen]) if len(chosen) < len(trained) else None
+    if folder.unlabeled is None and hidden is None:
+        raise ValueError(
+            f"`labeled` must be a number below {len(trained)}, the images to learn from, or a share of them: the "
+            "folder has no unlabeled/, and the images whose targets are hidden take its place"
+        )
+    unlabeled, left_out = None, 0
+    if folder.unlabeled is not None:
+        unlabeled, left_out = _without(folder.unlabeled, scored_groups, shown)
     if left_out:
         print(
             f"{left_out} unlabelled images belong to groups that are tested or validated with, or are copies of their "
             "images, and are left out"
         )
-    hidden = [name for name in trained if name not in chosen]
     parts = FolderParts(
         annotated.select([name for name in annotated.names if name in chosen]),
-        _joined(annotated.select(hidden), unlabeled) if hidden else unlabeled,
+        _without_targets([images for images in (hidden, unlabeled) if images is not None]),
         annotated.select(sorted(watched)) if watched else None,
         annotated.select(sorted(held_out)) if held_out else folder.test,
         Split((), (), (), ()),
@@ -185,9 +193,11 @@ def from_folder(  # type: ignore[misc]
         keep_aspect,
         mask_name,
         mask_class_names,
+        need_unlabeled=labeled is None,
     )
     sizes = (batch_size, unlabeled_batch_size, steps_per_epoch, seed)
     if labeled is None and test is None and folds is None and fold is None:
+        assert folder.unlabeled is not None
         return SemiSupervisedBatches(folder.labeled, folder.unlabeled, *sizes)
     parts = part_folder(folder, seed, labeled, test, folds=folds, fold=fold)
     train = SemiSupervisedBatches(parts.labeled, parts.unlabeled, *sizes)
@@ -202,7 +212,7 @@ def _renamed(folder: Folder) -> Folder:
     """The folder with names that occur once."""
     parts = {"labeled": folder.labeled, "unlabeled": folder.unlabeled, "test": folder.test}
     apart = named_apart({name: images for name, images in parts.items() if images is not None})
-    return replace(folder, labeled=apart["labeled"], unlabeled=apart["unlabeled"], test=apart.get("test"))
+    return replace(folder, labeled=apart["labeled"], unlabeled=apart.get("unlabeled"), test=apart.get("test"))
 
 
 def named_apart(parts: Mapping[str, ImageSet]) -> dict[str, ImageSet]:
@@ -217,17 +227,19 @@ def named_apart(parts: Mapping[str, ImageSet]) -> dict[str, ImageSet]:
     return {part: replace(images, names=[f"{part}/{name}" for name in images.names]) for part, images in parts.items()}
 
 
-def _joined(hidden: ImageSet, others: ImageSet) -> ImageSet:
+def _without_targets(sets: Sequence[ImageSet]) -> ImageSet:
     """All images without targets; those that have no group are a group of their own."""
-    both = (hidden, others)
-    grouped = any(images.groups is not None for images in both)
+    first, *others = sets
+    if not others and first.masks is None and first.labels is None:
+        return first
+    grouped = any(images.groups is not None for images in sets)
     return ImageSet(
-        names=[name for images in both for name in images.names],
-        images=np.concatenate([np.asarray(images.images[:]) for images in both]),
-        groups=[group for images in both for group in images.groups or images.names] if grouped else None,
-        num_classes=others.num_classes,
-        areas=None if hidden.areas is None else np.concatenate([images.areas for images in both]),
-        rules=others.rules,
+        names=[name for images in sets for name in images.names],
+        images=np.concatenate([np.asarray(images.images[:]) for images in sets]),
+        groups=[group for images in sets for group in images.groups or images.names] if grouped else None,
+        num_classes=sets[-1].num_classes,
+        areas=None if first.areas is None else np.concatenate([images.areas for images in sets]),
+        rules=sets[-1].rules,
     )
 
 

@@ -33,8 +33,8 @@ class Folder:
 
     labeled: ImageSet
     """Images with masks, labels (with `class_names`) or both, and groups where `labels.csv` has them."""
-    unlabeled: ImageSet
-    """Images without targets."""
+    unlabeled: ImageSet | None
+    """Images without targets; None where the folder has no `unlabeled`, which must have been allowed."""
     test: ImageSet | None
     """Images that are only evaluated on; None where the folder has no `test`."""
     mask_values: MaskValues | None
@@ -57,6 +57,7 @@ def read_folder(
     keep_aspect: bool = False,
     mask_name: str = "{}",
     mask_class_names: Sequence[str] | None = None,
+    need_unlabeled: bool = True,
 ) -> Folder:
     """Reads a folder of PNG, JPEG, TIFF, BMP and single-frame DICOM files and prints what it found.
 
@@ -68,13 +69,13 @@ def read_folder(
         labeled/images/NAME.png    labeled/masks/NAME.png     (same stem; any of the formats; or train/ for labeled/)
         unlabeled/NAME.jpg                                    (images only)
         test/images/NAME.png       test/masks/NAME.png        (if there is a test part)
-        labels.csv                                            (file,class and, if known, group or patient, spacing_mm)
+        labels.csv                                            (file, class and, if known, group or patient, spacing_mm)
 
     Without `labeled/masks` a `labels.csv` is needed. Its `file` is a name or, where parts share names, a path such as
     `test/images/NAME.png`; it has a row for every labelled image, for all test images or none, and may have rows for
     unlabelled ones. `spacing_mm`, or `spacing_row_mm` and `spacing_column_mm`, say the height and width of a file's
-    pixel where its DICOM header does not or is wrong, and may stand without `class`. Hidden files and what operating
-    systems leave behind are skipped; links out of the folder and folders in folders are refused.
+    pixel where its DICOM header does not or is wrong. A group and spacings may stand without `class`. Hidden files and
+    what operating systems leave behind are skipped; links out of the folder and folders in folders are refused.
 
     A mask holds class indices and 255 = ignore; with two classes it may also hold only 0 and 255, or two colours, one
     of them black. Anything else is declared by `mask_values`. `semimed check PATH` tells what is
@@ -99,6 +100,8 @@ def read_folder(
             also says what images are called. A mask that has its image's own name, as `predict --as-labels` calls
             it, is found as well.
         mask_class_names: Names of the mask classes, background first. None calls two of them background and lesion.
+        need_unlabeled: Whether a folder without `unlabeled/` is refused. Without, `part_folder` takes annotated images
+            as unlabelled ones.
 
     Raises:
         FileNotFoundError: If a folder, an image or a mask is missing.
@@ -107,14 +110,16 @@ def read_folder(
             a class, or `labels.csv` does not fit the images. The message names the file.
         ImportError: If there is DICOM and pydicom is missing.
     """
-    files = find_folder_files(path, mask_name)
+    files = find_folder_files(path, mask_name, need_unlabeled)
     rules = ReadingRules(image_size, channels, keep_aspect, intensity_range)
     rules = _settled(rules, files, num_classes, mask_values, class_names, mask_class_names)
     print(replace(rules, masks=""))
     test = _image_set(rules, files.test, "test") if files.test else None
     folder = Folder(
         labeled=_image_set(rules, files.labeled, "labeled"),
-        unlabeled=_image_set(rules, [replace(file, label=None) for file in files.unlabeled], "unlabeled"),
+        unlabeled=_image_set(rules, [replace(file, label=None) for file in files.unlabeled], "unlabeled")
+        if files.unlabeled
+        else None,
         test=test,
         mask_values=rules.mask_values,
     )

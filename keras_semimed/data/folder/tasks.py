@@ -33,6 +33,20 @@ def cut_off(files: FolderFiles) -> list[str]:
     return ["a folder test/ of images to score: too few images or patients are annotated to cut it off"]
 
 
+def hide_targets(files: FolderFiles) -> list[str]:
+    """Says what a run needs where a folder has no unlabelled images.
+
+    Args:
+        files: What the folder holds.
+    """
+    if files.unlabeled or (files.path / "unlabeled").exists():
+        return []
+    return [
+        "--labeled 30, or another number below that of the annotated images, which hides the targets of the others"
+        ": there is no unlabeled/"
+    ]
+
+
 def _leaves_all_classes(files: FolderFiles, wanted: int | float) -> bool:
     """Whether a test part of that size is none of nothing and leaves images of each class, as a run cuts it."""
     names = [image.name for image in files.labeled]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from keras_semimed.data.folder.files import labeled_part
 from keras_semimed.data.folder.labels import read_labels
 from keras_semimed.data.folder.mask_names import check_mask_name
 from keras_semimed.data.images.mask_values import parse_keys, settled
+from keras_semimed.data.reading_flags import with_flags
 from keras_semimed.experiments.command_line.bundles import is_folder
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError
@@ -24,9 +24,13 @@ def check_folder(settings: Settings) -> None:
     """
     path = Path(settings.data)
     labeled, drawn = labeled_part(path), settings.test is not None or settings.folds is not None
-    for part in (labeled, "unlabeled"):
-        if not (path / part).is_dir():
-            raise RecipeError(f"data: {path} has no folder {part}/; a run needs {labeled}/ and unlabeled/")
+    if not (path / labeled).is_dir():
+        raise RecipeError(f"data: {path} has no folder {labeled}/; a run needs {labeled}/ and unlabeled/")
+    if not (path / "unlabeled").is_dir() and not hides_targets(settings):
+        raise RecipeError(
+            f"data: {path} has no folder unlabeled/; put the other images there, or give --labeled 30, which hides the "
+            "targets of the other annotated images"
+        )
     if not (path / "test").is_dir() and not drawn:
         raise RecipeError(
             f"data: {path} has no folder test/; cut a test part off the annotated images with --test 0.3, or with "
@@ -44,6 +48,11 @@ def check_folder(settings: Settings) -> None:
         check_reading(reading_of(settings))
     except ValueError as error:
         raise RecipeError(with_flags(str(error))) from error
+
+
+def hides_targets(settings: Settings) -> bool:
+    """Whether annotated images whose targets are hidden can take the place of unlabelled ones."""
+    return settings.labeled is not None and settings.labeled != 1.0
 
 
 def reading_of(settings: Settings) -> dict[str, Any]:
@@ -81,22 +90,6 @@ def check_reading(reading: dict[str, Any]) -> None:
             f"`mask_class_names` must be {count} different names, background first, found {list(names)}; with more "
             "mask classes give `num_classes`"
         )
-
-
-def with_flags(text: str) -> str:
-    """What a reader says about its arguments, with flags in their place, or behind where they stand in an example."""
-    flags = {
-        "mask_values": "--mask-value 255=1",
-        "intensity_range": "--intensity-range 0 4095",
-        "num_classes": "--num-classes",
-        "mask_class_names": "--mask-class-names",
-        "class_names": "--class-names",
-        "mask_name": "--mask-name",
-    }
-    for argument, flag in flags.items():
-        text = text.replace(f"`{argument}`", flag.partition(" ")[0])
-    named = [flag for argument, flag in flags.items() if re.search(rf"\b{argument}\b", text)]
-    return f"{text} (here: {', '.join(named)})" if named else text
 
 
 def targets_of(path: Path) -> tuple[str, ...]:

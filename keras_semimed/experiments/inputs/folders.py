@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from keras_semimed.data import Folder, FolderParts, part_folder, read_folder
+from keras_semimed.data.reading_flags import with_flags
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, naming_flags
-from keras_semimed.experiments.inputs.folder_checks import reading_of, with_flags
+from keras_semimed.experiments.inputs.folder_checks import hides_targets, reading_of
 
 
 def read_parts(settings: Settings) -> FolderParts:
@@ -20,7 +21,12 @@ def read_parts(settings: Settings) -> FolderParts:
     tasks = settings.arguments["tasks"]
     try:
         with naming_flags("data", "data"):
-            folder = read_folder(settings.data, settings.image_size, **reading_of(settings))
+            folder = read_folder(
+                settings.data,
+                settings.image_size,
+                **reading_of(settings),
+                need_unlabeled=not hides_targets(settings),
+            )
     except RecipeError as error:
         raise RecipeError(with_flags(str(error))) from error
     if len(folder.class_names) == 1 and tasks != "segmentation":
