@@ -7,9 +7,9 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 PIP_INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
-# All but the builders, the recipes and the evaluation.
-CORE_TESTS := tests/test_package.py tests/test_thresholds.py tests/callbacks tests/data tests/layers tests/losses tests/metrics tests/models \
-	tests/networks
+# All but the builders, the recipes and the evaluation; of the data one file for each way in.
+CORE_TESTS := tests/test_package.py tests/test_thresholds.py tests/callbacks tests/layers tests/losses tests/metrics tests/models \
+	tests/networks $(patsubst %,tests/data/test_%.py,arrays dicom folder loading parting phantoms pipeline)
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
