@@ -44,6 +44,7 @@ class ABD(SemiSupervisedModel):
     """
 
     supports = ("segmentation",)
+    selects = False  # every pixel counts
     students = 2
 
     def __init__(
@@ -82,11 +83,6 @@ class ABD(SemiSupervisedModel):
             "mask_cross": cross,
             "mask_reliable": cross,
         }
-
-    @property
-    def selects(self) -> bool:
-        """Every pixel counts."""
-        return False
 
     @property
     def labeler(self) -> Extended:

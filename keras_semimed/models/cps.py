@@ -52,6 +52,7 @@ class CPS(SemiSupervisedModel):
     """
 
     supports = ("segmentation",)
+    selects = False  # every pixel counts
     students = 2
     presets = PRESETS
     lambda_cps: float
@@ -85,11 +86,6 @@ class CPS(SemiSupervisedModel):
         """Of both networks' supervised loss and of both directions between them."""
         ramp = consistency_ramp(self.progress) if self.ramp_cps else 1.0
         return {"mask_supervised": 1.0, "mask_cps": self.lambda_cps * ramp}
-
-    @property
-    def selects(self) -> bool:
-        """Every pixel counts."""
-        return False
 
     @property
     def labeler(self) -> Extended:

@@ -47,6 +47,7 @@ class DiffRect(SemiSupervisedModel):
     """
 
     supports = ("segmentation",)
+    selects = False  # every pixel counts
 
     def __init__(
         self,
@@ -73,16 +74,13 @@ class DiffRect(SemiSupervisedModel):
         check_diffusion(diffusion_steps, sampled_steps, schedule, "diffusion_steps")
         check_not_negative(self, "ramp_maximum", "lambda_unlabeled", "lambda_rectified")
         check_whole("rectification_start", 0 if rectification_start is None else rectification_start, 0)
+        if lambda_rectified and (rectification_start or 0) >= self.total_steps:
+            raise ValueError(f"`rectification_start` must be below {self.total_steps}, found {rectification_start}")
         self.segmentation_loss = SegmentationLoss(include_background=True)  # half of cross-entropy and Dice
         diffusion = LatentDiffusion(diffusion_steps, sampled_steps, schedule, seed=self.seed + 2, name="diffusion")
         options = {"diffusion": diffusion, "seed": self.seed + 2, "dtype": self.dtype_policy}
         self.rectifier = LabelRectifier(self.num_classes, name="rectifier", **options)
         self.build_networks()
-
-    @property
-    def selects(self) -> bool:
-        """Every pixel counts."""
-        return False
 
     @property
     def loss_weights(self) -> dict[str, Any]:

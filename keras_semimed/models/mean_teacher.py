@@ -39,6 +39,7 @@ class MeanTeacher(SemiSupervisedModel):
     """
 
     teachers = 1
+    selects = False  # every pixel and every image counts
 
     def __init__(
         self,
@@ -69,11 +70,6 @@ class MeanTeacher(SemiSupervisedModel):
         """1 for the supervised terms, the ramp for the others, by task."""
         ramp = self.lambda_consistency * consistency_ramp(self.progress)
         return self.by_task({"supervised": 1.0, "consistency": ramp}, mask=self.lambda_seg, label=self.lambda_cls)
-
-    @property
-    def selects(self) -> bool:
-        """Every pixel counts."""
-        return False
 
     def terms(self, labeled: View, unlabeled: View) -> Losses:
         """Supervised and consistency terms."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, Self
@@ -422,7 +423,9 @@ class NetworkedModel(Inference, Passes, keras.Model):
         """Makes a model from what `get_config` returned."""
         del custom_objects
         frozen = config.get("frozen_layers")
-        model = cls(**{name: value for name, value in config.items() if name not in NOT_GIVEN})
+        with warnings.catch_warnings():  # they were said when it was made
+            warnings.filterwarnings("ignore", message=r"(InfoMatch|ShrinkMatch) with")
+            model = cls(**{name: value for name, value in config.items() if name not in NOT_GIVEN})
         if config.get("reading") is not None:
             model.reading = ReadingRules.from_config(config["reading"])
         if config.get("provenance") is not None:

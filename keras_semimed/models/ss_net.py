@@ -49,6 +49,7 @@ class SSNet(SemiSupervisedModel):
     """
 
     supports = ("segmentation",)
+    selects = False  # every pixel counts
 
     def __init__(
         self,
@@ -103,11 +104,10 @@ class SSNet(SemiSupervisedModel):
         on_labeled, on_unlabeled = self.run(labeled, unlabeled, heads=self.network.without_heads())
         pseudo = self.pseudo("mask", unlabeled, on_unlabeled["mask_logits"])
         masks = ops.where(labeled.inside > 0, labeled.masks, IGNORE)
-        labels = pseudo.known
         self.remember(on_labeled["decoded"], on_labeled["mask_logits"], masks)
         separations = {
             "separation_labeled": self.separation(on_labeled["decoded"], masks),
-            "separation_unlabeled": self.separation(on_unlabeled["decoded"], labels),
+            "separation_unlabeled": self.separation(on_unlabeled["decoded"], pseudo.known),
         }
         clean = ops.concatenate([_probabilities(on_labeled), _probabilities(on_unlabeled)])
         terms = {

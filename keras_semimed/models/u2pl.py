@@ -54,6 +54,7 @@ class U2PL(SemiSupervisedModel):
     default_mask_loss = "ce"
     default_views = WIDE_VIEWS
     teachers = 1
+    selects = False  # the share that counts is prescribed
 
     def __init__(
         self,
@@ -104,14 +105,13 @@ class U2PL(SemiSupervisedModel):
         parts = entropy_partition(mixed.probabilities, labels != IGNORE, self._share)
         on_labeled, on_mixed = self.run(labeled, strong.mixed(strong.rolled(), boxes))
         embeddings, stored = on_labeled["representation"], taught["representation"]
-        size = embeddings.shape[1:3]
         of_pixels = (
             ops.concatenate([ops.softmax(ops.cast(known["mask_logits"], "float32")), mixed.probabilities]),
             ops.concatenate([labeled.masks, labels]),
             ops.concatenate([ops.zeros_like(labeled.inside), parts.reliable]),
         )
-        probabilities, targets, reliable = (at_cells(each, *size) for each in of_pixels)
-        stored = mix_boxes(stored, neighbour(stored), at_cells(boxes, *size))
+        probabilities, targets, reliable = (at_cells(each, *embeddings.shape[1:3]) for each in of_pixels)
+        stored = mix_boxes(stored, neighbour(stored), at_cells(boxes, *embeddings.shape[1:3]))
         stored = ops.concatenate([known["representation"], stored])
         of_labeled = ops.concatenate([ops.ones((labeled.count,)), ops.zeros((unlabeled.count,))])
         anchors, negatives = self.contrast_loss.masks(probabilities, targets, reliable, of_labeled)

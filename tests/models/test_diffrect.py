@@ -366,6 +366,7 @@ def test_defaults():
         ({"lambda_rectified": float("inf")}, "`lambda_rectified` must be .*found inf"),
         ({"rectification_start": -1}, "`rectification_start` must be .*found -1"),
         ({"rectification_start": 0.1}, "`rectification_start` must be .*found 0.1"),
+        ({"rectification_start": 50, "total_steps": 50}, "`rectification_start` must be below 50, found 50"),
     ],
 )
 def test_errors_name_argument_and_value(wrong, message):

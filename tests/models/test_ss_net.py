@@ -274,7 +274,7 @@ def test_more_classes_in_grey():
 def test_defaults():
     model = made(SSNet)
     assert (model.lambda_consistency, model.lambda_separation, model.mask_loss) == (0.1, 0.1, "ce_dice")
-    assert (model.epsilon, model.xi, model.iterations) == (None, None, 1)
+    assert (model.epsilon, model.xi, model.iterations) == (None, None, 1) and not model.selects
     assert (model.prototypes, model.prototype_order, model.memory.order) == (32, "highest", "highest")
     assert (model.memory.size, model.memory.dim, model.smoothness_loss.smooth) == (32, 32, 1e-10)
     heads = model.separation_heads

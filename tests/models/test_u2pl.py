@@ -230,7 +230,7 @@ def test_defaults():
     model = made(U2PL)
     assert (model.unreliable_share, model.warmup_share, model.lambda_contrast) == (0.2, 1 / 80, 0.1)
     assert (model.confidence, model.temperature, model.ranks, model.samples) == (0.3, 0.5, None, (256, 50))
-    assert (model.bank_size, model.teacher_momentum, model.mask_loss) == (4096, 0.99, "ce")
+    assert (model.bank_size, model.teacher_momentum, model.mask_loss) == (4096, 0.99, "ce") and not model.selects
     assert (model.contrast_loss.low, model.contrast_loss.high) == (1, 2) and model.use_teacher
     assert (model.bank.size, model.bank.per_update, model.cutmix.per_batch) == (4096, 512, True)
     assert (model.cutmix.probability, model.cutmix.area, model.cutmix.aspect) == (0.5, (0.5, 0.5), (0.5, 2.0))

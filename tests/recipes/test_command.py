@@ -303,6 +303,14 @@ def test_an_epoch_is_about_one_pass(steps, images, expected):
     assert with_epochs(read(f"--steps {steps}"), images).epoch_steps == expected
 
 
+def test_turns_of_ad_mt_last_half_a_pass():
+    def period(words):
+        settings = read_settings("train", ["kvasir_seg", "--method", "ad_mt", *words.split()])
+        return with_epochs(settings, 380).arguments["max_period"]
+
+    assert (period("--batch-size 8"), period("--batch-size 200"), period("--max-period 50")) == (24, 1, 50)
+
+
 def test_an_epoch_that_does_not_divide_the_run_is_refused_with_a_proposal():
     settings = read("--steps 300 --epoch-steps 48")
     with pytest.raises(RecipeError, match="try 50"):

@@ -265,6 +265,8 @@ def _default(flag: Flag, values: Mapping[str, Any], method: str | None) -> str:
         return method or ""
     if value is None and name in ("network", "mask_loss"):
         return constant(f"{source}.default_{name}")
+    if value is None and name == "max_period":
+        return "half a pass"
     if value is None and flag.of == "method":
         presets = constant(f"{source}.presets")
         return ", ".join(f"{key} {word_of(preset[name])}" for key, preset in presets.items() if name in preset)

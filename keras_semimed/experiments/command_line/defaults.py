@@ -57,6 +57,8 @@ def _layers(
     takes = parameters(source)
     yield {"steps": takes["total_steps"].default, "image_size": takes["image_size"].default, "weights": "imagenet"}
     yield {"num_classes": None, "num_labels": None, **flag_names(constant(f"{source}.default_views"))}
+    if "max_period" in takes:
+        yield {"max_period": None}  # half a pass, which `with_epochs` knows
     network = given.get("network") or constant(f"{source}.default_network")
     masks = given.get("tasks") != "classification" and "segmentation" in constant(f"{source}.supports")
     groups = given.get("optimizer_groups") or default_groups(method, network if masks else "")

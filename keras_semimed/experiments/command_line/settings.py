@@ -260,7 +260,7 @@ def check(settings: Settings) -> None:
 
 
 def with_epochs(settings: Settings, unlabeled_images: int) -> Settings:
-    """Fills in `labeled_batch_size` and `epoch_steps` where they were left open.
+    """Fills in `labeled_batch_size`, `epoch_steps` and ADMT's `max_period`, half a pass, where they were left open.
 
     Args:
         settings: The flags.
@@ -269,8 +269,12 @@ def with_epochs(settings: Settings, unlabeled_images: int) -> Settings:
     Raises:
         RecipeError: If `steps` cannot be divided into epochs.
     """
+    half_pass = {}
+    if "max_period" in settings.arguments and settings.arguments["max_period"] is None:
+        half_pass["max_period"] = max(1, round(unlabeled_images / settings.batch_size / 2))
     return dataclasses.replace(
         settings,
+        arguments={**settings.arguments, **half_pass},
         labeled_batch_size=settings.labeled_batch_size or settings.batch_size,
         epoch_steps=_epoch_steps(settings, unlabeled_images),
     )
