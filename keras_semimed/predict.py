@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from keras_semimed.parsing import command_parser
-from keras_semimed.quiet_import import import_backend
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_semimed.predict") -> int:
@@ -99,7 +98,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m keras_se
 
 
 def _keras_model(path: Path) -> Any:
-    import_backend()
     from keras_semimed.prediction import KerasPredictor
     from keras_semimed.saved import load_model, reading_of
 

@@ -26,6 +26,8 @@ def _run(folders: Sequence[Path]) -> None:
     from keras_semimed.evaluation import report
 
     for folder in folders:
+        if not (folder / "images.csv").exists() and (folder / "config.yaml").exists():
+            raise RecipeError(f"{folder} is not finished: the command of the run with --resume goes on")
         try:
             print(report(folder))
         except ValueError as error:

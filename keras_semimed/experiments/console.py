@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ def run_main(main: Callable[[], None], when_interrupted: str = "run it again") -
         0 if it ended well, 2 after a `RecipeError` or where a file cannot be read or written, 130 when interrupted from
         the keyboard, 143 by SIGTERM.
     """
+    usual, warnings.formatwarning = warnings.formatwarning, _warning  # type: ignore[assignment]
     try:
         main()
     except RecipeError as error:
@@ -86,7 +88,15 @@ def run_main(main: Callable[[], None], when_interrupted: str = "run it again") -
     except KeyboardInterrupt:
         print(f"\ninterrupted; {when_interrupted}", file=sys.stderr)
         return 130
+    finally:
+        warnings.formatwarning = usual
     return 0
+
+
+def _warning(message: Warning | str, *where: Any) -> str:
+    """A warning without the line of code that gave it."""
+    del where
+    return f"warning: {one_line(message)}\n"
 
 
 def print_section(title: str, values: Mapping[str, Any]) -> None:

@@ -11,7 +11,6 @@ import keras
 
 from keras_semimed.configuration import plain
 from keras_semimed.networks.weights import load_preset, load_torchvision_weights
-from keras_semimed.quiet_import import import_tensorflow
 
 
 @dataclass(frozen=True)
@@ -215,7 +214,6 @@ def check_image_size(size: int | tuple[int, int], stride: int = 32) -> None:
 
 def _resnet(architecture: Architecture, dtype: Any) -> keras.Model:
     """The keras-hub ResNet of standard width as a plain functional model with outputs P1 to P5."""
-    import_tensorflow()
     from keras_hub.models import ResNetBackbone
 
     backbone = ResNetBackbone(

@@ -1,5 +1,7 @@
 """The command that checks a folder."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -82,6 +84,14 @@ def test_a_name_that_is_no_text_is_escaped(folder, capsys):
         pytest.skip("this file system takes only UTF-8 names")
     assert main([str(folder)]) == 1
     assert "unlabeled/\\udcff.png: its name is not valid UTF-8" in capsys.readouterr().out
+
+
+def test_what_lies_beside_the_parts_is_named(folder, capsys):
+    (folder / "val" / "images").mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    (folder / ".hidden").write_text("")
+    assert main([str(folder)]) == 0
+    assert re.search(r"not read in \S+: notes.txt, val/$", capsys.readouterr().out, re.M)
 
 
 def test_problems_name_the_flags_that_mend_them(folder, capsys):

@@ -201,6 +201,14 @@ def test_a_wrong_table_is_named(folder, rows, message):
         read_folder(folder, 8)
 
 
+def test_one_set_is_read_of_a_folder_with_train(folder):
+    read = read_folder(folder, 8)
+    (folder / "labeled").rename(folder / "train")
+    table = folder / "labels.csv"
+    table.write_text("file,class\n" + "".join(f"case {index}.png,ill\n" for index in range(3)))
+    np.testing.assert_array_equal(read_image_folder(folder, 8).masks, read.labeled.masks)
+
+
 @pytest.mark.parametrize("read", [read_folder, read_image_folder, from_folder])
 def test_arguments_are_checked_alike(folder, read):
     with pytest.raises(ValueError, match="`image_size` must be at least 1 pixel, found 0"):

@@ -312,9 +312,9 @@ def test_turns_of_ad_mt_last_half_a_pass():
 
 
 def test_an_epoch_that_does_not_divide_the_run_is_refused_with_a_proposal():
-    settings = read("--steps 300 --epoch-steps 48")
     with pytest.raises(RecipeError, match="try 50"):
-        with_epochs(settings, 384)
+        read("--steps 300 --epoch-steps 48")
+    settings = read("--steps 300")
     assert with_epochs(dataclasses.replace(settings, epoch_steps=60), 384).epoch_steps == 60
     with pytest.raises(RecipeError, match="--steps 293 .*about 48 steps.*try 288 or 336"):
         with_epochs(read("--steps 293"), 384)

@@ -40,6 +40,16 @@ def test_a_run_is_read_again(name, words, tmp_path):
         assert changed.seed == 77 and changed.batch_size == 5 and changed.arguments == settings.arguments
 
 
+def test_the_file_of_one_method_gives_another_what_both_have(tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    words = ["kvasir_seg", "--method", "fixmatch", "--threshold", "0.7", "--image-size", "96", "--batch-size", "3"]
+    file.write_text(config_file.as_yaml(read_settings("train", words)), encoding="utf-8")
+    found = read_settings("train", ["--config", str(file), "--method=ad_mt"])
+    assert (found.method, found.image_size, found.batch_size, found.arguments["threshold"]) == ("ad_mt", 96, 3, 0.95)
+    assert "--config: no part of ad_mt: --threshold" in capsys.readouterr().out
+    assert read_settings("train", ["--config", str(file), "--method", "fixmatch"]).arguments["threshold"] == 0.7
+
+
 READING = (
     "--mask-name={}_mask --mask-value 0..127=0 128..255=1 --mask-value 255,0,0=2 --intensity-range 0.5 4095 "
     "--keep-aspect --num-classes 3 --mask-class-names background cyst tumour"

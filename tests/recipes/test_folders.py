@@ -68,12 +68,15 @@ def test_where_all_images_are_annotated_hidden_ones_are_learnt_from_without_targ
     folder = make_folder(tmp_path / "mine", masks=True, labels=False)
     shutil.rmtree(folder / "unlabeled")
     assert check([str(folder)]) == 0
-    assert "give --labeled 30" in capsys.readouterr().out
+    assert "give --labeled 0.5" in capsys.readouterr().out
     assert run(folder, "--method", "fixmatch") == 2
     assert "has no folder unlabeled/" in capsys.readouterr().err and not (folder / "run").exists()
     assert run(folder, "--method", "fixmatch", "--labeled", "5") == 0
     config = read_sealed(folder / "run" / "config.json", sealed=False)
     assert config["split"]["sizes"] == {"labeled": 5, "unlabeled": 7, "validation": 0, "test": 6}
+    assert run(folder, "--method", "supervised", "--output", str(folder / "all")) == 0  # which looks at no others
+    config = read_sealed(folder / "all" / "config.json", sealed=False)
+    assert config["split"]["sizes"] == {"labeled": 12, "unlabeled": 0, "validation": 0, "test": 6}
 
 
 def test_masks_alone_and_both_are_found(tmp_path):

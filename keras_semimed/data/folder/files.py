@@ -88,12 +88,23 @@ def find_folder_files(path: str | Path, mask_name: str = "{}", need_unlabeled: b
         raise FileNotFoundError(f"{one_line(path)} is no folder; give the one that holds labeled/ and unlabeled/")
     files = FolderFiles(path)
     files.labeled = _pairs(files, labeled_part(path), mask_name, required=True)
-    if need_unlabeled or os.path.lexists(path / "unlabeled"):
-        files.unlabeled = [ImageFile(image_stem(file), file) for file in _images(files, "unlabeled", required=True)]
-    elif (path / "unlabelled").exists():
+    if (path / "unlabelled").exists() and not os.path.lexists(path / "unlabeled"):
         files.problems.append(FileNotFoundError(f"{path / 'unlabelled'} is not read; call it unlabeled"))
+    elif os.path.lexists(path / "unlabeled"):
+        found = _images(files, "unlabeled", required=need_unlabeled)
+        files.unlabeled = [ImageFile(image_stem(file), file) for file in found]
+    elif need_unlabeled:
+        problem = f"{path / 'unlabeled'} is missing; put the images there"
+        more = ", or give `labeled`, a number of images to learn from, which hides the targets of the others"
+        files.problems.append(FileNotFoundError(problem + more))
     files.test = _pairs(files, "test", mask_name, required=False)
     _add_labels(files)
+    known = {labeled_part(path), "unlabeled", "unlabelled", "test", "labels.csv"}
+    others = [entry for entry in sorted(path.iterdir()) if entry.name not in known and not _ignored(entry)]
+    if others:
+        names = ", ".join(f"{printable(Path(entry.name))}{'/' if entry.is_dir() else ''}" for entry in others[:9])
+        more = f" and {len(others) - 9} others" if len(others) > 9 else ""
+        files.notes.append(f"not read in {printable(path)}: {names}{more}")
     return _on_one_line(files)
 
 
@@ -115,7 +126,7 @@ def find_image_files(path: str | Path, mask_name: str = "{}") -> FolderFiles:
     """
     path = Path(path)
     check_mask_name(mask_name)
-    part = next((part for part in (".", "test", "labeled") if (path / part / "images").is_dir()), None)
+    part = next((part for part in (".", "test", labeled_part(path)) if (path / part / "images").is_dir()), None)
     if part is None:
         raise FileNotFoundError(
             f"{path} holds no folder images/, test/images/ or labeled/images/; put the images there"
@@ -193,7 +204,7 @@ def _found(files: FolderFiles, folder: Path, required: bool) -> dict[str, Path]:
     found: dict[str, Path] = {}
     problems = len(files.problems)
     for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or file.name.lower() in _LITTER:
+        if _ignored(file):
             continue
         if (problem := _unfit(file, files.path)) is not None:
             files.problems.append(ValueError(f"{printable(file)}: {problem}"))
@@ -210,6 +221,11 @@ def _found(files: FolderFiles, folder: Path, required: bool) -> dict[str, Path]:
         problem = f"{folder} holds no image ({', '.join(SUFFIXES)}, or DICOM); put the images there"
         files.problems.append(FileNotFoundError(problem))
     return found
+
+
+def _ignored(file: Path) -> bool:
+    """Whether it is hidden, or what operating systems leave behind."""
+    return file.name.startswith(".") or file.name.lower() in _LITTER
 
 
 def _unfit(file: Path, root: Path) -> str | None:
@@ -337,15 +353,21 @@ def _assign(files: FolderFiles, file: Path, table: Table, whole: bool) -> None:
                 label, group, spacing = rows[key]
                 images[index] = replace(image, label=label or None, group=group, spacing=spacing)
         wanted = part == "labeled" and table.has_classes or part == "test" and any(image.label for image in images)
-        missing = [image.image.name for image in images if image.label is None]
-        if wanted and missing:
-            folder = images[0].image.parent
-            others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
-            problem = f"no row with a class for {missing[0]!r}{others}"
-            files.problems.append(ValueError(f"{file}: {problem}; give every image of {folder} one row"))
+        missing = {"class": [image.image.name for image in images if image.label is None] if wanted else []}
+        if table.grouping and part != "unlabeled" and (part == "labeled" or any(image.group for image in images)):
+            missing[table.grouping] = [image.image.name for image in images if image.group is None]
+        for column, names in missing.items():
+            if names:
+                others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+                problem = f"no row with a {column} for {names[0]!r}{others}"
+                files.problems.append(
+                    ValueError(f"{file}: {problem}; give every image of {images[0].image.parent} one row")
+                )
+                break
     extra = sorted(rows.keys() - taken)
     if not whole:
-        places = [files.path / place for place in (".", "labeled/images", "test/images", "unlabeled")]
+        parts = (".", f"{labeled_part(files.path)}/images", "test/images", "unlabeled")
+        places = [files.path / place for place in parts]
         extra = [name for name in extra if not any((place / name).is_file() for place in places)]
     if extra:
         files.problems.append(ValueError(f"{file}: a row for {extra[0]!r}, which is not an image; remove it"))

@@ -142,7 +142,11 @@ class _Columns(NamedTuple):
         plain = {column_key(column): column for column in reversed(columns)}
         grouping = next((plain[name] for name in GROUPING if name in plain), None)
         if "file" not in columns or not ("class" in columns or grouping or spacing):
-            raise ValueError(f"{file}: expected a header 'file,class' and one row an image")
+            found = shortened(",".join(columns)) if columns else "nothing"
+            raise ValueError(
+                f"{file}: expected a header 'file,class' and one row an image, found {found}; in the place of class, "
+                "or beside it, there may be a patient or spacing_mm"
+            )
         read = [column for column in ("file", "class", grouping, *spacing) if column is not None]
         twice = [column for column, times in Counter(columns).items() if times > 1 and column in read]
         if twice:

@@ -20,7 +20,7 @@ from keras_semimed.data.splits.parts import PARTS, Split, members_of, take_label
 
 
 class FolderParts(NamedTuple):
-    """The images of a folder by what is done with them; no name is in two of them."""
+    """The images of a folder by what is done with them; no name of the split is in two parts."""
 
     labeled: ImageSet
     unlabeled: ImageSet
@@ -57,7 +57,7 @@ def part_folder(
         seed: Another seed gives other parts.
         labeled: Number of annotated images to learn from with their targets, or their share of those that are trained
             on; the targets of the others are hidden from the training. None: all. In a folder without `unlabeled/` the
-            others are the unlabelled images.
+            others are the unlabelled images; where there are none, the labelled ones are, without their targets.
         test: Number of test images, or their share of the annotated ones, each class in proportion. None: those of
             the folder's own `test`, if it has one.
         validation: The same for a part that is cut off the rest and not trained on. None: none.
@@ -100,11 +100,6 @@ def part_folder(
     scored_groups = {group for name, group in zip(annotated.names, groups, strict=True) if name in held_out | watched}
     shown = {picture for name, picture in zip(annotated.names, pictures, strict=True) if name in held_out | watched}
     hidden = annotated.select([name for name in trained if name not in chosen]) if len(chosen) < len(trained) else None
-    if folder.unlabeled is None and hidden is None:
-        raise ValueError(
-            f"`labeled` must be a number below {len(trained)}, the images to learn from, or a share of them: the "
-            "folder has no unlabeled/, and the images whose targets are hidden take its place"
-        )
     unlabeled, left_out = None, 0
     if folder.unlabeled is not None:
         unlabeled, left_out = _without(folder.unlabeled, scored_groups, shown)
@@ -113,14 +108,17 @@ def part_folder(
             f"{left_out} unlabelled images belong to groups that are tested or validated with, or are copies of their "
             "images, and are left out"
         )
+    learnt = annotated.select([name for name in annotated.names if name in chosen])
     parts = FolderParts(
-        annotated.select([name for name in annotated.names if name in chosen]),
-        _without_targets([images for images in (hidden, unlabeled) if images is not None]),
+        learnt,
+        _without_targets([images for images in (hidden, unlabeled) if images is not None] or [learnt]),
         annotated.select(sorted(watched)) if watched else None,
         annotated.select(sorted(held_out)) if held_out else folder.test,
         Split((), (), (), ()),
     )
     names = {part: tuple(sorted(getattr(parts, part).names)) if getattr(parts, part) else () for part in PARTS}
+    if hidden is None and unlabeled is None:
+        names["unlabeled"] = ()
     return parts._replace(split=Split(**names))
 
 

@@ -39,11 +39,11 @@ def hide_targets(files: FolderFiles) -> list[str]:
     Args:
         files: What the folder holds.
     """
-    if files.unlabeled or (files.path / "unlabeled").exists():
+    if files.unlabeled:
         return []
     return [
-        "--labeled 30, or another number below that of the annotated images, which hides the targets of the others"
-        ": there is no unlabeled/"
+        "--labeled 0.5, or a number of images to learn from, which hides the targets of the others: there is no "
+        "unlabeled/"
     ]
 
 

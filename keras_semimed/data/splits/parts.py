@@ -236,6 +236,8 @@ def count_of(value: int | float, whole: int, argument: str) -> int:
     Raises:
         ValueError: If `value` is a number below 1 or a share that is not between 0 and 1.
     """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer):
+        raise ValueError(f"{argument}={value!r} is neither a number of images nor a share; give an integer or a float")
     if isinstance(value, float) and not 0 < value < 1:
         raise ValueError(f"{argument}={value} is no share between 0 and 1; give a number of images as an integer")
     count = int(value * whole + 0.5) if isinstance(value, float) else value

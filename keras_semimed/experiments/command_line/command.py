@@ -25,7 +25,6 @@ from keras_semimed.experiments.command_line.settings import FLAG_NAMES, Settings
 from keras_semimed.experiments.command_line.stages import Stage, rates, read_stages
 from keras_semimed.experiments.console import RESUME, RecipeError, did_you_mean, run_main
 from keras_semimed.parameters import parameters
-from keras_semimed.quiet_import import import_backend
 from keras_semimed.source import constant, documentation
 
 OUTPUT = """\
@@ -67,7 +66,6 @@ def main(name: str, arguments: Sequence[str] | None, description: str | None, pr
 
             check_folder(settings)
         # Imported late: Keras starts its backend, for which help and typing errors should not wait.
-        import_backend()
         from keras_semimed.experiments.runs.experiment import run
 
         run(settings)

@@ -15,6 +15,7 @@ from keras_semimed.experiments.console import RecipeError, did_you_mean
 
 NAME = "config.yaml"
 FLAG = "--config"
+METHOD = "--method"
 NOT_WRITTEN = ("output", "resume", "demo", "num_labels")
 """What another run is to have its own of, what a run has said by other flags, and what the data say."""
 HEAD = """\
@@ -46,12 +47,30 @@ def words_from(words: Sequence[str], all_flags: Mapping[str, Flag], positional: 
         if not value:
             raise RecipeError(f"{FLAG} needs a file")
         found |= _words(Path(value), all_flags, positional)
+    _leave_out(found, rest)
     # What is given several times adds up, so that of a file and the command line only one may come through.
     given_words = {word.partition("=")[0] for word in rest}
     again = {name for name in SEVERAL if name in found and all_flags[name].word in given_words}
     if rest and not rest[0].startswith("-"):  # DATA stands first
         again |= set(positional)
     return [word for name, words in found.items() if name not in again for word in words] + rest
+
+
+def _leave_out(found: dict[str, list[str]], rest: Sequence[str]) -> None:
+    """Takes out what a file says of the arguments of its own method, where another method is given beside it."""
+    chosen = ""
+    for word, following in zip(rest, [*rest[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == METHOD:
+            chosen = value if equals else following
+    if chosen not in methods() or found.get("method") in (None, [f"{METHOD}={chosen}"]):
+        return
+    shared = flags_of("supervised")
+    if own := [name for name in found if name not in shared]:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in own)
+        print(f"{FLAG}: no part of {chosen}: {names}", flush=True)
+    for name in own:
+        del found[name]
 
 
 def _words(file: Path, flags: Mapping[str, Flag], positional: Collection[str]) -> dict[str, list[str]]:

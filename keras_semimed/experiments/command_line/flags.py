@@ -38,6 +38,7 @@ MOST_USED = (
         "control",
         "manual_dir",
         "labeled",
+        "test",
         "split",
         "seed",
         "image_size",
@@ -45,7 +46,8 @@ MOST_USED = (
         "preset",
         "rung",
     ),
-    *("steps", "batch_size", "learning_rate", "tasks", "network", "encoder", "weights", "output", "resume", "demo"),
+    *("steps", "batch_size", "learning_rate", "tasks", "network", "encoder", "weights", "start_from"),
+    *("output", "resume", "demo"),
 )
 """What `--help` shows; `--help-all` shows everything."""
 

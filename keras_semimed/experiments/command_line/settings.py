@@ -228,6 +228,21 @@ def check(settings: Settings) -> None:
         raise RecipeError(f"--pseudo-labels must be at least 0, found {settings.pseudo_labels}")
     if settings.labeled <= 0:
         raise RecipeError(f"--labeled must be positive, found {settings.labeled}")
+    for name in ("labeled", "test", "validation"):
+        value = getattr(settings, name)
+        whole = name == "labeled" and value == 1.0  # all of a folder's
+        if isinstance(value, int) and value < 1:
+            raise RecipeError(f"--{name} {value} is no image; ask for at least one")
+        if isinstance(value, float) and not whole and not 0 < value < 1:
+            raise RecipeError(f"--{name} {value} is no share between 0 and 1; give a number of images as an integer")
+    if (settings.folds is None) != (settings.fold is None) or settings.folds is not None and settings.test is not None:
+        raise RecipeError("--folds and --fold must be given together, and without --test")
+    if settings.folds is not None and settings.folds < 2:
+        raise RecipeError(f"--folds must be at least 2, found {settings.folds}")
+    if settings.folds is not None and not 0 <= settings.fold < settings.folds:  # type: ignore[operator]
+        raise RecipeError(f"--fold must be within 0 and {settings.folds - 1}, found {settings.fold}")
+    if settings.stages is None and settings.epoch_steps is not None:
+        _epoch_steps(settings, 1)
     if not 0 <= settings.seed < 2**32:
         raise RecipeError(f"--seed must be within 0 and 2^32 - 1, found {settings.seed}")
     # Imported late: NumPy comes with it, for which help and typing errors should not wait.

@@ -170,13 +170,15 @@ def groups_of(settings: Settings, names: tuple[str, ...]) -> Mapping[str, str]:
 
 def count_leaks(data: Data) -> str:
     """How many pairs of one group (patient, sequence or near-duplicates) lie in training and in the scored part."""
-    parts = (data.labeled, data.unlabeled, data.held_out)
-    if any(part.groups is None for part in parts):
+    if data.labeled.groups is None or data.held_out.groups is None:
         return "unknown, the images have no groups"
+    parts = (data.labeled, data.unlabeled, data.held_out)
     trained_and_scored = Split(tuple(data.labeled.names), tuple(data.unlabeled.names), (), tuple(data.held_out.names))
-    found = {name: group for part in parts for name, group in zip(part.names, part.groups or (), strict=True)}
+    found = {name: f"image {name}" for name in data.unlabeled.names}
+    found |= {name: group for part in parts for name, group in zip(part.names, part.groups or (), strict=False)}
     report = leak_report(trained_and_scored, found)
-    return f"{len(report.leaks)} pairs, {len(report.twins())} of {len(data.held_out)} scored images"
+    unknown = "; groups of the unlabelled images unknown" if data.unlabeled.groups is None else ""
+    return f"{len(report.leaks)} pairs, {len(report.twins())} of {len(data.held_out)} scored images{unknown}"
 
 
 def _read(settings: Settings, name: str, place: Path | None) -> ImageSet:

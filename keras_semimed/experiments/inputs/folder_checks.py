@@ -26,18 +26,25 @@ def check_folder(settings: Settings) -> None:
     labeled, drawn = labeled_part(path), settings.test is not None or settings.folds is not None
     if not (path / labeled).is_dir():
         raise RecipeError(f"data: {path} has no folder {labeled}/; a run needs {labeled}/ and unlabeled/")
-    if not (path / "unlabeled").is_dir() and not hides_targets(settings):
+    if not (path / "unlabeled").is_dir() and needs_unlabeled(settings):
+        if (path / "unlabelled").exists():
+            raise RecipeError(f"data: {path / 'unlabelled'} is not read; call it unlabeled")
         raise RecipeError(
-            f"data: {path} has no folder unlabeled/; put the other images there, or give --labeled 30, which hides the "
-            "targets of the other annotated images"
+            f"data: {path} has no folder unlabeled/; put the other images there, or give --labeled 0.5 or a number, "
+            "which hides the targets of the other annotated images"
         )
+    if (path / "test").is_dir() and drawn:
+        flag = "--test" if settings.test is not None else "--folds"
+        raise RecipeError(f"{flag} must be left out: the folder has a part test/ of its own (data: {path})")
     if not (path / "test").is_dir() and not drawn:
         raise RecipeError(
             f"data: {path} has no folder test/; cut a test part off the annotated images with --test 0.3, or with "
             "--folds 5 --fold 0"
         )
     if not targets_of(path):
-        raise RecipeError(f"data: {path} has neither {labeled}/masks/ nor labels.csv; give at least one of them")
+        raise RecipeError(
+            f"data: {path} has neither {labeled}/masks/ nor labels.csv with classes; give at least one of them"
+        )
     if settings.validate and settings.validation is None:
         raise RecipeError("--validate: a folder has no validation part; cut one off with --validation 0.15")
     if settings.classes is not None:
@@ -50,9 +57,9 @@ def check_folder(settings: Settings) -> None:
         raise RecipeError(with_flags(str(error))) from error
 
 
-def hides_targets(settings: Settings) -> bool:
-    """Whether annotated images whose targets are hidden can take the place of unlabelled ones."""
-    return settings.labeled is not None and settings.labeled != 1.0
+def needs_unlabeled(settings: Settings) -> bool:
+    """Whether no annotated images can take the place of unlabelled ones, and the method looks at them."""
+    return settings.labeled == 1.0 and settings.method != "supervised"
 
 
 def reading_of(settings: Settings) -> dict[str, Any]:

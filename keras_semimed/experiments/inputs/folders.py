@@ -8,7 +8,7 @@ from keras_semimed.data import Folder, FolderParts, part_folder, read_folder
 from keras_semimed.data.reading_flags import with_flags
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, naming_flags
-from keras_semimed.experiments.inputs.folder_checks import hides_targets, reading_of
+from keras_semimed.experiments.inputs.folder_checks import needs_unlabeled, reading_of
 
 
 def read_parts(settings: Settings) -> FolderParts:
@@ -25,7 +25,7 @@ def read_parts(settings: Settings) -> FolderParts:
                 settings.data,
                 settings.image_size,
                 **reading_of(settings),
-                need_unlabeled=not hides_targets(settings),
+                need_unlabeled=needs_unlabeled(settings),
             )
     except RecipeError as error:
         raise RecipeError(with_flags(str(error))) from error
