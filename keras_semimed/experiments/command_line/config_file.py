@@ -59,13 +59,13 @@ def words_from(words: Sequence[str], all_flags: Mapping[str, Flag], positional: 
 def _leave_out(found: dict[str, list[str]], rest: Sequence[str]) -> None:
     """Takes out what a file says of the arguments of its own method, where another method is given beside it."""
     chosen = ""
-    for word, following in zip(rest, [*rest[1:], ""], strict=True):
+    for word, following in zip(rest, [*rest[1:], ""], strict=False):
         name, equals, value = word.partition("=")
         if name == METHOD:
             chosen = value if equals else following
     if chosen not in methods() or found.get("method") in (None, [f"{METHOD}={chosen}"]):
         return
-    shared = flags_of("supervised")
+    shared = flags_of("supervised").keys() & flags_of(chosen).keys()
     if own := [name for name in found if name not in shared]:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in own)
         print(f"{FLAG}: no part of {chosen}: {names}", flush=True)
