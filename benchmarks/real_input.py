@@ -8,12 +8,14 @@
 segmentation: BUSI with 72 labels and Kvasir-SEG with 10 %, 96 pixels, 100 steps, seed 0. classification: BUSI with two
 and with three classes, 72 labels, 64 pixels, 400 steps from a supervised run of 300, seeds 0 to 2. Each run is a
 `python -m recipes.train` of its own, in one folder a data set, method and seed; the same command goes on where it was
-stopped.
+stopped. What each run found is kept in one file (docs/measurements/real_input.json), and not trained again; of a run
+that was stopped its folder is needed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,6 +38,7 @@ CLASSIFICATION = {
     "three classes": "busi --labeled 72 --tasks classification --classes benign,malignant,normal",
 }
 SIZES = {"segmentation": "--image-size 96 --batch-size 4", "classification": "--image-size 64 --batch-size 8"}
+KEPT = Path(__file__).parents[1] / "docs" / "measurements" / "real_input.json"
 FIRST, STEPS = 300, {"segmentation": 100, "classification": 400}
 SCORES = {
     "segmentation": {"dice": "Dice", "nsd_at_2": "NSD"},
@@ -54,6 +57,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kvasir", type=Path, help="Kvasir-SEG's folder")
     parser.add_argument("--weights", help="start weights of the encoder, a ResNet-18")
     parser.add_argument("--output", type=Path, default=Path("runs/real_input"), help="folder of the runs")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="file of what the runs found (that of the repository)")
     parser.add_argument("--table", action="store_true", help="train nothing, print what there is")
     options = parser.parse_args(argv)
     able = [name for name, method in METHODS.items() if options.task in method.supports]
@@ -101,26 +105,42 @@ def train(options: argparse.Namespace, data: str, flags: str, method: str, seed:
         sys.exit(f"ended with {code}; see {folder.with_suffix('.log')}")
 
 
+def key_of(options: argparse.Namespace, data: str, method: str, seed: int) -> str:
+    """What a run is called in the file."""
+    return f"{options.task}, {data}, {method}, seed {seed}"
+
+
+def keep(options: argparse.Namespace, data: str, method: str, seed: int) -> None:
+    """Adds what a run found to the file."""
+    folder = folder_of(options, data, method, seed)
+    config = read_sealed(folder / "config.json", sealed=False)
+    values = {key: config["result"]["last"][key] for key in SCORES[options.task]}
+    values |= {"seconds": config["cost"]["training_seconds"], "memory": config["cost"]["peak_memory_mib"]}
+    watched, head = folder / "pseudo_labels.json", "mask" if options.task == "segmentation" else "label"
+    history = read_sealed(watched, sealed=False)["history"] if watched.exists() else []
+    values["right"] = history[-1].get(f"{head}_selected_accuracy") if history else None
+    kept = float(read_table(folder / "metrics.csv")[-1].get(f"{head}_selected", "nan"))
+    values["kept"] = kept if np.isfinite(kept) else None
+    values["backend"] = config["runtime"]["backend"]
+    found = {**known(options), key_of(options, data, method, seed): values}
+    options.kept.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n", encoding="utf-8")
+
+
+def known(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What the file holds."""
+    return json.loads(options.kept.read_text(encoding="utf-8")) if options.kept.exists() else {}
+
+
 def cells(options: argparse.Namespace, data: str, method: str) -> dict[str, Any] | None:
     """What the runs of a method on some data found: means over the seeds."""
-    found: list[dict[str, float]] = []
-    for seed in options.seeds:
-        folder = folder_of(options, data, method, seed)
-        if not (folder / "report.html").exists():
-            continue
-        config = read_sealed(folder / "config.json", sealed=False)
-        values = dict(config["result"]["last"])
-        values["seconds"] = config["cost"]["training_seconds"]
-        values["memory"] = config["cost"]["peak_memory_mib"] or np.nan
-        watched, head = folder / "pseudo_labels.json", "mask" if options.task == "segmentation" else "label"
-        history = read_sealed(watched, sealed=False)["history"] if watched.exists() else []
-        values["right"] = history[-1].get(f"{head}_selected_accuracy", np.nan) if history else np.nan
-        values["kept"] = float(read_table(folder / "metrics.csv")[-1].get(f"{head}_selected", "nan"))
-        found.append(values)
+    runs = known(options)
+    keys = [key_of(options, data, method, seed) for seed in options.seeds]
+    found = [runs[key] for key in keys if key in runs]
     if not found:
         return None
-    keys = [*SCORES[options.task], "seconds", "memory", "kept", "right"]
-    return {key: np.nanmean([each.get(key, np.nan) for each in found]) for key in keys} | {"runs": len(found)}
+    names = [*SCORES[options.task], "seconds", "memory", "kept", "right"]
+    values = {name: [np.nan if each[name] is None else each[name] for each in found] for name in names}
+    return {name: np.nanmean(each) for name, each in values.items()} | {"runs": len(found)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -129,10 +149,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.table:
         for seed in options.seeds:
             for data, flags in options.data.items():
-                if options.task == "classification":
+                found = known(options)
+                methods = [method for method in options.methods if key_of(options, data, method, seed) not in found]
+                if methods and options.task == "classification":
                     train(options, data, flags, "supervised", seed, first=True)
-                for method in options.methods:
+                for method in methods:
                     train(options, data, flags, method, seed)
+                    keep(options, data, method, seed)
     for data in options.data:
         lines, base = [], cells(options, data, "supervised")
         for method in options.methods:
