@@ -73,6 +73,8 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("runs/learning_without_labels"), help="folder of the runs")
     parser.add_argument("--table", action="store_true", help="train nothing, print what there is")
     options = parser.parse_args(argv)
+    if not options.table and keras.backend.backend() != "torch":
+        parser.error("the shares of gradients are measured on PyTorch alone; set KERAS_BACKEND=torch")
     options.task = "segmentation" if options.classes is None else "classification"
     able = [name for name, method in METHODS.items() if options.task in method.supports and name != "supervised"]
     options.methods = options.methods or able
@@ -192,8 +194,6 @@ def gradient_shares(model: SemiSupervisedModel, batches: Sequence[tuple], encode
         batches: inputs and targets.
         encoder: its name among the parts of the network.
     """
-    if keras.backend.backend() != "torch":
-        raise SystemExit("gradients are measured on PyTorch alone; set KERAS_BACKEND=torch.")
     encoders = {
         id(variable)
         for network in model.networks
