@@ -278,7 +278,7 @@ def test_defaults():
         ({"threshold": -0.1}, r"`threshold` must be a number of at least 0, found -0.1"),
         ({"threshold": float("nan")}, "`threshold` must be a number"),
         ({"lambda_unlabeled": -1}, "`lambda_unlabeled` must be a number of at least 0, found -1"),
-        ({"loss_scale": float("inf")}, "`loss_scale` must be at most 3.4e+38, found inf"),
+        ({"loss_scale": float("inf")}, r"`loss_scale` must be at most 3.4e\+38, found inf"),
         ({"cutmix_probability": 1.5}, r"`cutmix_probability` must be within \[0, 1\], found 1.5"),
         ({"tasks": "segmentatoin"}, "`tasks` must be .* Did you mean 'segmentation'"),
     ],

@@ -428,7 +428,7 @@ def test_defaults():
         ({"iterations": 0}, "`iterations` must be a whole number of at least 1, found 0"),
         ({"xi": -1e-3}, "`xi` must be a number of at least 0, found -0.001"),
         ({"lambda_adversarial": -1}, "`lambda_adversarial` must be a number of at least 0, found -1"),
-        ({"lambda_uncertain": float("inf")}, "`lambda_uncertain` must be at most 3.4e+38, found inf"),
+        ({"lambda_uncertain": float("inf")}, r"`lambda_uncertain` must be at most 3.4e\+38, found inf"),
         ({"window": 0}, "`window` must be a whole number of at least 1, found 0"),
     ],
 )

@@ -230,7 +230,7 @@ def test_with_two_classes_it_is_fixmatch(monkeypatch, soft):
         model = example.model(monkeypatch, method=ShrinkMatch, soft_labels=soft, threshold=0.9)
     assert len(caught) == 1
     with warnings.catch_warnings():  # of a copy, as a run makes and whoever loads a file
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         ShrinkMatch.from_config(made(ShrinkMatch, num_labels=3).get_config() | {"num_labels": 2})
     assert not model.shrinks and not model.heads and not model.network.head_layers
     found = pixels.terms_of(model, example.inputs, example.targets)
