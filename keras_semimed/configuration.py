@@ -18,6 +18,10 @@ LARGEST = 3.4e38
 """The largest number that 32 bits hold."""
 
 
+class ArgumentWarning(UserWarning):
+    """What a method has to say of legal arguments, where they are given; not again of copies and loaded models."""
+
+
 def constructor_arguments(cls: type) -> dict[str, inspect.Parameter]:
     """The arguments of a constructor, the class's own before those that it passes on to the classes that it extends.
 

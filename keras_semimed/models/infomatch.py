@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_semimed.configuration import check_at_most_one, check_choice, check_not_negative
+from keras_semimed.configuration import ArgumentWarning, check_at_most_one, check_choice, check_not_negative
 from keras_semimed.layers.cutmix import CutMix, neighbour
 from keras_semimed.layers.pseudo_labels import PseudoLabels
 from keras_semimed.layers.self_adaptive_threshold import SelfAdaptiveThreshold
@@ -66,6 +66,7 @@ class InfoMatch(SemiSupervisedModel):
         if self.num_labels == 2:
             warnings.warn(
                 "InfoMatch with two classes: the agreement of the strong views has no gradient, the other terms remain",
+                ArgumentWarning,
                 stacklevel=2,
             )
         self.filter = SelfAdaptiveThreshold(self.num_labels, threshold_momentum, name="filter")

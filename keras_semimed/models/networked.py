@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from keras_semimed.configuration import (
+    ArgumentWarning,
     arguments_config,
     check_choice,
     check_known,
@@ -423,8 +424,8 @@ class NetworkedModel(Inference, Passes, keras.Model):
         """Makes a model from what `get_config` returned."""
         del custom_objects
         frozen = config.get("frozen_layers")
-        with warnings.catch_warnings():  # they were said when it was made
-            warnings.filterwarnings("ignore", message=r"(InfoMatch|ShrinkMatch) with")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ArgumentWarning)
             model = cls(**{name: value for name, value in config.items() if name not in NOT_GIVEN})
         if config.get("reading") is not None:
             model.reading = ReadingRules.from_config(config["reading"])

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_semimed.configuration import check_at_most_one, check_not_negative, check_whole
+from keras_semimed.configuration import ArgumentWarning, check_at_most_one, check_not_negative, check_whole
 from keras_semimed.layers.distribution_alignment import DistributionAlignment
 from keras_semimed.layers.mlp_head import MLPHead
 from keras_semimed.layers.pseudo_labels import PseudoLabels, hard_labels
@@ -77,6 +77,7 @@ class ShrinkMatch(SemiSupervisedModel):
             warnings.warn(
                 "ShrinkMatch with num_labels=2 is FixMatch: of two classes the only competitor leaves, and the term of "
                 "its own is 0; it needs three classes, such as BUSI's with the normal images.",
+                ArgumentWarning,
                 stacklevel=2,
             )
         self.build_networks()
