@@ -60,16 +60,21 @@ def run_step(model: keras.Model, step: Callable[..., Any], arguments: tuple, kep
         model: the model whose `train_step` is running.
         step: Keras' own `train_step`.
         arguments: its arguments: a batch, on JAX the state before it.
-        kept: variables that are to stay as they were where the step makes them infinite or NaN.
+        kept: variables that are to stay as they were where the step makes them infinite or NaN, and where the scale of
+            the loss falls: the optimizer has left the step out then, although a kernel that takes NaN for 0
+            (TensorFlow's for float16) may have left finite numbers here.
 
     Returns:
         What `step` returned: logs, and on JAX also the state, that of behind `after_step`.
     """
+    scale = getattr(model.optimizer, "dynamic_scale", None) if kept else None
     if keras.backend.backend() != "jax":
         before = [ops.copy(variable.value) for variable in kept]
+        before_scale = None if scale is None else ops.copy(scale.value)
         result = step(*arguments)
+        applied = scale is None or scale.value >= before_scale
         for variable, value in zip(kept, before, strict=True):
-            variable.assign(_if_finite(variable.value, value))
+            variable.assign(_if_applied(applied, variable.value, value))
         model.after_step()
         return result
     logs, (trainable, non_trainable, optimizer_state, metrics_state) = step(*arguments)
@@ -78,8 +83,12 @@ def run_step(model: keras.Model, step: Callable[..., Any], arguments: tuple, kep
     if kept:
         names = {id(variable) for variable in kept}
         before = [*arguments[0][0], *arguments[0][1]]
+        applied: Any = True
+        if scale is not None:
+            place = [id(variable) for variable in model.optimizer.variables].index(id(scale))
+            applied = optimizer_state[place] >= arguments[0][2][place]
         values = [
-            _if_finite(new, old) if id(variable) in names else new
+            _if_applied(applied, new, old) if id(variable) in names else new
             for variable, new, old in zip(variables, values, before, strict=True)
         ]
     with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))) as scope:
@@ -90,8 +99,8 @@ def run_step(model: keras.Model, step: Callable[..., Any], arguments: tuple, kep
     return logs, (updated[:count], updated[count:], optimizer_state, metrics_state)
 
 
-def _if_finite(value: Any, otherwise: Any) -> Any:
-    return ops.where(ops.all(ops.isfinite(value)), value, otherwise)
+def _if_applied(applied: Any, value: Any, otherwise: Any) -> Any:
+    return ops.where(ops.logical_and(applied, ops.all(ops.isfinite(value))), value, otherwise)
 
 
 @contextlib.contextmanager
