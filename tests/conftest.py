@@ -12,8 +12,13 @@ if os.environ.get("KERAS_SEMIMED_BLOCK_TENSORFLOW") == "1":
     # As if it were not installed; an import hook that raises would break PyTorch, which probes for it.
     sys.modules["tensorflow"] = None  # type: ignore[assignment]
 
-# Most of the time of the tests on JAX is compiling; level 0 miscompiles reductions, so 1 is as low as it goes.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
+# Most of the time of the tests on JAX is compiling; these make it two thirds. Level 0 miscompiles reductions.
+XLA_FLAGS = (
+    "--xla_backend_optimization_level=1",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
+)
+os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
 
 TESTS = Path(__file__).resolve().parent
 # What never runs on a backend, or rests on Python alone: files and splits, scores and pages made from arrays, command
