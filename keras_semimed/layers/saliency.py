@@ -24,6 +24,7 @@ class SaliencyMap(keras.Layer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
+        self.built = True  # it has no weights; on JAX Keras calls what is not built, operation by operation
 
     def call(self, images: Any, score: Callable[[Any], Any]) -> Any:
         """Computes the map.

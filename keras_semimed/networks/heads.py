@@ -36,14 +36,11 @@ class ImageNormalization(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.mean = tuple(mean)
         self.deviation = tuple(deviation)
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Checks the number of channels."""
-        if input_shape[-1] not in (1, 3):
-            raise ValueError(f"`images` must have 1 or 3 channels last, found the shape {tuple(input_shape)}.")
+        self.built = True  # it has no weights; on JAX Keras calls what is not built, operation by operation
 
     def call(self, images: Any) -> Any:
         """Normalises images `(N, H, W, 1 or 3)` to `(N, H, W, 3)`."""
+        self.compute_output_shape(images.shape)
         images = ops.cast(images, "float32") / 255.0
         images = (images - ops.convert_to_tensor(self.mean, "float32")) / ops.convert_to_tensor(
             self.deviation, "float32"
@@ -52,6 +49,8 @@ class ImageNormalization(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns `(N, H, W, 3)`."""
+        if input_shape[-1] not in (1, 3):
+            raise ValueError(f"`images` must have 1 or 3 channels last, found the shape {tuple(input_shape)}.")
         return (*input_shape[:-1], 3)
 
     def get_config(self) -> dict[str, Any]:

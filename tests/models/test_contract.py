@@ -209,6 +209,8 @@ def test_the_configuration_makes_the_same_model_again(name):
     for argument, value in changes.items():
         assert model.get_config()[argument] == value, argument
     assert again.views.scale == (0.9, 1.1)
+    # On JAX, Keras calls a model with a layer that is not built operation by operation before it predicts.
+    assert not [layer.name for layer in model._flatten_layers() if not layer.built]
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
