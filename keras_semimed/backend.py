@@ -68,11 +68,13 @@ def run_step(model: keras.Model, step: Callable[..., Any], arguments: tuple, kep
         What `step` returned: logs, and on JAX also the state, that of behind `after_step`.
     """
     scale = getattr(model.optimizer, "dynamic_scale", None) if kept else None
+    applied: Any = True
     if keras.backend.backend() != "jax":
         before = [ops.copy(variable.value) for variable in kept]
         before_scale = None if scale is None else ops.copy(scale.value)
         result = step(*arguments)
-        applied = scale is None or scale.value >= before_scale
+        if scale is not None:
+            applied = scale.value >= before_scale
         for variable, value in zip(kept, before, strict=True):
             variable.assign(_if_applied(applied, variable.value, value))
         model.after_step()
@@ -83,7 +85,6 @@ def run_step(model: keras.Model, step: Callable[..., Any], arguments: tuple, kep
     if kept:
         names = {id(variable) for variable in kept}
         before = [*arguments[0][0], *arguments[0][1]]
-        applied: Any = True
         if scale is not None:
             place = [id(variable) for variable in model.optimizer.variables].index(id(scale))
             applied = optimizer_state[place] >= arguments[0][2][place]
