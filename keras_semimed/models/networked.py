@@ -381,15 +381,17 @@ class NetworkedModel(Inference, Passes, keras.Model):
 
     @property
     def running_state(self) -> list[keras.Variable]:
-        """What moves in a step without a gradient: statistics of BatchNorm, thresholds, banks; no teacher's weights."""
-        fixed = {
+        """What moves in a step without a gradient: statistics of BatchNorm, thresholds, banks, and what these count.
+
+        Not a teacher's weights, nor what counts steps or draws numbers.
+        """
+        fixed = {id(self.step), *map(id, self.teacher_updates)} | {
             id(variable)
             for network in (*self.networks, *self.teacher_networks)
             for variable in network.variables
             if not variable.name.startswith("moving_")
         }
-        moving = [v for v in self.non_trainable_variables if id(v) not in fixed]
-        return [v for v in moving if keras.backend.is_float_dtype(v.dtype)]
+        return [v for v in self.non_trainable_variables if id(v) not in fixed and v.name != "random_state"]
 
     def teacher_follows(self, index: int) -> Any:
         """Whether a teacher follows the network at this step: None for always, or a scalar, 1 or 0."""

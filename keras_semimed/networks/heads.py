@@ -49,7 +49,7 @@ class ImageNormalization(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns `(N, H, W, 3)`."""
-        if input_shape[-1] not in (1, 3):
+        if input_shape[-1] not in (1, 3, None):  # None: TensorFlow has seen both
             raise ValueError(f"`images` must have 1 or 3 channels last, found the shape {tuple(input_shape)}.")
         return (*input_shape[:-1], 3)
 

@@ -208,3 +208,12 @@ def test_rounds_of_fit_predict_and_evaluate_leave_nothing_behind(trained, start)
         counts.append(len(gc.get_objects()))
     assert data.epoch == 12
     assert counts[-1] - counts[5] < 6 * 50, counts
+
+
+def test_grey_and_colour_images_are_predicted_in_turn():
+    model = model_of_masks()
+    grey = image_set(2, 5).images.mean(-1, keepdims=True).round()
+    for images in (grey, np.repeat(grey, 3, axis=-1), grey):
+        predicted = model.predict(images, verbose=0)["mask"]
+        called = model.infer(ops.convert_to_tensor(images, "float32"))["mask"]
+        np.testing.assert_allclose(predicted, ops.convert_to_numpy(called), atol=1e-5)

@@ -244,6 +244,22 @@ def test_a_float16_step_that_overflows_leaves_no_weight_infinite_and_none_that_t
         assert np.isfinite(numpy(variable.value)).all(), variable.path
 
 
+@EAGER
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_that_the_loss_scale_leaves_out_leaves_all_that_runs_along(name):
+    model = variant(name, LASTING, dtype="mixed_float16")
+    model.compile(run_eagerly=True)
+    model.optimizer.dynamic_scale.assign(2.0**60)  # the outputs are finite, the gradients are not
+    # ADMT's turns count steps, which go by whether they are applied or not.
+    running = [v for v in model.running_state if not v.path.startswith("turns/")]
+    kept = [*model.trainable_variables, *running]
+    before = [numpy(v.value) for v in kept]
+    model.train_on_batch(*batch(name=name))
+    for variable, value in zip(kept, before, strict=True):
+        np.testing.assert_array_equal(numpy(variable.value), value, err_msg=variable.path)
+    assert int(numpy(model.step)) == 1
+
+
 def test_a_teacher_and_a_bank_stay_frozen_whatever_is_set_above_them():
     for name in VARIANTS:
         model = variant(name, LASTING)
