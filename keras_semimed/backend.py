@@ -100,6 +100,18 @@ def run_step(model: keras.Model, step: Callable[..., Any], arguments: tuple, kep
     return logs, (updated[:count], updated[count:], optimizer_state, metrics_state)
 
 
+def portable(config: Any) -> Any:
+    """A serialized object with Keras' own optimizers where PyTorch's stand, which no other backend can train with.
+
+    Keras on PyTorch makes `keras.optimizers.SGD` an optimizer of PyTorch's, and writes down that one.
+    """
+    if isinstance(config, dict):
+        if str(config.get("module")).startswith("keras.src.backend.torch.optimizers."):
+            config = {**config, "module": "keras.optimizers", "registered_name": None}
+        return {name: portable(value) for name, value in config.items()}
+    return [portable(value) for value in config] if isinstance(config, list) else config
+
+
 def _if_applied(applied: Any, value: Any, otherwise: Any) -> Any:
     return ops.where(ops.logical_and(applied, ops.all(ops.isfinite(value))), value, otherwise)
 

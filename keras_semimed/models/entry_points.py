@@ -108,7 +108,8 @@ class EntryPoints(NetworkedModel):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model, so that training goes on where it stopped."""
-        objects = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("optimizer", "metrics")}
+        written = backend.portable({name: config[name] for name in ("optimizer", "metrics")})
+        objects = {name: keras.saving.deserialize_keras_object(value) for name, value in written.items()}
         self.compile(**{**config, **objects})
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_semimed import backend
 from keras_semimed.data import SemiSupervisedBatches
 from keras_semimed.models import MeanTeacher, Supervised
 from tests.models.common import arguments, batches, image_set, weights_of
@@ -166,6 +167,21 @@ def test_another_backend_loads_it(trained, start, tmp_path):
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "KERAS_BACKEND": OTHER})
     found = np.load(files[1])
     np.testing.assert_allclose(found, trained.predict(IMAGES.images, verbose=0)["mask"], atol=1e-6)
+
+
+def test_an_optimizer_that_was_saved_on_pytorch_trains_on_any_backend():
+    written = {
+        "module": "keras.src.backend.torch.optimizers.torch_sgd",
+        "class_name": "SGD",
+        "config": {"learning_rate": 0.5},
+        "registered_name": "SGD",
+    }
+    both = {"class_name": "LossScaleOptimizer", "module": "keras.optimizers", "config": {"inner_optimizer": written}}
+    optimizer = keras.saving.deserialize_keras_object(backend.portable({**both, "registered_name": None}))
+    assert type(optimizer.inner_optimizer) is type(keras.optimizers.SGD())
+    assert float(optimizer.inner_optimizer.learning_rate) == 0.5
+    kept = backend.portable([{"module": "keras.metrics", "registered_name": "x"}, 1])
+    assert kept == [{"module": "keras.metrics", "registered_name": "x"}, 1]
 
 
 def test_a_teacher_of_momentum_0_is_its_student():
