@@ -40,7 +40,7 @@ class ImageNormalization(keras.layers.Layer):
 
     def call(self, images: Any) -> Any:
         """Normalises images `(N, H, W, 1 or 3)` to `(N, H, W, 3)`."""
-        self.compute_output_shape(images.shape)
+        self.compute_output_shape(images.shape)  # refuses other channels
         images = ops.cast(images, "float32") / 255.0
         images = (images - ops.convert_to_tensor(self.mean, "float32")) / ops.convert_to_tensor(
             self.deviation, "float32"
