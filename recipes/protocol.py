@@ -163,7 +163,7 @@ def print_tables(table: str, output: Path, everything: bool = False) -> None:
         RecipeError: If there is none.
     """
     from keras_semimed.files import read_sealed
-    from recipes.protocol_tables import lengths, overview, read_draws, tables
+    from recipes.protocol_tables import asked, lengths, overview, read_draws, tables
 
     of = TABLES[table]
     done = [
@@ -186,7 +186,7 @@ def print_tables(table: str, output: Path, everything: bool = False) -> None:
     read = read_draws(folders, list(of.arms))
     costs = output / table / COSTS
     times = read_sealed(costs, sealed=False)["times"] if costs.exists() else None
-    printed = overview(read, of.primary, of.decided, times)
+    printed = overview(read, of.primary, of.decided, times) + asked(read, of.pairs, of.primary, of.decided)
     for title, header, rows in printed + (tables(read, of.primary) if everything else []):
         print(f"\n{title}\n")
         print_table(header, rows)

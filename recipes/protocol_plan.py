@@ -23,6 +23,7 @@ class Table(NamedTuple):
         arms: flags of what follows, by name; the first is what the others are compared with.
         primary: the score that decides.
         decided: the weights that decide, `last` or `teacher`.
+        pairs: arms whose difference the question is about, besides those to the first arm and to `control`.
     """
 
     question: str
@@ -35,6 +36,7 @@ class Table(NamedTuple):
     arms: Mapping[str, str]
     primary: str = "dice"
     decided: str = "last"
+    pairs: tuple[tuple[str, str], ...] = ()
 
 
 SMALL = (
@@ -90,6 +92,7 @@ TABLES = {
             "hermes_exchange": f"{HERMES}--alpha 0 --exchange both",
         },
         "auroc",
+        pairs=(("supervised_exchange", "supervised"), ("hermes_exchange", "hermes")),
     ),
     "T": Table(
         "three mask classes: do two thresholds, LoCo's filter and its contrast between classes help?",
@@ -109,6 +112,12 @@ TABLES = {
             "loco_m5": f"{LOCO}--rung M5",
             "loco_m7": f"{LOCO}--rung M7",
         },
+        pairs=(
+            ("hermes_dual", "hermes_confidence"),
+            ("loco_m3", "loco_m2"),
+            ("loco_m5", "loco_m2"),
+            ("loco_m7", "loco_m2"),
+        ),
     ),
     "L": Table(
         "polyps: does LoCo pay once supervised training is saturated?",
@@ -126,6 +135,7 @@ TABLES = {
             "oracle": f"{LOCO}--rung M2 --steps 600 --pseudo-labels-from truth",
         },
         decided="teacher",
+        pairs=(("m7", "m2"),),
     ),
 }
 

@@ -79,6 +79,35 @@ def overview(read: Runs, primary: str, decided: str, times: Mapping[str, float] 
     ]
 
 
+def asked(read: Runs, pairs: Sequence[tuple[str, str]], primary: str, decided: str) -> list[Printed]:
+    """Paired differences of the arms that the question is about, in every score; another hospital's below.
+
+    Args:
+        read: As in `overview`.
+        pairs: Names of two arms each.
+        primary: The score that decides, which comes first, and is also shown draw by draw.
+        decided: The weights that decide, `last` or `teacher`.
+
+    Returns:
+        Title, header and rows of one table, or none without pairs.
+    """
+    if not pairs:
+        return []
+    runs = read[pairs[0][0]]
+    kinds = sorted((kind for kind in runs[0] if kind == decided or kind.startswith(f"{decided} on ")), key=len)
+    keys = list(dict.fromkeys(key for kind in kinds for key in _keys(runs[0][kind], primary)))
+    rows = []
+    for first, second in pairs:
+        for kind in kinds:
+            one, other = ([run[kind] for run in read[arm]] for arm in (first, second))
+            known = _keys(one[0], primary)
+            found = [_shown(crossed_difference(one, other, key)) if key in known else "" for key in keys]
+            by_draw = _by_draw(one, other, primary) if primary in known else ""
+            rows.append([f"{first} - {second}{kind.removeprefix(decided)}", *found, by_draw])
+    header = ["what is asked", *map(_title, keys), f"{_title(primary)}, draw by draw"]
+    return [(_over(min(len(runs[0][kind]) for kind in kinds), len(runs)), header, rows)]
+
+
 def lengths(read: Runs, first: Sequence[Mapping[str, list[Row]]], primary: str, decided: str) -> list[str]:
     """Sentences on whether the trainings are long enough: what the truth would gain, and what going on gained.
 

@@ -152,6 +152,24 @@ def test_tables_are_made_from_what_is_kept_alone(tmp_path, capsys):
     assert "no draw that is done" in capsys.readouterr().err
 
 
+def test_the_arms_that_a_question_is_about_are_compared(tmp_path, capsys):
+    levels = {"loco_m2": 0.50, "loco_m3": 0.53, "loco_m5": 0.48}
+    for draw in (200, 201):
+        for arm in (protocol.FIRST, *protocol.TABLES["T"].arms):
+            here, elsewhere = levels.get(arm, 0.4), levels.get(arm, 0.4) / 2
+            rows = [{"name": str(name), "weights": "last", "dice": here + draw % 2 / 100 * here} for name in range(8)]
+            rows += [{"name": str(name), "weights": "last on bus_bra", "dice": elsewhere} for name in range(4)]
+            write_arm(tmp_path / "T" / str(draw) / arm, rows)
+    assert protocol.main(["T", "--table", "--output", str(tmp_path)]) == 0
+    lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    found = {cells[1]: cells[2:-1] for cells in lines if len(cells) > 3 and " - " in cells[1]}
+    assert found["loco_m3 - loco_m2"] == ["+3.0 [3.0, 3.0]", "+3.0 +3.0"]
+    assert found["loco_m3 - loco_m2 on bus_bra"] == ["+1.5 [1.5, 1.5]", "+1.5 +1.5"]
+    assert found["loco_m5 - loco_m2"][0] == "-2.0 [-2.0, -2.0]"
+    for of in protocol.TABLES.values():
+        assert all(arm in of.arms for pair in of.pairs for arm in pair)
+
+
 def test_packed_tables_are_the_same_to_five_digits(tmp_path):
     rows = [{"name": "0.123456789", "dice": 1 / 3, "union_0": 1234567}, {"name": "=b", "union_0": 5}]
     write_table(tmp_path / "images.csv", rows)
