@@ -40,7 +40,11 @@ def prepared_builder(name: str, manual_dir: str | Path | None = None, data_dir: 
     import tensorflow_datasets as tfds
 
     module = importlib.import_module(f"keras_semimed.data.builders.{name}.{name}_dataset_builder")
-    builder = module.Builder(data_dir=None if data_dir is None else str(data_dir))
+
+    def made() -> Any:
+        return module.Builder(data_dir=None if data_dir is None else str(data_dir))
+
+    builder = made()
     with _as_folder(manual_dir) as folder:
         # Looked at under its own name first: errors shall not name a temporary folder.
         found = None if manual_dir is None else fingerprint(name, manual_dir)
@@ -50,10 +54,14 @@ def prepared_builder(name: str, manual_dir: str | Path | None = None, data_dir: 
                     f"manual_dir is missing, and {name} was not prepared under {builder.data_dir} before; "
                     f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
                 )
-            config = tfds.download.DownloadConfig(manual_dir=folder)
-            builder.download_and_prepare(download_config=config)
-        else:
-            _check_same_files(builder, found)
+            try:
+                builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
+                return builder
+            except FileExistsError:
+                builder = made()  # another process was done first, as where several trainings begin at once
+                if not builder.is_prepared():
+                    raise
+        _check_same_files(builder, found)
     return builder
 
 

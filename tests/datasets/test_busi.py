@@ -65,3 +65,21 @@ def test_errors_about_an_archive_name_it_and_leave_nothing(tmp_path):
     with pytest.raises(ValueError, match=rf"{archive}/benign/benign \(2\).png: cannot be decoded"):
         prepared_builder("busi", archive, tmp_path / "prepared")
     assert not [file for file in (tmp_path / "prepared").rglob("*") if file.is_file()]
+
+
+def test_a_set_that_another_process_prepares_meanwhile_is_taken(tmp_path, monkeypatch):
+    from keras_semimed.data.tfds import prepared_builder
+
+    folder = Path(busi_dataset_builder.__file__).parent / "dummy_data" / "Dataset_BUSI_with_GT"
+    generate, others = busi_dataset_builder.Builder._split_generators, []
+
+    def slower(self, *args, **kwargs):
+        if not others:
+            others.append(None)
+            prepared_builder("busi", folder, tmp_path)
+        return generate(self, *args, **kwargs)
+
+    monkeypatch.setattr(busi_dataset_builder.Builder, "_split_generators", slower)
+    builder = prepared_builder("busi", folder, tmp_path)
+    assert others and builder.info.splits["train"].num_examples > 0 and builder.is_prepared()
+    assert [path.name for path in (tmp_path / "busi").iterdir()] == ["1.0.0"]
