@@ -29,7 +29,7 @@ from keras_semimed.data.splits.parts import members_of, split_rest
 from keras_semimed.evaluation import evaluate_images
 from keras_semimed.evaluation.gates import gate_scores
 from keras_semimed.evaluation.images import Row, read_rows
-from keras_semimed.evaluation.summary import resampled, statistics
+from keras_semimed.evaluation.summary import statistics
 from keras_semimed.experiments.console import print_table
 from keras_semimed.files import read_sealed, write_sealed, write_table
 from keras_semimed.layers import InterTaskAttention
@@ -117,7 +117,8 @@ def gain(first: Sequence[list[Row]], second: Sequence[list[Row]], key: str) -> s
     random = np.random.default_rng(0)
     gains = []
     for draw, (one, other) in enumerate(zip(first, second, strict=True)):
-        counts = np.concatenate([np.ones((1, len(one)), int), resampled(len(one), SAMPLES, draw)])
+        drawn = np.random.default_rng(draw).multinomial(len(one), np.full(len(one), 1 / len(one)), SAMPLES)
+        counts = np.concatenate([np.ones((1, len(one)), int), drawn])
         gains.append(100 * (statistics(one, counts)[key] - statistics(other, counts)[key]))
     table = np.stack(gains)  # (draws, 1 + samples)
     chosen = random.integers(0, len(table), (SAMPLES, len(table)))

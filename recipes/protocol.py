@@ -3,6 +3,7 @@
     python -m recipes.protocol S --manual-dir Dataset_BUSI_with_GT --test-on-dir BUSBRA --weights resnet18.npz
     python -m recipes.protocol S --draws 200 201 --weights resnet18.npz --manual-dir Dataset_BUSI_with_GT ...
     python -m recipes.protocol S --table
+    python -m recipes.protocol S --table --page docs/hermes.md
     python -m recipes.protocol S_224 --minutes 25 --manual-dir busi_224.npz --test-on-dir bus_bra_224.npz ...
 
 A draw is one choice of labelled images: a first training that all of its arms start from, then the arms. What is left
@@ -13,7 +14,9 @@ code 75 while there is something left to do. --trial runs a hundredth of all ste
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import io
+import math
 import shutil
 import subprocess
 import sys
@@ -21,8 +24,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_semimed.experiments.console import GO_ON, RecipeError, print_table, run_main
+from keras_semimed.experiments.console import GO_ON, RecipeError, input_errors, naming_flags, print_table, run_main
 from keras_semimed.experiments.runs.commits import source_commit
+from keras_semimed.experiments.termination import Termination, run_child
+from keras_semimed.files import whole_file
+from keras_semimed.parsing import command_parser
 from recipes.packed_tables import pack_table, packed_table
 from recipes.protocol_plan import FIRST, TABLES
 
@@ -43,19 +49,23 @@ def split_path(table: str, draw: int, output: Path = MEASUREMENTS) -> Path:
 
 
 def write_splits(table: str, draws: Sequence[int], place: Path | None, data_dir: Path | None, output: Path) -> None:
-    """Writes the splits of the draws that have none: one test part for all, labelled images by the draw's seed."""
+    """Writes the splits of the draws that have none: one test part for all, labelled images by the draw's seed.
+
+    Raises:
+        RecipeError: If there are no images to be read.
+    """
     missing = [draw for draw in draws if not split_path(table, draw, output).exists()]
     if not missing:
         return
     from keras_semimed.data import loading
     from keras_semimed.data.cards import card
     from keras_semimed.data.splits.parts import leak_safe_split, members_of, split_rest
-    from keras_semimed.files import whole_file
 
     of = TABLES[table]
     words = of.common.split()
     size = int(words[words.index("--image-size") + 1])
-    images = loading.load_image_set(of.data, size, place, data_dir, card(of.data).study_classes or None)
+    with naming_flags(of.data, "--manual-dir"):
+        images = loading.load_image_set(of.data, size, place, data_dir, card(of.data).study_classes or None)
     labels = [0] * len(images) if images.labels is None else images.labels.tolist()
     groups = images.names if images.groups is None else images.groups
     seed, share = of.test
@@ -91,17 +101,12 @@ def run_until(command: Sequence[str], end: float | None) -> int:
 
     Raises:
         TimeIsUp: If it was stopped.
+        KeyboardInterrupt: As `run_child` does.
     """
-    with subprocess.Popen(command) as process:
-        try:
-            return process.wait(None if end is None else max(end - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            process.wait()
-            raise TimeIsUp from None
-        except BaseException:
-            process.terminate()
-            raise
+    try:
+        return run_child(command, None if end is None else max(end - time.monotonic(), 0.0))
+    except subprocess.TimeoutExpired:
+        raise TimeIsUp from None
 
 
 def run_draw(
@@ -131,6 +136,7 @@ def run_draw(
     kept = output / table / str(draw)
     of = TABLES[table]
     if not trial and all(packed_table(kept / arm / SCORES).exists() for arm in of.arms):
+        print(f"{table} {draw} is done, {kept} holds it; another --output runs it again", flush=True)
         return
     folders = work / table / str(draw)
     common = ["--split-file", str(split_path(table, draw, output)), "--seed", str(draw), *of.common.split(), *places]
@@ -160,10 +166,10 @@ def print_tables(table: str, output: Path, everything: bool = False) -> None:
         everything: All weights and scores, not only what decides.
 
     Raises:
-        RecipeError: If there is none.
+        RecipeError: If there is none, or a file of one is damaged or does not belong to the others.
     """
     from keras_semimed.files import read_sealed
-    from recipes.protocol_tables import asked, lengths, overview, read_draws, tables
+    from recipes.protocol_tables import NEW_STATISTICS, asked, lengths, overview, read_draws, step_times, tables
 
     of = TABLES[table]
     done = [
@@ -174,35 +180,59 @@ def print_tables(table: str, output: Path, everything: bool = False) -> None:
     if not done:
         raise RecipeError(f"{output / table} holds no draw that is done")
     print(f"{of.question} {len(done)} of {len(of.draws)} draws")
-    recorded = {
-        read_sealed(output / table / str(draw) / arm / "config.json", sealed=False).get("commit")
-        for draw in done
-        for arm in of.arms
-    }
+    folders = [output / table / str(draw) for draw in done]
+    costs = output / table / COSTS
+    with input_errors():
+        configs = [read_sealed(folder / arm / "config.json", sealed=False) for folder in folders for arm in of.arms]
+        read, first = read_draws(folders, list(of.arms), FIRST, of.decided)
+        times = step_times(costs, of.arms) if costs.exists() else None
+    recorded = {config.get("commit") for config in configs}
     commits = {name and (source_commit(name) or name) for name in recorded}
     if len(commits) > 1:
         print(f"warning: the draws are of {len(commits)} commits: {', '.join(sorted(map(str, commits)))}")
-    folders = [output / table / str(draw) for draw in done]
-    read = read_draws(folders, list(of.arms))
-    costs = output / table / COSTS
-    times = read_sealed(costs, sealed=False)["times"] if costs.exists() else None
     printed = overview(read, of.primary, of.decided, times) + asked(read, of.pairs, of.primary, of.decided)
+    again = of.decided + NEW_STATISTICS
+    if all(again in run for runs in read.values() for run in runs):
+        printed += overview(read, of.primary, again)
     for title, header, rows in printed + (tables(read, of.primary) if everything else []):
         print(f"\n{title}\n")
         print_table(header, rows)
-    for sentence in lengths(read, read_draws(folders, [FIRST])[FIRST], of.primary, of.decided):
+    for sentence in lengths(read, first, of.primary, of.decided):
         print(f"\n{sentence}")
+
+
+def write_tables(table: str, output: Path, page: Path) -> None:
+    """Puts what `print_tables` prints into a page, in the place of what stands between the marks of the table.
+
+    Args:
+        table: A key of `TABLES`.
+        output: Folder of what is kept.
+        page: Markdown, with the lines `<!-- table NAME -->` and `<!-- /table NAME -->`.
+
+    Raises:
+        RecipeError: If the page cannot be read or has no such lines.
+    """
+    with input_errors():
+        text = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- table {table} -->\n", f"<!-- /table {table} -->"
+    if not 0 <= text.find(begin) < text.find(end):
+        raise RecipeError(f"--page {page} has no lines {begin.strip()} and {end}")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        print_tables(table, output)
+    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+    with whole_file(page) as temporary:
+        temporary.write_text(f"{before}\n{printed.getvalue().strip()}\n\n{after}", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the draws of a table, or prints it, and returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.protocol", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    name = "python -m recipes.protocol"
+    parser = command_parser(name, name, __doc__)
     questions = "; ".join(f"{key}: {of.question}" for key, of in TABLES.items())
     parser.add_argument("table", choices=tuple(TABLES), help=questions)
     parser.add_argument("--draws", nargs="+", type=int, help="only these draws (default: all)")
     parser.add_argument("--table", dest="show", action="store_true", help="run nothing, print what there is as tables")
+    parser.add_argument("--page", type=Path, help="with --table: put them into this page, between the table's marks")
     parser.add_argument("--minutes", type=float, help="stop by then, with everything saved (default: when all is done)")
     parser.add_argument("--trial", action="store_true", help=f"run 1/{TRIAL} of all steps, keep nothing")
     parser.add_argument(
@@ -217,6 +247,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def run() -> None:
+        if options.minutes is not None and not 0 <= options.minutes < math.inf:
+            raise RecipeError(f"--minutes must be a finite number of at least 0, found {options.minutes}")
+        if options.show and options.page is not None:
+            write_tables(options.table, options.output, options.page)
+            return
         if options.show:
             print_tables(options.table, options.output, options.all)
             return
@@ -234,7 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_draw(options.table, draw, places, work, options.output, end, options.trial)
 
     try:
-        return run_main(run, GO_ON)
+        with Termination().watched():
+            return run_main(run, GO_ON)
     except TimeIsUp:
         print(f"{options.minutes:g} minutes are over; {GO_ON}", flush=True)
         return UNFINISHED

@@ -92,7 +92,7 @@ TABLES = {
             "hermes_exchange": f"{HERMES}--alpha 0 --exchange both",
         },
         "auroc",
-        pairs=(("supervised_exchange", "supervised"), ("hermes_exchange", "hermes")),
+        pairs=(("supervised_exchange", "supervised"), ("hermes_exchange", "hermes"), ("hermes", "supervised")),
     ),
     "T": Table(
         "three mask classes: do two thresholds, LoCo's filter and its contrast between classes help?",
@@ -126,7 +126,7 @@ TABLES = {
         0.1,
         range(200, 206),
         POLYPS,
-        "--method loco --rung M1 --steps 600 --batch-size 12 --learning-rate 1e-3",
+        "--method loco --rung M1 --steps 600 --batch-size 12 --learning-rate 1e-3 --teacher-momentum 0",
         {
             "m1": "--method loco --rung M1 --steps 600 --batch-size 12 --learning-rate 5e-4 --teacher-momentum 0.99",
             "control": f"{LOCO}--rung M7 --steps 600 --control",

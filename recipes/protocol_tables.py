@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,59 @@ from keras_semimed.evaluation.intervals import few_behind
 from keras_semimed.evaluation.masks import surface_keys
 from keras_semimed.evaluation.summary import statistics
 from keras_semimed.experiments.comparison.headroom import TOO_SHORT
-from recipes.packed_tables import unpack_table
+from keras_semimed.files import read_sealed
+from recipes.packed_tables import packed_table, unpack_table
 
+REMEDY = "remove the draw that is at fault, and run it again"
 SAMPLES = 2000
+NEW_STATISTICS = ", new statistics"
 TITLES = {"dice": "Dice", "pooled_dice_foreground": "pooled Dice", "accuracy": "accuracy", "auroc": "AUROC"}
 
 Printed = tuple[str, list[str], list[list[str]]]
-Runs = Mapping[str, Sequence[Mapping[str, list[Row]]]]
-"""Rows by arm, draw and weights."""
+Draws = Sequence[Mapping[str, list[Row]]]
+"""Rows by weights, of one draw after the other."""
+Runs = Mapping[str, Draws]
+"""The same by arm."""
 
 
-def read_draws(draws: Sequence[Path], arms: Sequence[str]) -> Runs:
-    """What the draws left.
+def read_draws(draws: Sequence[Path], arms: Sequence[str], first: str, decided: str) -> tuple[Runs, Draws]:
+    """What the draws left of all arms, and of the training that they start from.
 
     Args:
         draws: Folders of draws; all arms are in each.
         arms: Names.
+        first: Name of that training.
+        decided: The weights that decide, `last` or `teacher`; `first` may have the last ones alone.
+
+    Raises:
+        OSError: If a file cannot be read.
+        ValueError: If one is damaged, or its weights, images or scores are not those of the others; it names the file.
     """
-    return {arm: [_by_weights(draw / arm / "images.csv") for draw in draws] for arm in arms}
+    files = {arm: [draw / arm / "images.csv" for draw in draws] for arm in (*arms, first)}
+    read = {arm: [_by_weights(path) for path in paths] for arm, paths in files.items()}
+    deciding = [decided, *_deciding(read[arms[0]][0], decided)]
+    known: dict[str, tuple[Path, list[Row]]] = {}
+    for arm, runs in read.items():
+        needed = [*(["last"] if arm == first else deciding), *(kind for run in runs for kind in run)]
+        for path, run in zip(map(packed_table, files[arm]), runs, strict=True):
+            _check_weights(path, run, needed)
+            _check_pairs(path, run, known)
+    started = read.pop(first)
+    return read, started
+
+
+def step_times(path: Path, arms: Iterable[str]) -> dict[str, float]:
+    """What a step of each arm costs, as `benchmarks.protocol_steps` wrote it.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is damaged or lacks an arm; it names the file.
+    """
+    times = read_sealed(path, sealed=False).get("times")
+    known = times if isinstance(times, dict) else {}
+    if lacking := [arm for arm in arms if not isinstance(known.get(arm), int | float)]:
+        raise ValueError(f"{path} has no time of {lacking[0]}; run benchmarks.protocol_steps again")
+    return known
 
 
 def overview(read: Runs, primary: str, decided: str, times: Mapping[str, float] | None = None) -> list[Printed]:
@@ -41,28 +77,24 @@ def overview(read: Runs, primary: str, decided: str, times: Mapping[str, float] 
         read: What `read_draws` returned; the first arm is what the others are compared with, beside `control` where
             there is one.
         primary: The score that decides.
-        decided: The weights that decide, `last` or `teacher`.
+        decided: The weights that decide, `last` or `teacher`, or other ones, for a second look.
         times: What a step of each arm costs, as a multiple of the first one's.
 
     Returns:
         Title, header and rows of each table.
     """
     arms = list(read)
-    kinds = [kind for kind in read[arms[0]][0] if kind == decided or kind.startswith(f"{decided} on ")]
-    scores: list[list[str]] = [[arm] for arm in arms]
-    changes: list[list[str]] = [[arm] for arm in arms[1:]]
-    header, titles = ["arm"], ["arm"]
+    kinds = _deciding(read[arms[0]][0], decided)
+    header, scores = mean_scores(read, primary, decided)
     if times is not None:
-        header.append("a step costs")
+        header.insert(1, "a step costs")
         for line in scores:
-            line.append(f"{times[line[0]]:.2f}")
-    for kind in sorted(kinds, key=len):
+            line.insert(1, f"{times[line[0]]:.2f}")
+    changes: list[list[str]] = [[arm] for arm in arms[1:]]
+    titles = ["arm"]
+    for kind in kinds:
         rows = {arm: [run[kind] for run in read[arm]] for arm in arms}
-        keys = _keys(rows[arms[0]][0], primary)
         place = kind.removeprefix(decided)
-        header += [f"{_title(key)}{place}" for key in keys]
-        for line in scores:
-            line += _scores(line[0], rows[line[0]], keys)[1:]
         for other in (arm for arm in dict.fromkeys((arms[0], "control")) if arm in arms):
             titles.append(f"{_title(primary)}{place} - {other}")
             for line in changes:
@@ -74,9 +106,26 @@ def overview(read: Runs, primary: str, decided: str, times: Mapping[str, float] 
                     line.append("" if line[0] == other else _by_draw(rows[line[0]], rows[other], primary))
     images = min(len(read[arms[0]][0][kind]) for kind in kinds)
     return [
-        (f"{decided} weights, mean over draws ± standard deviation", header, scores),
+        (f"{_weights(decided)}, mean over draws ± standard deviation", header, scores),
         (_over(images, len(read[arms[0]])), titles, changes),
     ]
+
+
+def mean_scores(read: Runs, primary: str, decided: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table with the mean scores of each arm, another hospital's beside.
+
+    Args:
+        read: As in `overview`.
+        primary: The score that comes first.
+        decided: The weights.
+    """
+    header, lines = ["arm"], [[arm] for arm in read]
+    for kind in _deciding(read[next(iter(read))][0], decided):
+        keys = _keys(read[lines[0][0]][0][kind], primary)
+        header += [f"{_title(key)}{kind.removeprefix(decided)}" for key in keys]
+        for line in lines:
+            line += _scores([run[kind] for run in read[line[0]]], keys)
+    return header, lines
 
 
 def asked(read: Runs, pairs: Sequence[tuple[str, str]], primary: str, decided: str) -> list[Printed]:
@@ -94,7 +143,7 @@ def asked(read: Runs, pairs: Sequence[tuple[str, str]], primary: str, decided: s
     if not pairs:
         return []
     runs = read[pairs[0][0]]
-    kinds = sorted((kind for kind in runs[0] if kind == decided or kind.startswith(f"{decided} on ")), key=len)
+    kinds = _deciding(runs[0], decided)
     keys = list(dict.fromkeys(key for kind in kinds for key in _keys(runs[0][kind], primary)))
     rows = []
     for first, second in pairs:
@@ -108,7 +157,7 @@ def asked(read: Runs, pairs: Sequence[tuple[str, str]], primary: str, decided: s
     return [(_over(min(len(runs[0][kind]) for kind in kinds), len(runs)), header, rows)]
 
 
-def lengths(read: Runs, first: Sequence[Mapping[str, list[Row]]], primary: str, decided: str) -> list[str]:
+def lengths(read: Runs, first: Draws, primary: str, decided: str) -> list[str]:
     """Sentences on whether the trainings are long enough: what the truth would gain, and what going on gained.
 
     Args:
@@ -146,7 +195,7 @@ def tables(read: Runs, primary: str) -> list[Printed]:
         keys = _keys(rows[having[0]][0], primary)
         header = [kind, *(_title(key) for key in keys)]
         found.append(
-            ("Mean over draws ± standard deviation", header, [_scores(arm, rows[arm], keys) for arm in having])
+            ("Mean over draws ± standard deviation", header, [[arm, *_scores(rows[arm], keys)] for arm in having])
         )
         baselines = [arm for arm in dict.fromkeys((arms[0], "control")) if arm in having]
         pairs = [(arm, other) for other in baselines for arm in having if arm not in (other, arms[0])]
@@ -186,10 +235,18 @@ def crossed_difference(
     return Difference(float(gains[:, 0].mean()), float(low), float(high))
 
 
-def _gain(
-    first: Sequence[Mapping[str, list[Row]]], second: Sequence[Mapping[str, list[Row]]], key: str, weights: str
-) -> Difference:
+def _gain(first: Draws, second: Draws, key: str, weights: str) -> Difference:
     return crossed_difference([run[weights] for run in first], [run[weights] for run in second], key)
+
+
+def _deciding(kinds: Iterable[str], decided: str) -> list[str]:
+    """Of kinds of weights those that decide: on the test part, then on images of other hospitals."""
+    return sorted((kind for kind in kinds if kind == decided or kind.startswith(f"{decided} on ")), key=len)
+
+
+def _weights(kind: str) -> str:
+    name, comma, how = kind.partition(",")
+    return f"{name.capitalize()} weights{comma}{how}"
 
 
 def _over(images: int, draws: int) -> str:
@@ -199,10 +256,42 @@ def _over(images: int, draws: int) -> str:
 
 
 def _by_weights(path: Path) -> dict[str, list[Row]]:
+    table = unpack_table(path)
+    if lacking := [key for key in ("name", "weights") if not all(cells.get(key) for cells in table)]:
+        raise ValueError(f"{packed_table(path)} has rows without {lacking[0]!r}")
+    try:
+        rows = rows_of(table)
+    except ValueError as error:
+        raise ValueError(f"{packed_table(path)} holds what is no number ({error})") from error
     found: dict[str, list[Row]] = {}
-    for row in rows_of(unpack_table(path)):
+    for row in rows:
         found.setdefault(str(row["weights"]), []).append(row)
     return {kind: sorted(rows, key=lambda row: row["name"]) for kind, rows in found.items()}
+
+
+def _check_weights(path: Path, run: Mapping[str, list[Row]], expected: Iterable[str]) -> None:
+    if lacking := [kind for kind in expected if kind not in run]:
+        raise ValueError(f"{path} has no scores of {lacking[0]!r} weights; {REMEDY}")
+
+
+def _check_pairs(path: Path, run: Mapping[str, list[Row]], known: dict[str, tuple[Path, list[Row]]]) -> None:
+    """Refuses rows that cannot be paired with those of other files, and notes them in `known` where they are the first.
+
+    One test part belongs to all weights, and one part to each other hospital.
+    """
+    for kind, rows in run.items():
+        other, expected = known.setdefault(kind.partition(" on ")[2], (path, rows))
+        names, others = (Counter(row["name"] for row in each) for each in (rows, expected))
+        if odd := sorted((names - others) + (others - names)):
+            raise ValueError(
+                f"{path} has scores of other images than {other}, such as {odd[0]!r} ({kind!r} weights); {REMEDY}"
+            )
+        scores, wanted = (
+            {key for row in each for key, value in row.items() if not isinstance(value, str)}
+            for each in (rows, expected)
+        )
+        if lacking := sorted(wanted - scores):
+            raise ValueError(f"{path} has no {lacking[0]!r}, which {other} has ({kind!r} weights); {REMEDY}")
 
 
 def _keys(rows: list[Row], primary: str) -> list[str]:
@@ -215,11 +304,11 @@ def _title(key: str) -> str:
     return TITLES.get(key, "NSD at 2 px" if key.startswith("nsd") else key)
 
 
-def _scores(arm: str, runs: Sequence[list[Row]], keys: Sequence[str]) -> list[str]:
+def _scores(runs: Sequence[list[Row]], keys: Sequence[str]) -> list[str]:
     whole = [statistics(rows, np.ones((1, len(rows)), int)) for rows in runs]
     values = {key: 100 * np.array([float(scores[key][0]) for scores in whole]) for key in keys}
     deviation = {key: f" ± {value.std(ddof=1):.1f}" if len(value) > 1 else "" for key, value in values.items()}
-    return [arm, *(f"{values[key].mean():.1f}{deviation[key]}" for key in keys)]
+    return [f"{values[key].mean():.1f}{deviation[key]}" for key in keys]
 
 
 def _by_draw(first: Sequence[list[Row]], second: Sequence[list[Row]], key: str) -> str:

@@ -25,7 +25,16 @@ TESTS = Path(__file__).resolve().parent
 # lines, the source itself, which view goes where in a method, and how a baseline puts pieces together that are tested
 # on every backend, as its training is (models/test_contract.py).
 BACKEND_FREE = (
-    *("data", "datasets", "evaluation", "test_files.py", "test_parameters.py", "test_site.py", "test_structure.py"),
+    *(
+        "data",
+        "datasets",
+        "evaluation",
+        "test_benchmarks.py",
+        "test_files.py",
+        "test_parameters.py",
+        "test_site.py",
+        "test_structure.py",
+    ),
     *(
         f"recipes/test_{name}.py"
         for name in ("command", "commits", "compare", "console", "folders", "leakage", "protocol", "sweep", "words")

@@ -30,19 +30,32 @@ def main(arguments: Sequence[str] | None = None, prog: str = "semimed export") -
         action="store_true",
         help="zeros in the place of Hermes' saliency map, a gradient, which ONNX and LiteRT cannot express",
     )
+    parser.add_argument(
+        "--recompute-statistics",
+        action="store_true",
+        help="with BatchNorm statistics taken anew from the plain training images of the run, which MODEL is then",
+    )
     options = parser.parse_args(arguments)
 
     def run() -> None:
         path = options.model / "model.keras" if options.model.is_dir() else options.model
         if not path.is_file():
             raise RecipeError(f"{path} is not there; give the folder of a finished run, or a saved model")
+        if options.recompute_statistics and not options.model.is_dir():
+            raise RecipeError(f"--recompute-statistics needs the folder of a run, found the file {options.model}")
         # Imported late: Keras starts its backend, for which help and typing errors should not wait.
         from keras_semimed.export import export
         from keras_semimed.saved import load_model
 
         with input_errors():
+            model = load_model(path)
+            if options.recompute_statistics:
+                from keras_semimed.experiments.runs.experiment import training_images
+                from keras_semimed.models import recompute_statistics
+
+                recompute_statistics(model, training_images(options.model))
             try:
-                export(load_model(path), options.output, options.format, saliency=not options.no_saliency)
+                export(model, options.output, options.format, saliency=not options.no_saliency)
             except (TypeError, ImportError) as error:
                 raise RecipeError(str(error)) from error
         print(f"{options.output}\n{options.output}.md")

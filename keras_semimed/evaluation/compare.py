@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_semimed.evaluation.groups import pieces_of
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.intervals import Scores, jackknife_interval, without_each
 from keras_semimed.evaluation.masks import HD95_MM, surface_keys
@@ -73,20 +74,18 @@ def paired_scores(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> dict[
 
     Args:
         pairs: Rows of `evaluate_images` of two models on the same images, one pair a seed. Images with one name are
-            left out together.
+            left out together, and so are those with one `group`, such as a patient.
 
     Returns:
         `first - second` by the keys of `summarize`, of those that all runs have. Ends are NaN where there is no
-        interval: of a single image, and of a score that needs one certain image.
+        interval: of a single image or group, and of a score that needs one certain image or group.
 
     Raises:
         ValueError: If there is no pair, or two models of a pair did not score the same images.
     """
     _check_pairs(pairs)
-    numbers: dict[str, int] = {}
-    for first, _ in pairs:
-        for row in first:
-            numbers.setdefault(row["name"], len(numbers))
+    pieces = pieces_of(_rows(pairs))
+    numbers = {name: number for number, name in enumerate(pieces)}
 
     def gains(weights: np.ndarray) -> Scores:
         found: list[Scores] = []
@@ -95,12 +94,12 @@ def paired_scores(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> dict[
             found.append({key: mine[key] - other[key] for key in mine if key in other})
         return {key: np.mean([gain[key] for gain in found], axis=0) for key in found[0] if all(key in g for g in found)}
 
-    left_out = without_each(len(numbers), gains)
+    left_out = without_each(list(pieces.values()), gains)
     found = {}
     for key, (mean,) in gains(np.ones((1, len(numbers)))).items():
         if not np.isnan(mean):
             largest = score_limits(key)[1]
-            nothing = np.full(len(numbers), np.nan)
+            nothing = np.full(len(set(pieces.values())), np.nan)
             interval = jackknife_interval(float(mean), left_out.get(key, nothing), (-largest, largest))
             found[key] = Difference(float(mean), *interval)
     return found
@@ -112,7 +111,8 @@ def paired_p_values(
     """Two-sided p-values of the differences of `paired_scores`, by a paired sign-flip permutation test over images.
 
     What the pairs (seeds) say about one image is averaged first, each as it enters the difference, and flips its sign
-    as one. So p speaks about the choice of images, not about training. It is not corrected for several comparisons.
+    as one; images with one `group`, such as a patient, flip together. So p speaks about the choice of images, not about
+    training. It is not corrected for several comparisons.
 
     Args:
         pairs: Rows of `evaluate_images` of two models on the same images, one pair a seed.
@@ -122,7 +122,7 @@ def paired_p_values(
     Returns:
         P-values by the keys of `summarize`, of the scores that are means over images and that all runs have: `dice`,
         `iou`, `nsd_at_2`, `hd95`, the same in mm, `missed_rate`, `accuracy`. Pooled scores and AUROC are not of this
-        kind, and a single image has none.
+        kind, and a single image or group has none.
 
     Raises:
         ValueError: If there is no pair, or two models of a pair did not score the same images.
@@ -131,18 +131,19 @@ def paired_p_values(
 
     _check_pairs(pairs)
     runs = [rows for pair in pairs for rows in pair]
+    pieces = pieces_of(_rows(pairs))
     found = {}
     for key in ("dice", "iou", *surface_keys(runs[0]), "hd95", HD95_MM, "missed_rate", "accuracy"):
         values = [_image_scores(rows, key) for rows in runs]
         if not all(values):
             continue
         most = max(map(len, values))
-        gains: dict[str, float] = defaultdict(float)
+        gains: dict[Hashable, float] = defaultdict(float)
         for number, scores in enumerate(values):
             # A common factor does not matter to the test; this one leaves whole numbers whole, so that ties stay ties.
             factor = (-1) ** number * most / len(scores)
             for name, value in scores:
-                gains[name] += factor * value
+                gains[pieces[name]] += factor * value
         if len(gains) < 2:
             continue
         found[key] = float(
@@ -157,6 +158,10 @@ def paired_p_values(
             ).pvalue
         )
     return found
+
+
+def _rows(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> Iterator[Row]:
+    return (row for pair in pairs for rows in pair for row in rows)
 
 
 def _check_pairs(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> None:

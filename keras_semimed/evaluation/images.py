@@ -14,6 +14,7 @@ from keras_semimed.configuration import check_choice
 from keras_semimed.data.images.letterbox import unletterbox
 from keras_semimed.data.images.resizing import class_mask
 from keras_semimed.evaluation.batches import filled
+from keras_semimed.evaluation.groups import GROUP, PART
 from keras_semimed.evaluation.masks import score_mask
 from keras_semimed.evaluation.sizes import Size
 from keras_semimed.files import read_table
@@ -168,7 +169,7 @@ def _scored(
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Reads rows that were written as a table, such as a run's `images.csv`: numbers are numbers again.
+    """Reads rows that were written as a table, such as a run's `images.csv`: numbers are numbers again, groups texts.
 
     Raises:
         OSError: If it cannot be opened.
@@ -187,7 +188,7 @@ def rows_of(table: Iterable[Mapping[str, str]]) -> list[Row]:
 
 
 def _value(key: str, text: str) -> str | int | float:
-    if key in ("name", "weights"):
+    if key in ("name", "weights", GROUP) or key.startswith(PART):
         return text
     return int(text) if text.isdigit() else float(text)
 

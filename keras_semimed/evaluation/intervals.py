@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 
@@ -57,17 +57,17 @@ def jackknife_interval(estimate: float, left_out: np.ndarray, limits: tuple[floa
     return float(low), float(high)
 
 
-def without_each(count: int, score: Callable[[np.ndarray], Scores]) -> Scores:
-    """Scores of a set without each of its `count` images; NaN for those that do not exist without one of them.
+def without_each(pieces: Sequence[Hashable], score: Callable[[np.ndarray], Scores]) -> Scores:
+    """Scores of a set without each of its pieces of evidence; NaN for those that do not exist without one of them.
 
     Args:
-        count: Number of images.
-        score: Scores `(S,)` for weights `(S, count)`.
+        pieces: The piece that each of the N images is of: itself, or a patient with several.
+        score: Scores `(S,)` for weights `(S, N)`.
 
     Returns:
-        Arrays `(count,)`.
+        Arrays of as many scores as there are different pieces.
     """
-    parts = [(len(weights), score(weights)) for weights in _weights(count)]
+    parts = [(len(weights), score(weights)) for weights in _weights(pieces)]
     keys = dict.fromkeys(key for _, part in parts for key in part)
     return {key: np.concatenate([part.get(key, np.full(rows, np.nan)) for rows, part in parts]) for key in keys}
 
@@ -102,9 +102,9 @@ def untransformed(value: np.ndarray, bend: float) -> np.ndarray:
     return 3 / bend * (np.cbrt(1 + bend * (value - bend / 6)) - 1)
 
 
-def _weights(count: int) -> Iterator[np.ndarray]:
-    for start in range(0, count, _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, count))
-        weights = np.ones((len(rows), count))
-        weights[rows - start, rows] = 0
-        yield weights
+def _weights(pieces: Sequence[Hashable]) -> Iterator[np.ndarray]:
+    numbers = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    members = np.array([numbers[piece] for piece in pieces])
+    for start in range(0, len(numbers), _CHUNK):
+        left_out = np.arange(start, min(start + _CHUNK, len(numbers)))
+        yield (members != left_out[:, None]).astype("float64")

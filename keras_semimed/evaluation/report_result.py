@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from keras_semimed.evaluation.groups import TOGETHER
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.intervals import FEWEST_IMAGES, few_behind
 from keras_semimed.evaluation.masks import HD95_MM, NSD
@@ -33,7 +34,9 @@ def result_content(config: Mapping[str, Any], rows: Mapping[Size, list[Row]]) ->
     results: dict[Size, Result] = {size: config[RESULTS[size]] for size in sorted(rows, key=lambda size: size != first)}
     captions = {size: _caption(config, size) for size in results}
     measured = dict.fromkeys(measured_in_mm(scores) for scores in results.get("own", {}).values())
-    notes = [EXPLANATION, OWN_SIZE if "own" in results else "", *measured]
+    summaries = [scores for result in results.values() for scores in result.values()]
+    together = TOGETHER if any("groups" in scores for scores in summaries) else ""
+    notes = [EXPLANATION, OWN_SIZE if "own" in results else "", *measured, together]
     return [row for row in rows[first] if row["weights"] == weights], {
         "weights": weights,
         "size": captions[first],
@@ -43,7 +46,7 @@ def result_content(config: Mapping[str, Any], rows: Mapping[Size, list[Row]]) ->
             for size, result in results.items()
         ],
         "explanation": " ".join(note for note in notes if note),
-        "few": few_behind(min(_fewest_images(result) for result in results.values())),
+        "few": _few(summaries),
     }
 
 
@@ -85,8 +88,9 @@ def _cell(scores: Mapping[str, float], key: str) -> tuple[str, str]:
     return f"{scores[key]:.{digits}f}", " ".join(spread)
 
 
-def _fewest_images(result: Result) -> int:
-    """Behind any of the intervals; many where there is none."""
-    behind = [scores for scores in result.values() if any(key.endswith("_low") for key in scores)]
-    numbers = [min(scores["images"], scores.get("images_in_mm", math.inf)) for scores in behind]
-    return int(min(numbers, default=FEWEST_IMAGES))
+def _few(summaries: Iterable[Mapping[str, float]]) -> str:
+    """A sentence where few images, or groups of them, stand behind any of the intervals."""
+    behind = [scores for scores in summaries if any(key.endswith("_low") for key in scores)]
+    images = [min(scores["images"], scores.get("images_in_mm", math.inf)) for scores in behind]
+    groups = [int(scores["groups"]) for scores in behind if "groups" in scores]
+    return few_behind(int(min(images, default=FEWEST_IMAGES)), min(groups, default=None))

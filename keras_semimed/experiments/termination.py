@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from types import FrameType
+
+GRACE = 5.0
+"""Seconds in which a command ends by itself after Ctrl-C, which a terminal sends to it as well."""
+LOOK = 0.5
+"""So many seconds apart a command is looked after."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -50,3 +58,54 @@ class Termination:
         self.asked = True
         if not self._put_off:
             raise Terminated
+
+
+def run_child(command: Sequence[str], seconds: float | None = None) -> int:
+    """Runs a command that saves and ends when it gets SIGTERM, and does not leave it behind.
+
+    It gets SIGTERM when this process does, when it is interrupted from the keyboard, and when time is up. It is waited
+    for then; a second Ctrl-C kills it.
+
+    Args:
+        command: Program and arguments.
+        seconds: How long it may run; None: until it ends.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        Terminated: If SIGTERM came.
+        KeyboardInterrupt: If Ctrl-C came.
+        TimeoutExpired: If time was up.
+    """
+    end = time.monotonic() + (math.inf if seconds is None else seconds)
+    termination = Termination()
+    with termination.watched(), termination.put_off():
+        process = subprocess.Popen(command)
+        try:
+            while (code := _code(process, min(end - time.monotonic(), LOOK))) is None:
+                if termination.asked or time.monotonic() >= end:
+                    process.terminate()
+                    process.wait()
+                    break
+        except KeyboardInterrupt:
+            try:
+                if _code(process, GRACE) is None:
+                    process.terminate()
+                    process.wait()
+            finally:
+                process.kill()
+            raise
+    if termination.asked:
+        raise Terminated
+    if code is None:
+        raise subprocess.TimeoutExpired(command, seconds or 0.0)
+    return code
+
+
+def _code(process: subprocess.Popen, seconds: float) -> int | None:
+    """The exit code; None where it has not ended within so many seconds."""
+    try:
+        return process.wait(max(seconds, 0.0))
+    except subprocess.TimeoutExpired:
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import keras
 from keras import ops
@@ -30,11 +30,14 @@ class DCNet(SemiSupervisedModel):
     `loss = supervised (both) + lambda_cross cross + lambda_directional r directional + lambda_feature (1 - r) feature`,
     `r = ramp_maximum exp(-5 (1 - t)^2)`, t the share of the run that is done.
 
+    Arguments marked with a star take their default from the preset.
+
     Args:
+        preset: `"paper"`, or `"small"`, without the imitation, whose weight is for images of 256 pixels.
         temperature: of the directional consistency; the authors take 0.5 for more than two classes.
         feature_target: decoder that the encoder's features imitate, 1 or 2; the authors take 2 for more than two
             classes.
-        lambda_feature: weight of the imitation.
+        lambda_feature*: weight of the imitation; 1,000, with `"small"` 0.
         lambda_directional: weight of the directional consistency.
         lambda_cross: weight of the cross pseudo supervision.
         ramp_maximum: r at the end of the run, at most 1.
@@ -47,12 +50,15 @@ class DCNet(SemiSupervisedModel):
 
     supports = ("segmentation",)
     able_networks = ("unet",)
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"lambda_feature": 1e3}, "small": {"lambda_feature": 0.0}}
+    lambda_feature: float
 
     def __init__(
         self,
+        preset: Literal["paper", "small"] = "paper",
         temperature: float = 1.0,
         feature_target: int = 1,
-        lambda_feature: float = 1e3,
+        lambda_feature: float | None = None,
         lambda_directional: float = 1e3,
         lambda_cross: float = 0.3,
         ramp_maximum: float = 0.1,
@@ -60,10 +66,10 @@ class DCNet(SemiSupervisedModel):
         saturation: float = 0.95,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(preset=preset, **kwargs)
+        self.take_preset(locals())
         self.temperature = temperature
         self.feature_target = feature_target
-        self.lambda_feature = lambda_feature
         self.lambda_directional = lambda_directional
         self.lambda_cross = lambda_cross
         self.ramp_maximum = ramp_maximum

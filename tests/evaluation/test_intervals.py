@@ -83,11 +83,16 @@ def test_limits_and_values_without_an_interval():
 def test_each_image_is_left_out_once_in_any_number():
     for count in (1, 3, 256, 600):
         values = np.random.default_rng(count).normal(size=count)
-        found = without_each(count, lambda weights, values=values: {"sum": weights @ values})["sum"]
+        found = without_each(range(count), lambda weights, values=values: {"sum": weights @ values})["sum"]
         np.testing.assert_allclose(found, values.sum() - values, atol=1e-9)
     # A score that a part of the sets lacks.
-    sometimes = without_each(600, lambda weights: {"a": weights.sum(axis=1)} if weights[0, 0] == 1 else {})
+    sometimes = without_each(range(600), lambda weights: {"a": weights.sum(axis=1)} if weights[0, 0] == 1 else {})
     assert np.isnan(sometimes["a"][:256]).all() and (sometimes["a"][256:] == 599).all()
+
+
+def test_images_of_a_piece_are_left_out_together():
+    found = without_each(["p", 1, "p", "q", "q"], lambda weights: {"sum": weights @ [1, 2, 4, 8, 16]})["sum"]
+    assert found.tolist() == [31 - 5, 31 - 2, 31 - 24]
 
 
 def rows_of_classes(labels, probabilities):

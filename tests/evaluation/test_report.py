@@ -164,6 +164,12 @@ def test_few_images_behind_an_interval_are_said(run):
         write_json(run / "config.json", config)
         text = Page(report(run).read_text(encoding="utf-8")).text
         assert ("Fewer than 60 images stand behind an interval (59)" in text) == warned
+    assert "stay together" not in text
+    config["result"]["teacher"]["groups"] = 19
+    write_json(run / "config.json", config)
+    text = Page(report(run).read_text(encoding="utf-8")).text
+    assert "Fewer than 20 groups stand behind an interval (19)" in text
+    assert "Images of one group (patient, sequence, near-duplicates) stay together in intervals" in text
     # Without intervals there is nothing to warn about.
     config["result"] = {"last": {"images": 1, "dice": 0.5}, "teacher": {"images": 1, "dice": 0.5}}
     write_json(run / "config.json", config)

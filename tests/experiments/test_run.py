@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import keras
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from keras_semimed import data, experiments
+from keras_semimed.cli import export as export_command
 from keras_semimed.evaluation import report
 from keras_semimed.experiments.runs import experiment, keeping
 from keras_semimed.files import read_sealed, read_table
-from keras_semimed.models import CPS, FixMatch, MeanTeacher, Supervised
+from keras_semimed.models import CPS, FixMatch, MeanTeacher, Supervised, recompute_statistics
 from keras_semimed.saved import load_model
 from recipes import train as command
 from tests.recipes.test_folders import make_folder
@@ -100,6 +102,33 @@ def test_a_run_leaves_what_the_command_leaves(one_go, of_the_command):
     # rest is the same by the same name.
     assert {name for name in shared if its[name] not in (None, mine[name])} == {"data", "labeled"}
     assert len(shared) > 30
+
+
+def test_an_export_takes_statistics_anew_from_the_images_of_the_run(images, one_go, of_the_command, tmp_path, capsys):
+    flags = ["--recompute-statistics"]
+    assert export_command.main([str(of_the_command), str(tmp_path / "plain.keras")]) == 0
+    assert export_command.main([str(of_the_command), str(tmp_path / "new.keras"), *flags]) == 0
+    model, (train, test) = load_model(of_the_command / "model.keras"), batches(images)
+    plain = np.concatenate([np.asarray(part.images[:]) for part in (train.labeled, train.unlabeled)])
+    picture = np.asarray(test.image_set.images[:2])
+    before = model.predict(picture, verbose=0)["mask"]
+    recompute_statistics(model, plain)
+    expected = model.predict(picture, verbose=0)["mask"]
+    assert np.abs(expected - before).max() > 1e-3
+    for name, wanted in (("plain", before), ("new", expected)):
+        found = keras.saving.load_model(tmp_path / f"{name}.keras").predict(picture, verbose=0)["mask"]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    capsys.readouterr()
+    for where, said in (
+        (of_the_command / "model.keras", "needs the folder of a run, found the file"),
+        (one_go, "config.yaml is not there; the images are read anew for a run of `semimed train` alone"),
+    ):
+        assert export_command.main([str(where), str(tmp_path / "none.keras"), *flags]) == 2
+        assert said in capsys.readouterr().err
+    changed = shutil.copytree(of_the_command, tmp_path / "changed")
+    (changed / "split.txt").write_bytes((changed / "split.txt").read_bytes().replace(b"unlabeled", b"validation", 1))
+    assert export_command.main([str(changed), str(tmp_path / "none.keras"), *flags]) == 2
+    assert "split" in capsys.readouterr().err and not (tmp_path / "none.keras").exists()
 
 
 def test_a_result_holds_history_and_scores(images, one_go):
@@ -280,5 +309,5 @@ def test_what_cannot_be_compared_is_said_in_a_sentence(images, one_go, tmp_path)
 def test_a_training_that_diverges_is_named(images, tmp_path):
     model = made(compiled=False)
     model.compile(model.default_optimizer(learning_rate=1e30))
-    with pytest.raises(ValueError, match="diverged at step .* Try a lower learning rate$"):
+    with pytest.raises(ValueError, match="diverged at step .* Try a lower learning rate, with another folder$"):
         fitted(tmp_path / "run", images, model=model)

@@ -239,6 +239,8 @@ def test_weights_through_the_run():
         assert weights(model, step) == pytest.approx(expected)
     model.rectification_start = 50
     assert [weights(model, step)["mask_rectified"] > 0 for step in (50, 51)] == [False, True]
+    model.rectification_start = 0.5
+    assert [weights(model, step)["mask_rectified"] > 0 for step in (45, 46)] == [False, True]
     model.lambda_rectified = 0.0
     assert weights(model, 60)["rectifier"] == 0
 
@@ -365,7 +367,7 @@ def test_defaults():
         ({"lambda_unlabeled": -1}, "`lambda_unlabeled` must be .*found -1"),
         ({"lambda_rectified": float("inf")}, "`lambda_rectified` must be .*found inf"),
         ({"rectification_start": -1}, "`rectification_start` must be .*found -1"),
-        ({"rectification_start": 0.1}, "`rectification_start` must be .*found 0.1"),
+        ({"rectification_start": 1.5}, "`rectification_start` must be .*found 1.5"),
         ({"rectification_start": 50, "total_steps": 50}, "`rectification_start` must be below 50, found 50"),
     ],
 )

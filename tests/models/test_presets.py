@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keras_semimed.experiments.command_line.command import read_settings
-from keras_semimed.models import METHODS, Hermes, LoCo
+from keras_semimed.models import METHODS, DCNet, DiffRect, Hermes, LoCo
 from tests.models.common import made
 
 
@@ -35,6 +35,10 @@ def test_small_is_the_first_preset_with_changes():
     assert paper.selection == "dual" and paper.alpha == 0.8
     assert made(Hermes, preset="small", alpha=0.5).alpha == 0.5
     assert made(LoCo, preset="small").filter.momentum == 0.98
+    assert made(DCNet, preset="small").loss_weights["feature"] == 0 and made(DCNet).lambda_feature == 1000
+    rectified, printed = made(DiffRect, preset="small", total_steps=300), made(DiffRect, total_steps=300)
+    assert (rectified.margin, rectified.rectification_step) == (0, 100)
+    assert (printed.margin, printed.rectification_step) == (0.8, 10)
 
 
 def test_a_ramp_below_one_is_a_share_of_the_run():

@@ -64,6 +64,64 @@ def test_tables_of_many_images_have_no_warning(tmp_path, capsys):
         assert (text in capsys.readouterr().out) == (text in (tmp_path / "table.tex").read_text()) == warned
 
 
+def with_columns(folder, **columns):
+    """Gives the rows of a run more columns; an empty cell is none."""
+    rows = read_table(folder / "images.csv")
+    added = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    write_table(folder / "images.csv", [row | new for row, new in zip(rows, added, strict=True)])
+
+
+def test_differences_by_what_images_have_in_common(tmp_path, capsys):
+    gains = {"base": [0, 0, 0, 0, 0], "better": [0.1, 0.2, 0.3, 0.4, 0.5]}
+    for name, dice in gains.items():
+        folder = run_folder(tmp_path / name, dict(zip("abcde", dice, strict=True)), dict.fromkeys("abcde", True))
+        parts = {"group_class": ["benign"] * 2 + ["malignant"] * 3, "group_scanner": ["A", "A", "A", "A", "B"]}
+        with_columns(folder, **parts)
+    folders = [str(tmp_path / name) for name in gains]
+    assert main([*folders, "--csv", str(tmp_path / "table.csv")]) == 0
+    lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    first = next(place for place, line in enumerate(lines) if "part" in line)
+    assert lines[first][1:-1] == ["group", "weights", "part", "images", "Dice - base", "accuracy - base"]
+    shown = {line[3]: line[4:-1] for line in lines[first + 2 : first + 5]}
+    # Two values: Student's t of one degree of freedom, 12.706, times half of their distance.
+    assert {part: cells[0] for part, cells in shown.items()} == {"benign": "2", "malignant": "3", "scanner A": "4"}
+    assert shown["benign"][1:] == ["+15.0 [-48.5, +78.5]", "+0.0 [+0.0, +0.0]"]
+    assert shown["malignant"][1] == "+40.0 [+15.2, +64.8]" and shown["scanner A"][1].startswith("+25.0 [")
+    assert lines[first + 5] == [""] and lines[first + 7][0].startswith("- Fewer than 60 images stand behind")
+    assert "(2)" in lines[first + 7][0] and len(lines) == first + 8
+    table = read_table(tmp_path / "table.csv")
+    names = ["last", "last", "last, benign", "last, malignant", "last, scanner A"]
+    assert [row["weights"] for row in table] == names and [row["group"] for row in table[1:]] == ["better"] * 4
+    assert float(table[2]["dice_difference"]) == pytest.approx(0.15) and table[2]["dice"] == table[2]["dice_p"] == ""
+
+
+@pytest.mark.parametrize("columns", [None, {"group_class": ["x", "x", "y", "y"]}])
+def test_parts_that_not_all_runs_know_with_the_same_images_are_left_out(columns, tmp_path, capsys):
+    for name in ("old", "new"):
+        run_folder(tmp_path / name, dict.fromkeys("abcd", 0.5), ALL_RIGHT)
+    with_columns(tmp_path / "new", group_class=["x", "y", "y", "x"])
+    if columns:
+        with_columns(tmp_path / "old", **columns)
+    assert main([str(tmp_path / "old"), str(tmp_path / "new")]) == 0
+    printed = capsys.readouterr().out
+    assert "+0.0 [+0.0, +0.0]" in printed and "| part" not in printed
+
+
+def test_images_of_a_patient_stay_together(tmp_path, capsys):
+    for name, dice in {"base": [0, 0, 0, 0], "better": [0.1, 0.3, 0.5, 0.5]}.items():
+        folder = run_folder(tmp_path / name, dict(zip("abcd", dice, strict=True)), ALL_RIGHT)
+        with_columns(folder, group=["p", "p", "q", "q"])
+    assert main([str(tmp_path / "base"), str(tmp_path / "better"), "--csv", str(tmp_path / "table.csv")]) == 0
+    better = read_table(tmp_path / "table.csv")[1]
+    expected = jackknife_interval(0.35, np.array([0.5, 0.2]), (-1, 1))
+    assert (float(better["dice_low"]), float(better["dice_high"])) == pytest.approx(expected)
+    # Both patients gain: 2 of 4 flips.
+    assert (better["paired_images"], better["paired_groups"], better["dice_p"]) == ("4", "2", "0.5")
+    printed = capsys.readouterr().out
+    assert "Fewer than 60 images and 20 groups stand behind an interval (4 and 2)" in printed
+    assert "- Images of one group (patient, sequence, near-duplicates) stay together" in printed
+
+
 def test_one_image_has_a_difference_and_no_interval(tmp_path, capsys):
     folders = [run_folder(tmp_path / name, {"x": dice}, {"x": True}) for name, dice in (("a", 0.5), ("b", 0.75))]
     assert main([*map(str, folders), "--csv", str(tmp_path / "table.csv")]) == 0

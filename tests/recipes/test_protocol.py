@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import sys
 import time
 from pathlib import Path
@@ -11,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.broken_runs import damage
 from keras_semimed.data import Split, loading
 from keras_semimed.experiments.command_line.command import read_settings
-from keras_semimed.files import write_json, write_table
+from keras_semimed.files import write_json, write_sealed, write_table
 from recipes import protocol
 from recipes.packed_tables import pack_table, packed_table, unpack_table
-from recipes.protocol_tables import crossed_difference
+from recipes.protocol_tables import NEW_STATISTICS, crossed_difference, mean_scores, read_draws
 from tests.recipes.made import image_set
 
 ARMS = [(key, arm) for key, table in protocol.TABLES.items() for arm in (protocol.FIRST, *table.arms)]
@@ -37,7 +39,7 @@ def test_the_flags_of_every_arm_fit_its_method(table, arm):
 
 def write_arm(folder: Path, rows: list[dict]) -> None:
     folder.mkdir(parents=True)
-    write_json(folder / "config.json", {"configuration": {}})
+    write_sealed(folder / "config.json", {"configuration": {}})
     (folder / "metrics.csv").write_text("x\n")
     write_table(folder / "images.csv", rows)
     pack_table(folder / "images.csv", folder / "images.csv")
@@ -64,7 +66,22 @@ def test_draws_share_the_test_part_and_choose_their_own_labels(monkeypatch, tmp_
     protocol.write_splits("S", [200, 201], None, None, tmp_path)
 
 
-def test_a_draw_goes_on_where_it_was_stopped_and_is_not_run_twice(monkeypatch, tmp_path):
+def test_images_that_are_not_there_are_named_by_their_flag(tmp_path, capsys):
+    gone = tmp_path / "gone"
+    words = ["--manual-dir", str(gone), "--data-dir", str(tmp_path / "data"), "--output", str(tmp_path)]
+    assert protocol.main(["S", *words]) == 2
+    assert f"error: busi: --manual-dir {gone} does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("minutes", ["nan", "-1", "inf"])
+def test_minutes_that_are_no_time_are_refused_before_anything_runs(minutes, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(protocol, "write_splits", None)
+    assert protocol.main(["S", "--minutes", minutes, "--output", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert message == f"error: --minutes must be a finite number of at least 0, found {float(minutes)}\n"
+
+
+def test_a_draw_goes_on_where_it_was_stopped_and_is_not_run_twice(monkeypatch, tmp_path, capsys):
     commands = []
 
     def run(command, end):
@@ -91,8 +108,11 @@ def test_a_draw_goes_on_where_it_was_stopped_and_is_not_run_twice(monkeypatch, t
     assert later[later.index("--start-from") + 1] == str(tmp_path / "work" / "S" / "200" / protocol.FIRST)
     assert [word for word in later if word == "none"] and not (tmp_path / "work" / "S" / "200").exists()
     count = len(commands)
+    capsys.readouterr()
     protocol.run_draw("S", 200, [], tmp_path / "work", output)
     assert len(commands) == count
+    kept = output / "S" / "200"
+    assert capsys.readouterr().out == f"S 200 is done, {kept} holds it; another --output runs it again\n"
 
 
 def test_a_run_is_stopped_when_time_is_up(monkeypatch, tmp_path, capsys):
@@ -168,6 +188,142 @@ def test_the_arms_that_a_question_is_about_are_compared(tmp_path, capsys):
     assert found["loco_m5 - loco_m2"][0] == "-2.0 [-2.0, -2.0]"
     for of in protocol.TABLES.values():
         assert all(arm in of.arms for pair in of.pairs for arm in pair)
+
+
+def kept_draws(output: Path) -> Path:
+    """Two draws of table S; returns the folder of an arm in the second one."""
+    for draw in (200, 201):
+        for arm in (protocol.FIRST, *protocol.TABLES["S"].arms):
+            rows = [
+                {"name": name, "weights": weights, "dice": 0.5, "iou": 0.25}
+                for weights, names in (("last", "abc"), ("last on bus_bra", "de"))
+                for name in names
+            ]
+            write_arm(output / "S" / str(draw) / arm, rows)
+    return output / "S" / "201" / "hermes"
+
+
+def packed_again(folder: Path, change) -> None:
+    rows = unpack_table(folder / "images.csv")
+    write_table(folder / "images.csv", change(rows))
+    pack_table(folder / "images.csv", folder / "images.csv")
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "empty", "text"])
+def test_a_damaged_table_is_named(how, tmp_path, capsys):
+    file = packed_table(kept_draws(tmp_path) / "images.csv")
+    if how == "empty":
+        file.write_bytes(b"")
+    elif how == "text":
+        file.write_bytes(gzip.compress(b"name,weights,dice\na,last,0.5,1\n"))
+    else:
+        damage(file, how, random.Random(1))
+    assert protocol.main(["S", "--table", "--output", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {file} is ") and message.count("\n") == 1
+
+
+def test_a_configuration_that_was_changed_is_named(tmp_path, capsys):
+    file = kept_draws(tmp_path) / "config.json"
+    file.write_text(file.read_text().replace("configuration", "Configuration"))
+    assert protocol.main(["S", "--table", "--output", str(tmp_path)]) == 2
+    assert f"error: {file} is damaged or was changed by hand" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [row for row in rows if row["name"] != "b"], "scores of other images than {other}, such as 'b'"),
+        (lambda rows: [*rows, rows[0]], "scores of other images than {other}, such as 'a' ('last' weights)"),
+        (lambda rows: [row | {"name": f"{row['name']}2"} for row in rows], "other images than {other}, such as 'a'"),
+        (lambda rows: rows[:3], "{file} has no scores of 'last on bus_bra' weights"),
+        (lambda rows: [*rows, rows[0] | {"weights": "teacher"}], "{twin} has no scores of 'teacher' weights"),
+        (lambda rows: [row | {"dice": ""} for row in rows], "{file} has no 'dice', which {other} has"),
+        (lambda rows: [row | {"name": ""} for row in rows], "{file} has rows without 'name'"),
+    ],
+)
+def test_files_that_cannot_be_paired_are_named(change, message, tmp_path, capsys):
+    folder = kept_draws(tmp_path)
+    packed_again(folder, change)
+    assert protocol.main(["S", "--table", "--output", str(tmp_path)]) == 2
+    file, twin, other = (
+        packed_table(tmp_path / "S" / place / "images.csv") for place in ("201/hermes", "200/hermes", "200/supervised")
+    )
+    error = capsys.readouterr().err
+    assert message.format(file=file, twin=twin, other=other) in error and error.count("\n") == 1
+    if "rows without" not in message:
+        assert "remove the draw that is at fault, and run it again" in error
+
+
+def test_the_first_training_has_the_images_of_its_arms(tmp_path, capsys):
+    folder = kept_draws(tmp_path).with_name(protocol.FIRST)
+    packed_again(folder, lambda rows: rows[1:])
+    assert protocol.main(["S", "--table", "--output", str(tmp_path)]) == 2
+    assert f"{packed_table(folder / 'images.csv')} has scores of other images" in capsys.readouterr().err
+
+
+def test_costs_that_lack_an_arm_are_named(tmp_path, capsys):
+    kept_draws(tmp_path)
+    file = tmp_path / "S" / protocol.COSTS
+    times = dict.fromkeys(protocol.TABLES["S"].arms, 1.5)
+    write_json(file, {"times": times})
+    assert protocol.main(["S", "--table", "--output", str(tmp_path)]) == 0
+    assert "a step costs" in capsys.readouterr().out
+    write_json(file, {"times": {arm: time for arm, time in times.items() if arm != "soft"}})
+    assert protocol.main(["S", "--table", "--output", str(tmp_path)]) == 2
+    assert f"{file} has no time of soft; run benchmarks.protocol_steps again" in capsys.readouterr().err
+
+
+def test_packed_tables_that_are_damaged_anywhere_are_named_or_unharmed(tmp_path):
+    path = tmp_path / "images.csv"
+    write_table(path, scores({f"image {index}": index / 7 for index in range(8)}))
+    pack_table(path, path)
+    whole, rows = packed_table(path).read_bytes(), unpack_table(path)
+    broken = [whole[:size] for size in range(len(whole))]
+    for place in range(len(whole)):
+        for bit in range(8):
+            broken.append(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+    for content in broken:
+        packed_table(path).write_bytes(content)
+        try:
+            assert unpack_table(path) == rows
+        except ValueError as error:
+            assert str(error).startswith(f"{packed_table(path)} is ")
+
+
+@pytest.mark.parametrize(
+    ("table", "page"), [("S", "hermes.md"), ("J", "hermes.md"), ("T", "hermes.md"), ("L", "loco.md")]
+)
+def test_the_scores_in_the_documents_are_those_of_the_draws_that_are_kept(table, page):
+    of, docs = protocol.TABLES[table], Path(protocol.__file__).parents[1] / "docs"
+    draws = [docs / "measurements" / table / str(draw) for draw in of.draws]
+    done = [draw for draw in draws if draw.is_dir()]
+    _, begin, rest = (docs / page).read_text(encoding="utf-8").partition(f"<!-- table {table} -->")
+    if not done:
+        assert not begin
+        return
+    shown, end, _ = rest.partition(f"<!-- /table {table} -->")
+    assert end and f" {len(done)} of {len(of.draws)} draws" in shown
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()]
+    read, _ = read_draws(done, list(of.arms), protocol.FIRST, of.decided)
+    for kind in (of.decided, of.decided + NEW_STATISTICS):
+        for line in mean_scores(read, of.primary, kind)[1]:
+            assert line in lines
+
+
+def test_tables_are_put_into_a_page(tmp_path, capsys):
+    page, head = tmp_path / "page.md", ["--output", str(tmp_path), "--page", str(tmp_path / "page.md")]
+    for arm in (protocol.FIRST, *protocol.TABLES["L"].arms):
+        write_arm(tmp_path / "L" / "200" / arm, [{"name": "a", "weights": w, "dice": 0.5} for w in ("last", "teacher")])
+    page.write_text("before\n<!-- table L -->\nold\n<!-- /table L -->\nafter\n")
+    for _ in range(2):  # what is there is replaced
+        assert protocol.main(["L", "--table", *head]) == 0
+    text = page.read_text()
+    assert text.startswith("before\n<!-- table L -->\n\npolyps: ") and text.endswith("\n<!-- /table L -->\nafter\n")
+    assert text.count("1 of 6 draws") == 1 and "old" not in text and "| m7 " in text
+    page.write_text("nothing\n")
+    assert protocol.main(["L", "--table", *head]) == 2
+    assert "has no lines <!-- table L -->" in capsys.readouterr().err and page.read_text() == "nothing\n"
 
 
 def test_packed_tables_are_the_same_to_five_digits(tmp_path):

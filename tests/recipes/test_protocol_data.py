@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from keras_semimed.data import read_image_folder
+from keras_semimed.experiments.comparison.compare import compare_folders
+from keras_semimed.experiments.inputs.external import _columns, _groups
 from keras_semimed.files import read_table
 from recipes.train import main
 from tests.recipes.made import image_set
@@ -113,6 +115,22 @@ def test_another_hospital_is_scored_as_well_and_by_class(tmp_path, capsys):
     assert rows[-1]["weights"] == "teacher" and sum(row["weights"] == "last on bus_bra" for row in rows) == 40
     both = [config["result"][f"last on bus_bra{group}"]["dice"] for group in ("", ", benign", ", malignant")]
     np.testing.assert_allclose(both[0], np.mean(both[1:]), rtol=1e-6)
+    # A patient has two images, one of each class.
+    result = config["result"]
+    assert result["last on bus_bra"]["groups"] == 20 and "groups" not in result["last on bus_bra, benign"]
+    other = [row for row in rows if row["weights"] == "last on bus_bra"]
+    assert [(row["group"], row["group_class"]) for row in other[:3]] == [
+        ("patient 0", "benign"),
+        ("patient 0", "malignant"),
+        ("patient 1", "benign"),
+    ]
+    assert {row["group_class"] for row in rows if row["weights"] == "last"} == {""}
+    capsys.readouterr()
+    table = compare_folders({name: [tmp_path / "run"] for name in ("a", "b")})
+    assert "| b     | teacher on bus_bra                 | malignant | 20     | +0.0" in capsys.readouterr().out
+    assert {row["weights"]: list(row.get("parts", ())) for row in table if row["group"] == "b"} == {
+        name: ["benign", "malignant"] if "bus_bra" in name else [] for name in {row["weights"] for row in table}
+    }
 
 
 def hospital(folder: Path, masks: bool = True) -> Path:
@@ -135,6 +153,31 @@ def test_a_folder_is_scored_by_what_its_table_says(tmp_path):
     groups = ("benign", "malignant", "scanner A", "scanner B")
     assert set(result) == {"last", "last on elsewhere", *(f"last on elsewhere, {group}" for group in groups)}
     assert result["last on elsewhere, scanner A"]["images"] == 2
+
+
+def test_columns_with_one_or_many_values_and_those_of_patients_are_nothing_to_be_scored_by():
+    images = image_set("phantom_ultrasound", 32).select([f"image {index}" for index in range(12)])
+    values = {
+        "one": lambda i: "x",
+        "ten": lambda i: str(i % 10),
+        "eleven": lambda i: str(i % 11),
+        "few": "ABC".__getitem__,
+    }
+    columns = {name: {} for name in images.names}
+    for index, name in enumerate(images.names):
+        for column, value in values.items():
+            if column != "few" or index < 3:
+                columns[name][column] = value(index)
+    found = _groups(images, columns)
+    assert list(found) == ["class", "ten", "few"]
+    assert found["few"] == {"image 0": "A", "image 1": "B", "image 2": "C"}
+    assert found["class"]["image 1"] == "malignant" and found["ten"]["image 11"] == "1"
+
+
+def test_columns_of_patients_and_of_what_is_read_are_no_groups(tmp_path):
+    header = "file,class,Patient ID,case,spacing_mm,scanner,site"
+    (tmp_path / "labels.csv").write_text(f"{header}\na.png,x,p1,c1,0.1,A,\nb.png,y,p2,c2,0.2,B,U\n")
+    assert _columns(tmp_path / "labels.csv") == {"a": {"scanner": "A"}, "b": {"scanner": "B", "site": "U"}}
 
 
 def test_a_part_of_a_folder_is_read_beside_rows_of_the_others(tmp_path):

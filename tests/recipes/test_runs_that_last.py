@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from benchmarks.broken_runs import DAMAGES, damage
 from keras_semimed import files
 from keras_semimed.cli.report import main as report_main
 from keras_semimed.evaluation import report
+from keras_semimed.experiments.console import RecipeError
 from keras_semimed.experiments.runs import experiment, lock
 from recipes.train import main
 from tests.recipes.made import Kept, assert_same_run
@@ -146,6 +149,71 @@ def test_a_lock_that_is_just_being_written_counts(copy, capsys):
     (copy / lock.LOCK).write_text("")
     assert train(copy, "--resume") == 2
     assert "starts just now" in capsys.readouterr().err
+
+
+def left_behind(folder: Path) -> Path:
+    """The lock of a process that had the number of this one."""
+    folder.mkdir(exist_ok=True)
+    content = {"pid": os.getpid(), "host": lock.socket.gethostname(), "started": -1}
+    (folder / lock.LOCK).write_text(json.dumps(content))
+    return folder
+
+
+def test_a_lock_that_another_takes_over_between_look_and_removal_is_left_to_it(tmp_path, monkeypatch):
+    folder, look = left_behind(tmp_path / "run"), lock._holder
+    other = lock.locked(folder)
+
+    def slow_look(path):
+        holder = look(path)
+        monkeypatch.setattr(lock, "_holder", look)
+        other.__enter__()
+        return holder
+
+    monkeypatch.setattr(lock, "_holder", slow_look)
+    with pytest.raises(RecipeError, match=f"another run \\(process {os.getpid()} on "), lock.locked(folder):
+        pass
+    assert [path.name for path in folder.iterdir()] == [lock.LOCK]
+    other.__exit__(None, None, None)
+    assert not folder.exists()
+
+
+def test_of_several_that_take_a_lock_over_at_once_one_gets_it(tmp_path):
+    count, got, refused = 6, [], []
+    together = threading.Barrier(count, timeout=60)
+
+    def take(folder):
+        together.wait()
+        try:
+            with lock.locked(folder):
+                got.append(folder)
+                together.wait()
+        except RecipeError as error:
+            refused.append(str(error))
+            together.wait()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(40):
+            folder = left_behind(tmp_path / str(number))
+            takers = [threading.Thread(target=take, args=(folder,)) for _ in range(count)]
+            for taker in takers:
+                taker.start()
+            for taker in takers:
+                taker.join()
+            assert len(got) == number + 1 and len(refused) == (count - 1) * (number + 1)
+            assert not folder.exists()
+    finally:
+        sys.setswitchinterval(before)
+    assert all("is being written by another run" in message for message in refused)
+
+
+def test_a_takeover_that_was_killed_is_taken_over_itself(tmp_path):
+    folder = left_behind(tmp_path / "run")
+    (folder / f"{files.PARTIAL}{lock.LOCK}").write_bytes((folder / lock.LOCK).read_bytes())
+    with lock.locked(folder):
+        assert [path.name for path in folder.iterdir()] == [lock.LOCK]
+    assert not folder.exists()
 
 
 def test_leftovers_alone_do_not_make_a_folder_foreign(tmp_path):

@@ -1,7 +1,6 @@
 """Sweeps: rows and flags of tables and grids, resuming, refusals. Runs are replaced by a stand-in."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,9 +23,9 @@ def runs(monkeypatch):
         folder = Path(command[command.index("--output") + 1])
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps({"result": {}}))
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sweep, "run_child", run)
     monkeypatch.setattr(compare, "compare_folders", lambda folders, **options: commands.append((folders, options)))
     return commands
 
@@ -91,10 +90,8 @@ def test_finished_runs_of_other_flags_are_not_mixed_in(runs, tmp_path, capsys):
 
 
 def test_a_failed_run_stops_the_sweep_and_keeps_the_rest(runs, tmp_path, monkeypatch, capsys):
-    run = subprocess.run
-    monkeypatch.setattr(
-        subprocess, "run", lambda command: run(command) if "M1" in command else subprocess.CompletedProcess(command, 3)
-    )
+    run = sweep.run_child
+    monkeypatch.setattr(sweep, "run_child", lambda command: run(command) if "M1" in command else 3)
     assert sweep.main(["loco_table_4", "--rows", "M1", "M2", "--output", str(tmp_path)]) == 2
     assert "M2, seed 0 ended with exit code 3" in capsys.readouterr().err
     assert (tmp_path / "M1" / "0" / "config.json").exists()
@@ -155,9 +152,9 @@ def test_a_paper_s_table_ends_with_its_published_rows_in_a_folder_of_any_name(tm
         rung = command[command.index("--rung") + 1]
         folder = Path(command[command.index("--output") + 1])
         run_folder(folder, {"a": 0.25, "b": 0.5 if rung == "M1" else 0.75}, dict.fromkeys("ab", True))
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sweep, "run_child", run)
     output = tmp_path / "alpha=1,2"
     assert sweep.main(["loco_table_4", "--rows", "M1", "M2", "--output", str(output)]) == 0
     assert "+12.5" in capsys.readouterr().out

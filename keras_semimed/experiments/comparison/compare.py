@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_semimed.evaluation.compare import paired_p_values, paired_scores
+from keras_semimed.evaluation.groups import parts_of, pieces_of
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.published_results import PAPERS, published_results
@@ -35,6 +36,8 @@ SHOWN = (
     "auroc",
 )
 """Scores in the printed table; the CSV file has all of them."""
+FEWEST_IN_PART = 2
+"""Images that a part of them needs for differences of its own."""
 
 
 def parse_groups(arguments: Sequence[str]) -> dict[str, list[Path]]:
@@ -110,15 +113,21 @@ def compare_folders(
     with input_errors():
         for kind, path in files.items():
             if kind == "csv":
-                write_table(path, [_joined_notes(row) for row in table])
+                write_table(path, [line for row in table for line in _csv_lines(row)])
             else:
                 with whole_file(path) as temporary:
                     temporary.write_text(texts[kind] + "\n", encoding="utf-8")
     return table
 
 
-def _joined_notes(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "notes": "; ".join(row["notes"])} if "notes" in row else row
+def _csv_lines(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row with its notes as one text, and one line more for each part of the images, called as in a run's result."""
+    row = dict(row)
+    parts = row.pop("parts", {})
+    if "notes" in row:
+        row["notes"] = "; ".join(row["notes"])
+    same = {key: row[key] for key in ("group", "size", "paired_seeds") if key in row}
+    return [row, *({**same, "weights": f"{row['weights']}, {part}", **found} for part, found in parts.items())]
 
 
 def compare(groups: Groups, baseline: str, require_pairs: bool = True) -> list[dict[str, Any]]:
@@ -133,7 +142,9 @@ def compare(groups: Groups, baseline: str, require_pairs: bool = True) -> list[d
         Dicts with `group`, `weights`, `seeds` (how many have such weights) and the scores of `summarize`, `dice`,
         `dice_std` (over seeds), ...; `notes`, if there are any; and for groups other than the baseline
         `paired_seeds`, `paired_images`, `dice_difference`, `dice_low`, `dice_high`, `dice_p`, ..., over the seeds that
-        both have, where the baseline has the same kind of weights.
+        both have, where the baseline has the same kind of weights. `paired_groups` where a group, such as a patient,
+        has several of the images. `parts`, where their rows say what images have in common: the same by the title of
+        each part of the images, such as `benign`, without p-values.
 
     Raises:
         RecipeError: If runs to be paired have no seed in common, or differ in split or scored part.
@@ -161,7 +172,10 @@ def compare(groups: Groups, baseline: str, require_pairs: bool = True) -> list[d
             both = [(run, other) for run, other in pairs if weights in run.rows and weights in other.rows]
             if both:
                 row["paired_seeds"] = _seeds([run for run, _ in both])
-                row |= _differences([(run.rows[weights], other.rows[weights]) for run, other in both])
+                tables = [(run.rows[weights], other.rows[weights]) for run, other in both]
+                row |= _differences(tables)
+                if parts := _part_differences(tables):
+                    row["parts"] = parts
             table.append(row)
     return table
 
@@ -192,15 +206,18 @@ def _seeds(runs: Sequence[Run]) -> str:
     return ", ".join(str(run.seed) for run in runs)
 
 
-def _differences(pairs: Sequence[tuple[list[Row], list[Row]]]) -> dict[str, float]:
+def _differences(pairs: Sequence[tuple[list[Row], list[Row]]], tested: bool = True) -> dict[str, float]:
     for pair in pairs:
-        mine, other = ({row["name"] for row in rows} for rows in pair)
+        mine, other = map(_names, pair)
         if mine != other:
             raise RecipeError(
                 f"image {min(mine ^ other)!r} is in the images.csv of one run only; run the other one again"
             )
-    found: dict[str, float] = {"paired_images": len({row["name"] for rows, _ in pairs for row in rows})}
-    p_values = paired_p_values(pairs)
+    pieces = pieces_of(row for pair in pairs for rows in pair for row in rows)
+    found: dict[str, float] = {"paired_images": len(pieces)}
+    if (groups := len(set(pieces.values()))) < len(pieces):
+        found["paired_groups"] = groups
+    p_values = paired_p_values(pairs) if tested else {}
     for metric, (mean, low, high) in paired_scores(pairs).items():
         found[f"{metric}_difference"] = mean
         if not math.isnan(low):
@@ -208,6 +225,21 @@ def _differences(pairs: Sequence[tuple[list[Row], list[Row]]]) -> dict[str, floa
         if metric in p_values:
             found[f"{metric}_p"] = p_values[metric]
     return found
+
+
+def _part_differences(pairs: Sequence[tuple[list[Row], list[Row]]]) -> dict[str, dict[str, float]]:
+    """Differences by the title of each part of the images that all runs know, with the same images and enough."""
+    parts = [(parts_of(rows), parts_of(others)) for rows, others in pairs]
+    found = {}
+    for title in parts[0][0]:
+        same = [(mine.get(title, []), other.get(title, [])) for mine, other in parts]
+        if all(len(rows) >= FEWEST_IN_PART and _names(rows) == _names(others) for rows, others in same):
+            found[title] = _differences(same, tested=False)
+    return found
+
+
+def _names(rows: Sequence[Row]) -> set[str]:
+    return {row["name"] for row in rows}
 
 
 def _over_seeds(summaries: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from keras_semimed.evaluation.groups import TOGETHER
 from keras_semimed.evaluation.intervals import few_behind
 from keras_semimed.evaluation.tables import EXPLANATION, latex, markdown, titles
 
@@ -18,6 +19,8 @@ class Section(NamedTuple):
     notes: list[str]
 
 
+PRIMARY = ("dice", "accuracy")
+"""Scores that are shown of parts of the images."""
 TEST = (
     "p: two-sided, of a paired sign-flip permutation test over images, for scores that are means over images (Dice, "
     "IoU, NSD, HD95, missed lesions, accuracy). The seeds' differences on an image are averaged first: p speaks about "
@@ -28,7 +31,7 @@ TEST = (
 def comparison_sections(
     table: Sequence[dict[str, Any]], baseline: str, shown: Iterable[str], size: str = ""
 ) -> list[Section]:
-    """Two tables in per cent, of what `compare` returned and of published rows.
+    """Tables in per cent of what `compare` returned and of published rows: means, differences, and those by part.
 
     A note of several rows stands below once; its number stands behind the names of the rows.
 
@@ -60,10 +63,46 @@ def comparison_sections(
         ]
         header = ["group", "weights", "seeds of both", *(f"{columns[key]} - {baseline}" for key in compared)]
         caption = f"In percentage points{at_size}: paired difference with a 95 % interval over images."
-        few = few_behind(min(row["paired_images"] for row in table if "paired_images" in row))
         tested = TEST if any(f"{key}_p" in row for row in table for key in compared) else ""
-        sections.append(Section(header, lines, caption, [note for note in (few, tested) if note]))
+        below = _about_intervals([row for row in table if "paired_images" in row])
+        sections.append(Section(header, lines, caption, [*below, tested] if tested else below))
+    parted = [(name, row) for name, row in zip(names, table, strict=True) if "parts" in row]
+    if parted:
+        sections.append(_by_part(parted, columns, baseline, at_size))
     return sections
+
+
+def _by_part(
+    parted: Sequence[tuple[list[str], dict[str, Any]]], columns: Mapping[str, str], baseline: str, at_size: str
+) -> Section:
+    """Differences on each part of the images, of few scores.
+
+    Args:
+        parted: Names and rows of a group and kind of weights.
+        columns: Titles of the scores there are.
+        baseline: Name of the group that the others are compared with.
+        at_size: At which masks were compared, behind a comma.
+    """
+    shown = [key for key in columns if key in PRIMARY]
+    lines = [
+        [*name, part, str(found["paired_images"]), *(_interval(found, key) for key in shown)]
+        for name, row in parted
+        for part, found in row["parts"].items()
+    ]
+    header = ["group", "weights", "part", "images", *(f"{columns[key]} - {baseline}" for key in shown)]
+    caption = (
+        f"In percentage points{at_size}: paired difference on parts of the images, with a 95 % interval over them."
+    )
+    return Section(
+        header, lines, caption, _about_intervals([part for _, row in parted for part in row["parts"].values()])
+    )
+
+
+def _about_intervals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What belongs below differences: that few images or groups stand behind them, and that groups stay together."""
+    groups = [row["paired_groups"] for row in rows if "paired_groups" in row]
+    few = few_behind(min(row["paired_images"] for row in rows), min(groups, default=None))
+    return [note for note in (few, TOGETHER if groups else "") if note]
 
 
 def as_markdown(sections: Sequence[Section]) -> str:

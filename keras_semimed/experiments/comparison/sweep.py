@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import NamedTuple
 
 from keras_semimed.experiments.command_line.bundles import RUNGS
 from keras_semimed.experiments.console import GO_ON, RecipeError, input_errors, run_main
+from keras_semimed.experiments.termination import Termination, run_child
 from keras_semimed.files import read_sealed, write_json
 from keras_semimed.parsing import command_parser
 from keras_semimed.text import one_line, shortened
@@ -157,6 +157,7 @@ def run_rows(
     Raises:
         RecipeError: If a run fails; what is finished stays. Before any run: if a seed stands there twice, finished runs
             of a row were made with other flags, or what is in `output` cannot be read.
+        KeyboardInterrupt: If it came, `Terminated` by SIGTERM; the run that it came to has saved and ended.
     """
     twice = [seed for seed, count in Counter(seeds).items() if count > 1]
     if twice:
@@ -175,8 +176,7 @@ def run_rows(
         print(f"run {number} of {len(todo)}: {row}, seed {seed}", flush=True)
         own = ("--seed", str(seed), "--output", str(folder), "--resume")
         command = [sys.executable, "-m", "keras_semimed.experiments", recipe, *common, *rows[row], *own]
-        code = subprocess.run(command).returncode
-        if code:
+        if code := run_child(command):
             raise RecipeError(f"{row}, seed {seed} ended with exit code {code}; mend it and start the sweep again")
         write_json(output / RECORD, made := {**made, row: _flags(recipe, common, rows[row])})
     return {row: [output / row / str(seed) for seed in seeds] for row in rows}
@@ -224,7 +224,7 @@ def _refuse_own(flags: Flags) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "semimed sweep") -> int:
-    """Runs the command and returns the exit code: 0, 2 for bad input or a failed run, 130 when interrupted."""
+    """Runs the command and returns the exit code: 0, 2 for bad input or a failed run, 130 or 143 when interrupted."""
     parser = command_parser(prog, "semimed sweep", __doc__)
     parser.add_argument("table", help="a table of a paper, a recipe (with --grid), or list", metavar="TABLE")
     parser.add_argument("--grid", nargs="+", metavar="FLAG=V,V", help="flags of the recipe with their values")
@@ -237,7 +237,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "semimed sweep") ->
         for name, table in TABLES.items():
             print(f"{name:16s} {table.recipe:12s} {table.text}: {', '.join(table.rows)}")
         return 0
-    return run_main(lambda: _run(options, tuple(common)), GO_ON)
+    with Termination().watched():
+        return run_main(lambda: _run(options, tuple(common)), GO_ON)
 
 
 def _cut(arguments: list[str]) -> tuple[list[str], list[str]]:

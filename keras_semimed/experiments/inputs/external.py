@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 from keras_semimed.data import ImageSet, loading, masks_by_class, read_image_folder
 from keras_semimed.data.cards import CARDS, card
-from keras_semimed.data.folder.labels import spacing_columns
+from keras_semimed.data.folder.labels import GROUPING, column_key, spacing_columns
 from keras_semimed.experiments.command_line.bundles import is_folder
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, did_you_mean, naming_flags
 from keras_semimed.experiments.inputs.folder_checks import reading_of
 
 LABELS = "labels.csv"
-NOT_GROUPS = ("file", "class", "group", "patient")
+MOST_VALUES = 10
+"""A column with more values, such as the age, is nothing that images are scored by."""
 
 
 class External(NamedTuple):
@@ -27,8 +28,8 @@ class External(NamedTuple):
 
     name: str
     images: ImageSet
-    groups: Mapping[str, frozenset[str]]
-    """Names of images by what they have in common, such as `benign` or `scanner GE`."""
+    groups: Mapping[str, Mapping[str, str]]
+    """What they are scored by, such as `class` or `scanner`: values by the images' names."""
 
 
 def check_external(settings: Settings) -> None:
@@ -123,19 +124,20 @@ def _in_both(images: ImageSet, like: ImageSet) -> list[str]:
     ]
 
 
-def _groups(images: ImageSet, columns: Mapping[str, Mapping[str, str]]) -> dict[str, frozenset[str]]:
-    found: dict[str, set[str]] = {}
+def _groups(images: ImageSet, columns: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """The image classes and the columns that have several values, and not too many."""
+    found: dict[str, dict[str, str]] = {}
     if images.labels is not None:
-        for name, label in zip(images.names, images.labels.tolist(), strict=True):
-            found.setdefault(images.class_names[label], set()).add(name)
+        classes = [images.class_names[label] for label in images.labels]
+        found["class"] = dict(zip(images.names, classes, strict=True))
     for name in images.names:
         for column, value in columns.get(Path(name).stem, {}).items():
-            found.setdefault(f"{column} {value}", set()).add(name)
-    return {title: frozenset(names) for title, names in found.items() if len(found) > 1}
+            found.setdefault(column, {})[name] = value
+    return {kind: values for kind, values in found.items() if 2 <= len(set(values.values())) <= MOST_VALUES}
 
 
 def _columns(table: Path) -> dict[str, dict[str, str]]:
-    """What labels.csv says of each image beyond class and patient, by the stem of its file."""
+    """What labels.csv says of each image beyond class, patient and size of pixels, by the stem of its file."""
     if not table.exists():
         return {}
     text = table.read_text(encoding="utf-8-sig")
@@ -144,7 +146,9 @@ def _columns(table: Path) -> dict[str, dict[str, str]]:
     spacing = spacing_columns(rows.fieldnames or ())
     return {
         PurePosixPath(unicodedata.normalize("NFC", row["file"].strip().replace("\\", "/"))).stem: {
-            key: value for key, value in row.items() if key and key not in (*NOT_GROUPS, *spacing) and value
+            key: value
+            for key, value in row.items()
+            if key and key not in ("file", "class", *spacing) and column_key(key) not in GROUPING and value
         }
         for row in rows
     }

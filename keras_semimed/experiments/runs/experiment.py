@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,18 @@ from keras_semimed.evaluation import report
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.report import NAME
 from keras_semimed.experiments.command_line import config_file
+from keras_semimed.experiments.command_line.command import read_settings
 from keras_semimed.experiments.command_line.settings import Settings, configuration, with_epochs
 from keras_semimed.experiments.console import NOTICE, RecipeError, input_errors, print_section
-from keras_semimed.experiments.inputs.data_sets import Data, check_data, count_leaks, groups_of, read, tasks_of
+from keras_semimed.experiments.inputs.data_sets import (
+    Data,
+    check_data,
+    count_leaks,
+    groups_of,
+    load_split,
+    read,
+    tasks_of,
+)
 from keras_semimed.experiments.runs.building import build, start_from
 from keras_semimed.experiments.runs.checkpoints import Checkpoint
 from keras_semimed.experiments.runs.commits import source_commit
@@ -246,9 +255,7 @@ def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
     started = time.perf_counter()
     scored = Scored()
     rows: list[Row] = []
-    groups: dict[str, set[str]] = {}
-    for name, group in groups_of(settings, tuple(data.held_out.names)).items():
-        groups.setdefault(group, set()).add(name)
+    groups = {"set": groups_of(settings, tuple(data.held_out.names))}
     sets = sets_of(model)
     if settings.recompute_statistics:
         # First: the weights that end up in model.keras and in the report are scored last, as they are.
@@ -267,7 +274,7 @@ def score(model: SemiSupervisedModel, settings: Settings, data: Data, folder: Ru
 
 
 def score_weights(
-    model: SemiSupervisedModel, weights: str, data: Data, groups: Mapping[str, Collection[str]], scored: Scored
+    model: SemiSupervisedModel, weights: str, data: Data, groups: Mapping[str, Mapping[str, str]], scored: Scored
 ) -> list[Row]:
     """Scores what the model predicts with now, on the images of another hospital too."""
     if (other := data.external) is not None:
@@ -280,9 +287,36 @@ def new_statistics(model: SemiSupervisedModel, teacher: bool, data: Data) -> Ite
     """While it lasts the network predicts with BatchNorm statistics of the plain training images."""
     model.use_teacher = teacher
     kept = model.predictor.get_weights()
-    images = np.concatenate([np.asarray(part.images[:]) for part in (data.labeled, data.unlabeled)])
     try:
-        recompute_statistics(model, images)
+        recompute_statistics(model, _plain(data))
         yield
     finally:
         model.predictor.set_weights(kept)
+
+
+def training_images(folder: Path) -> np.ndarray:
+    """The plain images, labelled and unlabelled, that a finished run has learnt from, read anew by its `config.yaml`.
+
+    Args:
+        folder: Of the run.
+
+    Returns:
+        0..255. Shape: `(N, H, W, C)`.
+
+    Raises:
+        RecipeError: If the folder is none of a command's run, or the images are parted in another way by now.
+    """
+    flags, before = folder / config_file.NAME, folder / "split.txt"
+    for path in (flags, before):
+        if not path.is_file():
+            raise RecipeError(f"{path} is not there; the images are read anew for a run of `semimed train` alone")
+    settings = dataclasses.replace(read_settings("train", ["--config", str(flags)]), test_on=None)
+    with input_errors():
+        data = read(with_tasks(settings))
+    if data.split.hash != load_split(before).hash:
+        raise RecipeError(f"{before}: the images that {flags} names are other ones by now, or parted in another way")
+    return _plain(data)
+
+
+def _plain(data: Data) -> np.ndarray:
+    return np.concatenate([np.asarray(part.images[:]) for part in (data.labeled, data.unlabeled)])

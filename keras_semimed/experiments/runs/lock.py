@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_semimed.experiments.console import RecipeError
+from keras_semimed.files import PARTIAL
 
 LOCK = "lock.json"
 # So long a lock without its content is taken for one that is just being written.
@@ -23,7 +24,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Holds the lock of a run's folder, which is made, and taken away afterwards where nothing was written into it.
 
     The lock is a file that names process and host. One that a process of this host left behind when it was killed is
-    recognised and replaced.
+    recognised and replaced; where several do so at once, one of them gets it.
 
     Args:
         folder: The run's.
@@ -46,30 +47,48 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _acquire(lock: Path) -> None:
+    """Makes the file of a lock, which on every file system only one can do, where need be after one left behind."""
     while True:
         try:
             with lock.open("x", encoding="utf-8") as file:
                 json.dump({"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}, file)
             return
         except FileExistsError:
-            holder = _holder(lock)
-            if holder is not None:
-                raise RecipeError(
-                    f"--output {lock.parent} is being written by another run ({holder}); wait for it, or choose "
-                    f"another --output. If that run is gone, delete {lock}"
-                ) from None
-            lock.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # its holder has just taken it away
+                if (holder := _holder(lock)) is not None:
+                    raise RecipeError(
+                        f"--output {lock.parent} is being written by another run ({holder}); wait for it, or choose "
+                        f"another --output. If that run is gone, delete {lock}"
+                    ) from None
+                _remove(lock)
+
+
+def _remove(lock: Path) -> None:
+    """Removes a lock that was left behind, unless another process has replaced it meanwhile.
+
+    Whoever does so holds a lock for that, so that nobody else does between the look and the removal. Where it was left
+    behind itself, it is removed in the same way.
+    """
+    inner = lock.with_name(f"{PARTIAL}{lock.name}")
+    _acquire(inner)
+    try:
+        if _holder(lock) is None:
+            lock.unlink()
+    finally:
+        inner.unlink(missing_ok=True)  # a run that has the folder clears such files away
 
 
 def _holder(lock: Path) -> str | None:
-    """Who holds a lock, in words; None for one that was left behind."""
+    """Who holds a lock, in words; None for one that was left behind.
+
+    Raises:
+        FileNotFoundError: If nobody does.
+    """
     try:
         content = json.loads(lock.read_text(encoding="utf-8"))
         pid, host, started = content["pid"], content["host"], content["started"]
         if not isinstance(pid, int) or pid < 1:
             raise ValueError(f"found {pid}, which is the number of no process")
-    except FileNotFoundError:
-        return None
     except (ValueError, KeyError, TypeError):  # cut off, or not written yet
         return "it starts just now" if time.time() - lock.stat().st_mtime < WRITING_SECONDS else None
     if host == socket.gethostname() and not _runs(pid, started):

@@ -252,7 +252,10 @@ class RunRecord(keras.callbacks.Callback):
         kept = f"The state after step {self.rows[-1]['step']} is kept" if self.rows else "No state was kept before"
         half = keras.backend.standardize_dtype(self.model.compute_dtype) != "float32"
         more = ", or --mixed-precision none" if half else ""
-        return RecipeError(f"the training diverged at step {step}: {what}. {kept}. Try a lower --learning-rate{more}")
+        return RecipeError(
+            f"the training diverged at step {step}: {what}. {kept}. Try a lower --learning-rate{more}, with another "
+            "--output"
+        )
 
 
 def _check_same(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from keras_semimed.data import EvaluationBatches, ImageSet
 from keras_semimed.evaluation import evaluate_sizes, summarize
+from keras_semimed.evaluation.groups import group_columns, parts_of
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.sizes import RESULTS, TABLES, Size, size_in_words
 from keras_semimed.experiments.console import print_result
@@ -28,14 +29,14 @@ class Scored:
         self.results: dict[Size, dict[str, dict[str, float]]] = {}
         self._rows: dict[Size, list[Row]] = {}
 
-    def add(self, model: Any, images: ImageSet, name: str, groups: Mapping[str, Collection[str]]) -> list[Row]:
-        """Scores a model on images, all and by group.
+    def add(self, model: Any, images: ImageSet, name: str, groups: Mapping[str, Mapping[str, str]]) -> list[Row]:
+        """Scores a model on images, all and by what they have in common; their rows say what that is.
 
         Args:
             model: Predicts with the weights that are to be scored.
             images: What it is scored on.
             name: What the weights are called.
-            groups: Names of images by the title of their group.
+            groups: What they are scored by, such as `class`: values by the images' names.
 
         Returns:
             The rows of the images, at their own size where that is known.
@@ -43,11 +44,15 @@ class Scored:
         found = evaluate_sizes(
             model, EvaluationBatches(images), surface_tolerance=SURFACE_TOLERANCE, tolerance_mm=TOLERANCE_MM
         )
+        known = group_columns(images.names, images.groups, groups)
+        found = {
+            size: [{"name": row["name"], **known[row["name"]], **row} for row in rows] for size, rows in found.items()
+        }
         for size, rows in found.items():
             result = self.results.setdefault(size, {})
             result[name] = summarize(rows)
-            for title, members in groups.items():
-                result[f"{name}, {title}"] = summarize([row for row in rows if row["name"] in members])
+            for title, part in parts_of(rows).items():
+                result[f"{name}, {title}"] = summarize(part)
             self._rows.setdefault(size, []).extend({"name": row["name"], "weights": name, **row} for row in rows)
         return found.get("own", found["network"])
 
