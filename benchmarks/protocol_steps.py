@@ -3,7 +3,8 @@
     KERAS_BACKEND=tensorflow python -m benchmarks.protocol_steps S
     python -m benchmarks.protocol_steps S --output docs/measurements/S/steps.json
 
-All arms in turn in one process, on made images; the figures are worth something on a quiet machine only. With
+All arms in turn in one process, on made images. On a machine that is busy with other work --processor-time counts, on one
+thread (OMP_NUM_THREADS=1 and TensorFlow's two alike), the seconds of the processor, which it disturbs less. With
 --output they go to where `python -m recipes.protocol S --table` shows them beside the scores.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=tuple(TABLES))
     parser.add_argument("--repeats", type=int, default=15, help="timed steps of each arm after a warm-up (15)")
+    parser.add_argument("--processor-time", action="store_true", help="seconds of the processor, not of the clock")
     parser.add_argument("--output", type=Path, help="file for the medians of the ratios")
     options = parser.parse_args(argv)
     of = TABLES[options.table]
@@ -46,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
         learnt = [name for name in y if name.removeprefix("unlabeled_") in model.learnt_heads]
         inputs = {"labeled": x["labeled"], "unlabeled": more["unlabeled"]}
         steps[arm] = stepper(model, inputs, {name: y[name] for name in learnt})
-    seconds = in_turn(steps, options.repeats)
+    clock = time.process_time if options.processor_time else time.perf_counter
+    seconds = in_turn(steps, options.repeats, clock)
     first = next(iter(steps))
     print(f"{options.table} on {keras.backend.backend()}, seconds a step and times {first}")
     for arm, values in seconds.items():
