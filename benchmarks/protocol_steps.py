@@ -3,8 +3,8 @@
     KERAS_BACKEND=tensorflow python -m benchmarks.protocol_steps S
     python -m benchmarks.protocol_steps S --output docs/measurements/S/steps.json
 
-All arms in turn in one process, on made images. On a machine that is busy with other work --processor-time counts, on one
-thread (OMP_NUM_THREADS=1 and TensorFlow's two alike), the seconds of the processor, which it disturbs less. With
+All arms in turn in one process, on made images. On a machine that is busy with other work --processor-time counts, on
+one thread (OMP_NUM_THREADS=1 and TensorFlow's two alike), the seconds of the processor, which it disturbs less. With
 --output they go to where `python -m recipes.protocol S --table` shows them beside the scores.
 """
 

@@ -249,7 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def run() -> None:
         if options.minutes is not None and not 0 <= options.minutes < math.inf:
             raise RecipeError(f"--minutes must be a finite number of at least 0, found {options.minutes}")
-        if options.show and options.page is not None:
+        if options.page is not None and (options.all or not options.show):
+            raise RecipeError("--page goes with --table alone; leave out --all, or add --table")
+        if options.page is not None:
             write_tables(options.table, options.output, options.page)
             return
         if options.show:

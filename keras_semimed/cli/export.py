@@ -9,6 +9,7 @@ random images and compared with the model before it is kept.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "semimed export") -
     parser.add_argument(
         "--recompute-statistics",
         action="store_true",
-        help="with BatchNorm statistics taken anew from the plain training images of the run, which MODEL is then",
+        help="with BatchNorm statistics taken anew from the plain training images; MODEL must then be a run's folder",
     )
     options = parser.parse_args(arguments)
 
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "semimed export") -
                 from keras_semimed.models import recompute_statistics
 
                 recompute_statistics(model, training_images(options.model))
+                if model.provenance is not None:  # its scores are those of the statistics before
+                    model.provenance = dataclasses.replace(model.provenance, scored="", scores={})
             try:
                 export(model, options.output, options.format, saliency=not options.no_saliency)
             except (TypeError, ImportError) as error:

@@ -44,11 +44,10 @@ def prepared_builder(name: str, manual_dir: str | Path | None = None, data_dir: 
     def made() -> Any:
         return module.Builder(data_dir=None if data_dir is None else str(data_dir))
 
-    builder = made()
     with _as_folder(manual_dir) as folder:
         # Looked at under its own name first: errors shall not name a temporary folder.
         found = None if manual_dir is None else fingerprint(name, manual_dir)
-        if not builder.is_prepared():
+        if not (builder := made()).is_prepared():
             if folder is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
                 raise FileNotFoundError(
                     f"manual_dir is missing, and {name} was not prepared under {builder.data_dir} before; "
@@ -56,11 +55,11 @@ def prepared_builder(name: str, manual_dir: str | Path | None = None, data_dir: 
                 )
             try:
                 builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
-                return builder
-            except FileExistsError:
-                builder = made()  # another process was done first, as where several trainings begin at once
-                if not builder.is_prepared():
+            except OSError:
+                # Another process may have been done first, as where several trainings begin at once.
+                if not made().is_prepared():
                     raise
+        builder = made()  # as it is on the disk, whoever prepared it
         _check_same_files(builder, found)
     return builder
 

@@ -39,12 +39,15 @@ def parts_of(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The rows by what their images have in common, such as `benign` or `scanner GE`; empty where that is not noted."""
     rows = list(rows)
     found: dict[str, list[dict[str, Any]]] = {}
+    taken: dict[str, str] = {}
     for key in dict.fromkeys(key for row in rows for key in row if key.startswith(PART)):
         kind = key.removeprefix(PART)
         for row in rows:
             if key in row:
-                title = row[key] if kind in UNTITLED else f"{kind} {row[key]}"
-                found.setdefault(one_line(title), []).append(row)
+                title = one_line(row[key] if kind in UNTITLED else f"{kind} {row[key]}")
+                if taken.setdefault(title, kind) != kind:  # two columns of the same values
+                    title = one_line(f"{kind} {row[key]}")
+                found.setdefault(title, []).append(row)
     return found
 
 

@@ -80,7 +80,7 @@ def score_limits(key: str) -> tuple[float, float]:
 
 
 def _pieces(rows: Sequence[Row]) -> list[Hashable]:
-    return [row.get(GROUP, index) for index, row in enumerate(rows)]
+    return [(GROUP, row[GROUP]) if GROUP in row else index for index, row in enumerate(rows)]
 
 
 def _intervals(rows: Sequence[Row], summary: dict[str, float]) -> dict[str, float]:

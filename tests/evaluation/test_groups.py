@@ -78,3 +78,8 @@ def test_signs_of_a_group_flip_together():
     assert paired_p_values([(rows_of(gains), base)]) == {"dice": 0.25}
     assert paired_p_values([(rows_of(gains, [None] * 6), rows_of([0.0] * 6, [None] * 6))]) == {"dice": 2 / 64}
     assert paired_p_values([(rows_of([1.0, 0.5], "pp"), rows_of([0.0, 0.0], "pp"))]) == {}
+
+
+def test_two_columns_of_the_same_values_do_not_double_images():
+    rows = [{"name": name, "group_class": value, "group_set": value} for name, value in (("a", "x"), ("b", "y"))]
+    assert {title: len(part) for title, part in parts_of(rows).items()} == {"x": 1, "y": 1, "set x": 1, "set y": 1}

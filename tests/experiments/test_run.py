@@ -118,6 +118,8 @@ def test_an_export_takes_statistics_anew_from_the_images_of_the_run(images, one_
     for name, wanted in (("plain", before), ("new", expected)):
         found = keras.saving.load_model(tmp_path / f"{name}.keras").predict(picture, verbose=0)["mask"]
         np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert "dice" in (tmp_path / "plain.keras.md").read_text()  # the scores of that model, not of the other
+    assert "Scores: none noted" in (tmp_path / "new.keras.md").read_text()
     capsys.readouterr()
     for where, said in (
         (of_the_command / "model.keras", "needs the folder of a run, found the file"),
