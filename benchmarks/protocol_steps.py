@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
             arm: statistics.median(a / b for a, b in zip(values, seconds[first], strict=True))
             for arm, values in seconds.items()
         }
-        write_json(options.output, {"backend": keras.backend.backend(), "times": times})
+        write_json(options.output, {"backend": keras.backend.backend(), "clock": clock.__name__, "times": times})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ class Table(NamedTuple):
         arms: flags of what follows, by name; the first is what the others are compared with.
         primary: the score that decides.
         decided: the weights that decide, `last` or `teacher`.
-        pairs: arms whose difference the question is about, besides those to the first arm and to `control`.
+        pairs: arms whose difference is shown in every score, for the question; the primary one is shown beside the
+            first arm and beside `control` in any case.
     """
 
     question: str

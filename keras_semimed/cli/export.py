@@ -51,12 +51,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = "semimed export") -
         with input_errors():
             model = load_model(path)
             if options.recompute_statistics:
-                from keras_semimed.experiments.runs.experiment import training_images
+                from keras_semimed.experiments.runs.training_images import training_images
                 from keras_semimed.models import recompute_statistics
 
-                recompute_statistics(model, training_images(options.model))
-                if model.provenance is not None:  # its scores are those of the statistics before
-                    model.provenance = dataclasses.replace(model.provenance, scored="", scores={})
+                if model.provenance is None:
+                    raise RecipeError(f"{path} does not say which images it has learnt from; train it again")
+                recompute_statistics(model, training_images(options.model, model.provenance.data))
+                # Its scores are those of the statistics before.
+                model.provenance = dataclasses.replace(model.provenance, scored="", scores={})
             try:
                 export(model, options.output, options.format, saliency=not options.no_saliency)
             except (TypeError, ImportError) as error:

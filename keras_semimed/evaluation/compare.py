@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_semimed.evaluation.groups import pieces_of
+from keras_semimed.evaluation.groups import clusters_of
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.intervals import Scores, jackknife_interval, without_each
 from keras_semimed.evaluation.masks import HD95_MM, surface_keys
@@ -84,8 +84,8 @@ def paired_scores(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> dict[
         ValueError: If there is no pair, or two models of a pair did not score the same images.
     """
     _check_pairs(pairs)
-    pieces = pieces_of(_rows(pairs))
-    numbers = {name: number for number, name in enumerate(pieces)}
+    clusters = clusters_of(_rows(pairs))
+    numbers = {name: number for number, name in enumerate(clusters)}
 
     def gains(weights: np.ndarray) -> Scores:
         found: list[Scores] = []
@@ -94,12 +94,12 @@ def paired_scores(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> dict[
             found.append({key: mine[key] - other[key] for key in mine if key in other})
         return {key: np.mean([gain[key] for gain in found], axis=0) for key in found[0] if all(key in g for g in found)}
 
-    left_out = without_each(list(pieces.values()), gains)
+    left_out = without_each(list(clusters.values()), gains)
     found = {}
     for key, (mean,) in gains(np.ones((1, len(numbers)))).items():
         if not np.isnan(mean):
             largest = score_limits(key)[1]
-            nothing = np.full(len(set(pieces.values())), np.nan)
+            nothing = np.full(len(set(clusters.values())), np.nan)
             interval = jackknife_interval(float(mean), left_out.get(key, nothing), (-largest, largest))
             found[key] = Difference(float(mean), *interval)
     return found
@@ -131,7 +131,7 @@ def paired_p_values(
 
     _check_pairs(pairs)
     runs = [rows for pair in pairs for rows in pair]
-    pieces = pieces_of(_rows(pairs))
+    clusters = clusters_of(_rows(pairs))
     found = {}
     for key in ("dice", "iou", *surface_keys(runs[0]), "hd95", HD95_MM, "missed_rate", "accuracy"):
         values = [_image_scores(rows, key) for rows in runs]
@@ -143,7 +143,7 @@ def paired_p_values(
             # A common factor does not matter to the test; this one leaves whole numbers whole, so that ties stay ties.
             factor = (-1) ** number * most / len(scores)
             for name, value in scores:
-                gains[pieces[name]] += factor * value
+                gains[clusters[name]] += factor * value
         if len(gains) < 2:
             continue
         found[key] = float(

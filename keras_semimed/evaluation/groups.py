@@ -23,11 +23,12 @@ def group_columns(
 
     Args:
         names: Of the images.
-        groups: One group an image; kept where one of them has several images.
+        groups: One group an image; kept unless each is called like its image. One with a single image here may have
+            another one in the test part of another seed.
         parts: By kind, such as `class`: a value by the image's name.
     """
     found: dict[str, dict[str, str]] = {name: {} for name in names}
-    if groups is not None and len(set(groups)) < len(names):
+    if groups is not None and list(groups) != list(names):
         found = {name: {GROUP: group} for name, group in zip(names, groups, strict=True)}
     for kind, values in parts.items():
         for name, value in values.items():
@@ -51,8 +52,8 @@ def parts_of(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def pieces_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Hashable]:
-    """The piece of evidence that each image is of, by its name: its group, or the image itself.
+def clusters_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Hashable]:
+    """The cluster that each image is in, by its name: its group, or the image alone.
 
     Args:
         rows: Of one run or of several; the group of an image needs to stand in one of them only.

@@ -57,17 +57,17 @@ def jackknife_interval(estimate: float, left_out: np.ndarray, limits: tuple[floa
     return float(low), float(high)
 
 
-def without_each(pieces: Sequence[Hashable], score: Callable[[np.ndarray], Scores]) -> Scores:
-    """Scores of a set without each of its pieces of evidence; NaN for those that do not exist without one of them.
+def without_each(clusters: Sequence[Hashable], score: Callable[[np.ndarray], Scores]) -> Scores:
+    """Scores of a set without each of its clusters; NaN for those that do not exist without one of them.
 
     Args:
-        pieces: The piece that each of the N images is of: itself, or a patient with several.
+        clusters: The cluster that each of the N images is in: itself alone, or those of a patient.
         score: Scores `(S,)` for weights `(S, N)`.
 
     Returns:
-        Arrays of as many scores as there are different pieces.
+        Arrays of as many scores as there are clusters.
     """
-    parts = [(len(weights), score(weights)) for weights in _weights(pieces)]
+    parts = [(len(weights), score(weights)) for weights in _weights(clusters)]
     keys = dict.fromkeys(key for _, part in parts for key in part)
     return {key: np.concatenate([part.get(key, np.full(rows, np.nan)) for rows, part in parts]) for key in keys}
 
@@ -102,9 +102,9 @@ def untransformed(value: np.ndarray, bend: float) -> np.ndarray:
     return 3 / bend * (np.cbrt(1 + bend * (value - bend / 6)) - 1)
 
 
-def _weights(pieces: Sequence[Hashable]) -> Iterator[np.ndarray]:
-    numbers = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
-    members = np.array([numbers[piece] for piece in pieces])
+def _weights(clusters: Sequence[Hashable]) -> Iterator[np.ndarray]:
+    numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
+    members = np.array([numbers[cluster] for cluster in clusters])
     for start in range(0, len(numbers), _CHUNK):
         left_out = np.arange(start, min(start + _CHUNK, len(numbers)))
         yield (members != left_out[:, None]).astype("float64")

@@ -45,7 +45,7 @@ def summarize(rows: Sequence[Row], intervals: bool = True) -> dict[str, float]:
     """
     scores = statistics(rows, np.ones((1, len(rows))))
     summary: dict[str, float] = {"images": len(rows)}
-    if (groups := len(set(_pieces(rows)))) < len(rows):
+    if (groups := len(set(_clusters(rows)))) < len(rows):
         summary["groups"] = groups
     for key, value in scores.items():
         if np.isnan(value[0]):
@@ -79,14 +79,14 @@ def score_limits(key: str) -> tuple[float, float]:
     return (0.0, math.inf) if key in ("hd95", HD95_MM) else (0.0, 1.0)
 
 
-def _pieces(rows: Sequence[Row]) -> list[Hashable]:
+def _clusters(rows: Sequence[Row]) -> list[Hashable]:
     return [(GROUP, row[GROUP]) if GROUP in row else index for index, row in enumerate(rows)]
 
 
 def _intervals(rows: Sequence[Row], summary: dict[str, float]) -> dict[str, float]:
     """Ends of the intervals of the scores in `summary`."""
     found: dict[str, float] = {}
-    for key, values in without_each(_pieces(rows), lambda weights: statistics(rows, weights)).items():
+    for key, values in without_each(_clusters(rows), lambda weights: statistics(rows, weights)).items():
         if key in summary:
             low, high = jackknife_interval(summary[key], values, score_limits(key))
             if not math.isnan(low):

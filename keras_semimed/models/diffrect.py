@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_semimed import backend
-from keras_semimed.configuration import check_at_most_one, check_not_negative, check_whole, is_number
+from keras_semimed.configuration import check_at_most_one, check_not_negative, is_number
 from keras_semimed.layers.latent_diffusion import LatentDiffusion, check_diffusion
 from keras_semimed.layers.margin_labels import margin_labels, paint, passes_margin
 from keras_semimed.layers.pseudo_labels import PseudoLabels
@@ -87,8 +87,10 @@ class DiffRect(SemiSupervisedModel):
         check_diffusion(diffusion_steps, sampled_steps, schedule, "diffusion_steps")
         check_not_negative(self, "ramp_maximum", "lambda_unlabeled", "lambda_rectified")
         start = self.rectification_start
-        if start is not None and not (is_number(start) and 0 < start < 1):
-            check_whole("rectification_start", start, 0)
+        if start is not None and not (is_number(start) and start >= 0 and (start < 1 or float(start).is_integer())):
+            raise ValueError(
+                f"`rectification_start` must be a whole number of at least 0, or a share below 1, found {start}"
+            )
         if lambda_rectified and self.rectification_step >= self.total_steps:
             raise ValueError(f"`rectification_start` must be below {self.total_steps}, found {start}")
         self.segmentation_loss = SegmentationLoss(include_background=True)  # half of cross-entropy and Dice

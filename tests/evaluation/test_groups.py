@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_semimed.evaluation import paired_p_values, paired_scores, summarize
-from keras_semimed.evaluation.groups import group_columns, parts_of, pieces_of
+from keras_semimed.evaluation.groups import clusters_of, group_columns, parts_of
 from keras_semimed.evaluation.images import read_rows
 from keras_semimed.evaluation.intervals import jackknife_interval
 from keras_semimed.files import write_table
@@ -19,13 +19,15 @@ def rows_of(dice, groups=PATIENTS):
     ]
 
 
-def test_columns_say_the_group_where_one_has_several_images_and_what_the_parts_are():
+def test_columns_say_the_group_and_what_the_parts_are():
     parts = {"class": {"a": "benign", "b": "malignant"}, "scanner": {"b": "GE"}}
     assert group_columns(["a", "b"], ["p", "p"], parts) == {
         "a": {"group": "p", "group_class": "benign"},
         "b": {"group": "p", "group_class": "malignant", "group_scanner": "GE"},
     }
-    assert group_columns(["a", "b"], ["p", "q"], {}) == group_columns(["a", "b"], None, {}) == {"a": {}, "b": {}}
+    assert group_columns(["a", "b"], ["a", "b"], {}) == group_columns(["a", "b"], None, {}) == {"a": {}, "b": {}}
+    # One image each here, others in the test part of another seed.
+    assert group_columns(["a", "b"], ["p", "q"], {}) == {"a": {"group": "p"}, "b": {"group": "q"}}
 
 
 def test_rows_by_part_come_back_from_a_table(tmp_path):
@@ -44,7 +46,7 @@ def test_rows_by_part_come_back_from_a_table(tmp_path):
 
 
 def test_the_group_of_an_image_needs_to_stand_in_one_run():
-    found = pieces_of([*rows_of([0.0] * 6, [None] * 6), *rows_of([0.0] * 6), {"name": "p"}])
+    found = clusters_of([*rows_of([0.0] * 6, [None] * 6), *rows_of([0.0] * 6), {"name": "p"}])
     assert list(found) == ["0", "1", "2", "3", "4", "5", "p"] and len(set(found.values())) == 4
 
 

@@ -104,7 +104,9 @@ def test_a_run_leaves_what_the_command_leaves(one_go, of_the_command):
     assert len(shared) > 30
 
 
-def test_an_export_takes_statistics_anew_from_the_images_of_the_run(images, one_go, of_the_command, tmp_path, capsys):
+def test_an_export_takes_statistics_anew_from_the_images_of_the_run(
+    images, one_go, of_the_command, tmp_path, capsys, monkeypatch
+):
     flags = ["--recompute-statistics"]
     assert export_command.main([str(of_the_command), str(tmp_path / "plain.keras")]) == 0
     assert export_command.main([str(of_the_command), str(tmp_path / "new.keras"), *flags]) == 0
@@ -127,10 +129,21 @@ def test_an_export_takes_statistics_anew_from_the_images_of_the_run(images, one_
     ):
         assert export_command.main([str(where), str(tmp_path / "none.keras"), *flags]) == 2
         assert said in capsys.readouterr().err
-    changed = shutil.copytree(of_the_command, tmp_path / "changed")
-    (changed / "split.txt").write_bytes((changed / "split.txt").read_bytes().replace(b"unlabeled", b"validation", 1))
-    assert export_command.main([str(changed), str(tmp_path / "none.keras"), *flags]) == 2
-    assert "split" in capsys.readouterr().err and not (tmp_path / "none.keras").exists()
+    picture_file = next((images / "unlabeled").iterdir())
+    kept = picture_file.read_bytes()
+    picture_file.write_bytes(next((images / "labeled" / "images").iterdir()).read_bytes())
+    try:
+        assert export_command.main([str(of_the_command), str(tmp_path / "none.keras"), *flags]) == 2
+    finally:
+        picture_file.write_bytes(kept)
+    assert "are not those that the run has learnt from" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    moved = shutil.copytree(of_the_command, tmp_path / "moved")
+    text = (moved / "config.yaml").read_text()
+    (moved / "config.yaml").write_text(text.replace(str(images), "gone"))
+    assert export_command.main([str(moved), str(tmp_path / "none.keras"), *flags]) == 2
+    assert "seen from the folder that the run was started in: data: 'gone' is none of" in capsys.readouterr().err
+    assert not (tmp_path / "none.keras").exists()
 
 
 def test_a_result_holds_history_and_scores(images, one_go):

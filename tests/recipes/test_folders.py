@@ -269,9 +269,13 @@ def test_another_hospital_with_classes_and_no_masks_is_scored(tmp_path, capsys):
     folder, place = make_folder(tmp_path / "mine"), make_folder(tmp_path / "elsewhere")
     for file in (place / "test" / "images").iterdir():  # other pixels
         Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    table = (place / "labels.csv").read_text().splitlines()
+    lines = [f"{line};{'scanner' if not index else 'AB'[index % 2]}" for index, line in enumerate(table)]
+    (place / "labels.csv").write_text("\n".join(["sep=;", *lines]).replace(",", ";"))  # as Excel writes it
     assert run(folder, "--method", "interlude", "--test-on", str(place)) == 0
     result = read_sealed(folder / "run" / "config.json", sealed=False)["result"]
     assert result["last on elsewhere"]["images"] == 6 and "accuracy" in result["last on elsewhere, much"]
+    assert sum(result[f"last on elsewhere, scanner {name}"]["images"] for name in "AB") == 6
     (place / "labels.csv").unlink()
     (place / "test" / "masks").mkdir()
     for index in range(6):

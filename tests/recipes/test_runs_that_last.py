@@ -177,6 +177,12 @@ def test_a_lock_that_another_takes_over_between_look_and_removal_is_left_to_it(t
     assert not folder.exists()
 
 
+def test_a_link_to_nothing_in_the_place_of_a_lock_is_replaced(tmp_path):
+    (tmp_path / lock.LOCK).symlink_to(tmp_path / "nothing")
+    with lock.locked(tmp_path):
+        assert not (tmp_path / lock.LOCK).is_symlink()
+
+
 def test_of_several_that_take_a_lock_over_at_once_one_gets_it(tmp_path):
     count, got, refused = 6, [], []
     together = threading.Barrier(count, timeout=60)

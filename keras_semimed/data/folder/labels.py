@@ -63,7 +63,7 @@ def read_labels(file: Path) -> Table:
             differ in case or blanks alone; the message begins with `file`.
     """
     try:
-        rows = _rows(_text(file))
+        rows = cells_of(file)
         columns = next(rows, [])
         table = _Columns.of(columns, file)
         found: dict[str, Row] = {}
@@ -103,9 +103,14 @@ def _text(file: Path) -> str:
     return text
 
 
-def _rows(text: str) -> Iterator[list[str]]:
-    """The cells of each line, with the separator that the first line has or says."""
-    stream = io.StringIO(text, newline="")
+def cells_of(file: Path) -> Iterator[list[str]]:
+    """The cells of each line, with the separator that the first line has or says.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is none, or too large; it names the file.
+    """
+    stream = io.StringIO(_text(file), newline="")
     first = stream.readline()
     if declared := re.fullmatch(r"sep=([^\"\r\n])\s*", first):  # as Excel writes it
         delimiter = declared[1]

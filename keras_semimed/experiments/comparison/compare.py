@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_semimed.evaluation.compare import paired_p_values, paired_scores
-from keras_semimed.evaluation.groups import parts_of, pieces_of
+from keras_semimed.evaluation.groups import clusters_of, parts_of
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.masks import NSD
 from keras_semimed.evaluation.published_results import PAPERS, published_results
@@ -213,9 +213,9 @@ def _differences(pairs: Sequence[tuple[list[Row], list[Row]]], tested: bool = Tr
             raise RecipeError(
                 f"image {min(mine ^ other)!r} is in the images.csv of one run only; run the other one again"
             )
-    pieces = pieces_of(row for pair in pairs for rows in pair for row in rows)
-    found: dict[str, float] = {"paired_images": len(pieces)}
-    if (groups := len(set(pieces.values()))) < len(pieces):
+    clusters = clusters_of(row for pair in pairs for rows in pair for row in rows)
+    found: dict[str, float] = {"paired_images": len(clusters)}
+    if (groups := len(set(clusters.values()))) < len(clusters):
         found["paired_groups"] = groups
     p_values = paired_p_values(pairs) if tested else {}
     for metric, (mean, low, high) in paired_scores(pairs).items():

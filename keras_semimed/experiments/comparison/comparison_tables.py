@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from keras_semimed.evaluation.groups import TOGETHER
-from keras_semimed.evaluation.intervals import few_behind
+from keras_semimed.evaluation.intervals import FEWEST_IMAGES, few_behind
 from keras_semimed.evaluation.tables import EXPLANATION, latex, markdown, titles
 
 
@@ -101,7 +101,9 @@ def _by_part(
 def _about_intervals(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What belongs below differences: that few images or groups stand behind them, and that groups stay together."""
     groups = [row["paired_groups"] for row in rows if "paired_groups" in row]
-    few = few_behind(min(row["paired_images"] for row in rows), min(groups, default=None))
+    behind = [row for row in rows if any(key.endswith("_low") for key in row)]
+    images = min((row["paired_images"] for row in behind), default=FEWEST_IMAGES)
+    few = few_behind(images, min((row["paired_groups"] for row in behind if "paired_groups" in row), default=None))
     return [note for note in (few, TOGETHER if groups else "") if note]
 
 

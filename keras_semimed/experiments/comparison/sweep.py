@@ -176,9 +176,14 @@ def run_rows(
         print(f"run {number} of {len(todo)}: {row}, seed {seed}", flush=True)
         own = ("--seed", str(seed), "--output", str(folder), "--resume")
         command = [sys.executable, "-m", "keras_semimed.experiments", recipe, *common, *rows[row], *own]
-        if code := run_child(command):
+        code = None
+        try:
+            code = run_child(command)
+        finally:
+            if code == 0 or (folder / "images.csv").exists():  # it is done, even where SIGTERM came at its end
+                write_json(output / RECORD, made := {**made, row: _flags(recipe, common, rows[row])})
+        if code:
             raise RecipeError(f"{row}, seed {seed} ended with exit code {code}; mend it and start the sweep again")
-        write_json(output / RECORD, made := {**made, row: _flags(recipe, common, rows[row])})
     return {row: [output / row / str(seed) for seed in seeds] for row in rows}
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from keras_semimed.data import ImageSet, Split, concatenate, loading, masks_by_class, split_image_set
 from keras_semimed.data.cards import card
 from keras_semimed.data.folder.files import printable
@@ -33,6 +35,11 @@ class Data(NamedTuple):
     """Images of another hospital, which are scored as well."""
     watched: ImageSet | None = None
     """A folder's validation part: scored after each epoch, never trained on."""
+
+    @property
+    def plain_images(self) -> np.ndarray:
+        """All that is learnt from, labelled and unlabelled, as it is: `(N, H, W, C)` in 0..255."""
+        return np.concatenate([np.asarray(part.images[:]) for part in (self.labeled, self.unlabeled)])
 
 
 def check_data(settings: Settings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import unicodedata
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 from keras_semimed.data import ImageSet, loading, masks_by_class, read_image_folder
 from keras_semimed.data.cards import CARDS, card
-from keras_semimed.data.folder.labels import GROUPING, column_key, spacing_columns
+from keras_semimed.data.folder.labels import GROUPING, cells_of, column_key, spacing_columns
 from keras_semimed.experiments.command_line.bundles import is_folder
 from keras_semimed.experiments.command_line.settings import Settings
 from keras_semimed.experiments.console import RecipeError, did_you_mean, naming_flags
@@ -140,15 +139,17 @@ def _columns(table: Path) -> dict[str, dict[str, str]]:
     """What labels.csv says of each image beyond class, patient and size of pixels, by the stem of its file."""
     if not table.exists():
         return {}
-    text = table.read_text(encoding="utf-8-sig")
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    rows = csv.DictReader(text.splitlines(), delimiter=delimiter)
-    spacing = spacing_columns(rows.fieldnames or ())
+    columns, *lines = (line for line in cells_of(table) if line)
+    spacing = spacing_columns(columns)
+    kinds = {
+        column: place
+        for place, column in enumerate(columns)
+        if column and column not in spacing and column_key(column) not in ("file", "class", *GROUPING)
+    }
+    file = columns.index("file")
     return {
-        PurePosixPath(unicodedata.normalize("NFC", row["file"].strip().replace("\\", "/"))).stem: {
-            key: value
-            for key, value in row.items()
-            if key and key not in ("file", "class", *spacing) and column_key(key) not in GROUPING and value
+        PurePosixPath(unicodedata.normalize("NFC", line[file].strip().replace("\\", "/"))).stem: {
+            kind: line[place] for kind, place in kinds.items() if place < len(line) and line[place]
         }
-        for row in rows
+        for line in lines
     }

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_semimed import backend
 from keras_semimed.data import EvaluationBatches, SemiSupervisedBatches
@@ -20,18 +19,9 @@ from keras_semimed.evaluation import report
 from keras_semimed.evaluation.images import Row
 from keras_semimed.evaluation.report import NAME
 from keras_semimed.experiments.command_line import config_file
-from keras_semimed.experiments.command_line.command import read_settings
 from keras_semimed.experiments.command_line.settings import Settings, configuration, with_epochs
 from keras_semimed.experiments.console import NOTICE, RecipeError, input_errors, print_section
-from keras_semimed.experiments.inputs.data_sets import (
-    Data,
-    check_data,
-    count_leaks,
-    groups_of,
-    load_split,
-    read,
-    tasks_of,
-)
+from keras_semimed.experiments.inputs.data_sets import Data, check_data, count_leaks, groups_of, read, tasks_of
 from keras_semimed.experiments.runs.building import build, start_from
 from keras_semimed.experiments.runs.checkpoints import Checkpoint
 from keras_semimed.experiments.runs.commits import source_commit
@@ -288,35 +278,7 @@ def new_statistics(model: SemiSupervisedModel, teacher: bool, data: Data) -> Ite
     model.use_teacher = teacher
     kept = model.predictor.get_weights()
     try:
-        recompute_statistics(model, _plain(data))
+        recompute_statistics(model, data.plain_images)
         yield
     finally:
         model.predictor.set_weights(kept)
-
-
-def training_images(folder: Path) -> np.ndarray:
-    """The plain images, labelled and unlabelled, that a finished run has learnt from, read anew by its `config.yaml`.
-
-    Args:
-        folder: Of the run.
-
-    Returns:
-        0..255. Shape: `(N, H, W, C)`.
-
-    Raises:
-        RecipeError: If the folder is none of a command's run, or the images are parted in another way by now.
-    """
-    flags, before = folder / config_file.NAME, folder / "split.txt"
-    for path in (flags, before):
-        if not path.is_file():
-            raise RecipeError(f"{path} is not there; the images are read anew for a run of `semimed train` alone")
-    settings = dataclasses.replace(read_settings("train", ["--config", str(flags)]), test_on=None)
-    with input_errors():
-        data = read(with_tasks(settings))
-    if data.split.hash != load_split(before).hash:
-        raise RecipeError(f"{before}: the images that {flags} names are other ones by now, or parted in another way")
-    return _plain(data)
-
-
-def _plain(data: Data) -> np.ndarray:
-    return np.concatenate([np.asarray(part.images[:]) for part in (data.labeled, data.unlabeled)])

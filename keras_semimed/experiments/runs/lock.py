@@ -84,6 +84,8 @@ def _holder(lock: Path) -> str | None:
     Raises:
         FileNotFoundError: If nobody does.
     """
+    if lock.is_symlink() and not lock.exists():
+        return None  # a link to nothing
     try:
         content = json.loads(lock.read_text(encoding="utf-8"))
         pid, host, started = content["pid"], content["host"], content["started"]
