@@ -60,14 +60,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         # Contrast starts after 10 passes over BUSI's unlabelled images: about step 510 of 3,000.
         "contrast_delay": 0.17,
     },
-    # From a supervised network that was trained to its end.
+    # From a supervised network that was trained to its end; table S of docs/protocol.md.
     "small": {
         **PAPER,
         "selection": "confidence",
         "confidence": 0.9,
         "unlabeled_mask_loss": "ce",
         "unlabeled_ramp": 0.2,
-        "alpha": 0.0,
         "beta": 0.0,
         "gamma": 0.0,
     },

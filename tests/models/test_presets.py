@@ -30,9 +30,9 @@ def test_every_method_has_a_preset_for_few_labels_and_short_runs(method):
 def test_small_is_the_first_preset_with_changes():
     small, paper = (made(Hermes, preset=preset) for preset in ("small", "paper"))
     changed = {name for name, value in Hermes.presets["paper"].items() if getattr(small, name) != value}
-    assert changed == {"selection", "confidence", "unlabeled_mask_loss", "unlabeled_ramp", "alpha", "beta", "gamma"}
+    assert changed == {"selection", "confidence", "unlabeled_mask_loss", "unlabeled_ramp", "beta", "gamma"}
     assert (small.selection, small.confidence, small.unlabeled_mask_loss) == ("confidence", 0.9, "ce")
-    assert paper.selection == "dual" and paper.alpha == 0.8
+    assert paper.selection == "dual" and paper.alpha == small.alpha == 0.8
     assert made(Hermes, preset="small", alpha=0.5).alpha == 0.5
     assert made(LoCo, preset="small").filter.momentum == 0.98
     assert made(DCNet, preset="small").loss_weights["feature"] == 0 and made(DCNet).lambda_feature == 1000
@@ -55,7 +55,7 @@ def test_the_shell_takes_presets_of_optimizers_too(capsys):
 
     small = settings("--preset", "small")
     assert small.optimizer["learning_rate"] == 5e-4 and small.optimizer["classifier"] == "adam"
-    assert small.arguments["selection"] == "confidence" and small.arguments["alpha"] == 0.0
+    assert small.arguments["selection"] == "confidence" and small.arguments["beta"] == 0.0
     given = settings("--preset", "small", "--learning-rate", "1e-2", "--alpha", "0.3")
     assert given.optimizer["learning_rate"] == 1e-2 and given.arguments["alpha"] == 0.3
     # A preset of the command's own method is none of the baseline's.
