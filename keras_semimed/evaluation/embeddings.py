@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_semimed.evaluation.batches import filled
 from keras_semimed.files import read_arrays, whole_file
 from keras_semimed.models import SemiSupervisedModel
+from keras_semimed.models.inference import Question
 
 MOST_PIXELS = 1500
 
@@ -47,20 +48,6 @@ class Embeddings:
         return cls(found["vectors"], found["classes"], found["class_names"].tolist(), str(found["source"]))
 
 
-class Embedder(keras.Model):
-    """Compiles a model's embedding, whatever the backend."""
-
-    def __init__(self, model: SemiSupervisedModel, of: Literal["images", "pixels"]) -> None:
-        super().__init__(dtype="float32")  # what is asked decides on its own precision
-        self.embedding = model
-        self.of = of
-        self.built = True
-
-    def call(self, images: Any) -> Any:
-        """Embeddings of images, or of their pixels."""
-        return self.embedding.embed(images, of=self.of)
-
-
 def collect_embeddings(
     model: Any,
     images: Any,
@@ -90,7 +77,7 @@ def collect_embeddings(
     of_pixels = "pixels" in heads and ("images" not in heads or labels is None)
     if of_pixels and masks is None:
         return None
-    embedder = Embedder(model, "pixels" if of_pixels else "images")
+    embedder = Question(model, functools.partial(model.embed, of="pixels" if of_pixels else "images"))
     size = min(batch_size, len(images))
     vectors = []
     for start in range(0, len(images), size):

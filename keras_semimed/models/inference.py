@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -15,6 +15,27 @@ from keras_semimed.networks.contract import Extended, Rows
 
 HEADS = {"mask": "segmentation", "label": "classification"}
 """What a model predicts, and the task that it is learnt in."""
+EXPLANATIONS = ("saliency", "channel_attention", "spatial_attention")
+"""The maps of `explain`."""
+
+
+class Question(keras.Model):
+    """Compiles what is asked of a model, as `predict` is, whatever the backend; `predict_on_batch` asks.
+
+    Args:
+        model: whose variables the answer rests on.
+        answer: tensors from images.
+    """
+
+    def __init__(self, model: keras.Model, answer: Callable[[Any], Any]) -> None:
+        super().__init__(dtype="float32")  # what is asked decides on its own precision
+        self.asked = model
+        self.answer = answer
+        self.built = True
+
+    def call(self, images: Any) -> Any:
+        """The answer for these images."""
+        return self.answer(images)
 
 
 class Inference:
@@ -30,6 +51,7 @@ class Inference:
     teacher: Extended | None
     teacher_networks: list[Extended]
     _use_teacher: bool
+    _maps: Callable[[Any], dict[str, Any]] | None = None
 
     @property
     def use_teacher(self) -> bool:
@@ -43,6 +65,7 @@ class Inference:
         self._use_teacher = bool(value)
         self.predict_function = None
         self.test_function = None
+        self._maps = None
 
     @property
     def predictor(self) -> Extended:
@@ -122,12 +145,14 @@ class Inference:
         check_images(images)
         if self.tasks != "both":
             return {}
-        images = ops.convert_to_tensor(images)
+        if self._maps is None:  # a bound method: Keras would take the question itself for a part of this model
+            self._maps = Question(self, self._explained).predict_on_batch
+        return self._maps(images)
+
+    def _explained(self, images: Any) -> dict[str, Any]:
         features = self.predictor.encode(images, training=False, **self.inference_arguments(images))
         outputs = self.predictor.network.represent(features, training=False, maps=True)
-        names = ("saliency", "channel_attention", "spatial_attention")
-        found = {name: outputs[name] for name in names if name in outputs}
-        return keras.tree.map_structure(ops.convert_to_numpy, found)
+        return {name: outputs[name] for name in EXPLANATIONS if name in outputs}
 
     def inference_network(self, saliency: bool = True) -> keras.layers.Layer:
         """A copy of the predicting network without what only training needs: teacher, banks and heads.

@@ -155,6 +155,18 @@ def test_explain_returns_saliency_and_attention_maps():
     assert "saliency" not in Hermes(**arguments(exchange="seg_to_cls")).explain(image_set(1, 2).images)
 
 
+def test_explain_follows_the_weights_and_the_network_that_predicts():
+    images = image_set(2, 2).images
+    model = Hermes(**arguments(teacher_momentum=0.9))
+    first = model.explain(images)["saliency"]
+    for weight in model.teacher.weights:
+        weight.assign(weight + 0.1 * keras.random.uniform(weight.shape, seed=0))
+    moved = model.explain(images)["saliency"]
+    assert np.abs(moved - first).max() > 0.01
+    model.use_teacher = False
+    np.testing.assert_allclose(model.explain(images)["saliency"], first, atol=1e-4)
+
+
 def test_exchange_carries_information_one_way_each():
     model = Hermes(**arguments())
     for attention in model.network.network.attentions:  # its gates are constant before training
