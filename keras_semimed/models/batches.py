@@ -12,6 +12,9 @@ from keras_semimed.losses.reductions import one_hot_and_valid
 from keras_semimed.models.checks import check_sizes, check_target_size
 from keras_semimed.models.view import LazyView, Source, View
 
+PICTURES = ("labeled", "unlabeled", "unlabeled_strong")
+"""Inputs of a batch that are images."""
+
 
 def sources(
     inputs: Mapping[str, Any], targets: Mapping[str, Any], truth: bool, heads: Sequence[str]
@@ -28,7 +31,8 @@ def sources(
         ValueError: if the truth is asked for and not there.
     """
     check_sizes(inputs, targets)
-    labeled = Source(inputs["labeled"], targets.get("mask"), targets.get("label"), inputs.get("labeled_area"))
+    images = {name: _known_channels(inputs[name]) for name in PICTURES if inputs.get(name) is not None}
+    labeled = Source(images["labeled"], targets.get("mask"), targets.get("label"), inputs.get("labeled_area"))
     hidden: dict[str, Any] = {"mask": None, "label": None}
     if truth:
         missing = [head for head in heads if f"unlabeled_{head}" not in targets]
@@ -40,13 +44,18 @@ def sources(
             )
         hidden = {head: targets.get(f"unlabeled_{head}") for head in hidden}
     unlabeled = Source(
-        inputs["unlabeled"],
+        images["unlabeled"],
         hidden["mask"],
         hidden["label"],
         inputs.get("unlabeled_area"),
-        inputs.get("unlabeled_strong"),
+        images.get("unlabeled_strong"),
     )
     return labeled, unlabeled
+
+
+def _known_channels(images: Any) -> Any:
+    """Images as they are; as colours where TensorFlow has seen grey and colour images and left their number open."""
+    return images if images.shape[-1] is not None else images + ops.zeros((3,), images.dtype)
 
 
 def as_view(images: Any) -> View | LazyView:

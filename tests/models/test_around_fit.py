@@ -18,7 +18,7 @@ from keras import ops
 
 from keras_semimed import backend
 from keras_semimed.data import SemiSupervisedBatches
-from keras_semimed.models import MeanTeacher, Supervised
+from keras_semimed.models import FixMatch, MeanTeacher, Supervised
 from tests.models.common import arguments, batches, image_set, weights_of
 
 BACKEND = keras.backend.backend()
@@ -233,3 +233,14 @@ def test_grey_and_colour_images_are_predicted_in_turn():
         predicted = model.predict(images, verbose=0)["mask"]
         called = model.infer(ops.convert_to_tensor(images, "float32"))["mask"]
         np.testing.assert_allclose(predicted, ops.convert_to_numpy(called), atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others trace each number of channels anew")
+def test_grey_and_colour_images_are_learnt_from_in_turn():
+    model = FixMatch(**arguments(tasks="segmentation", total_steps=12))
+    model.compile(model.default_optimizer(learning_rate=1e-2), jit_compile=False)
+    losses = []
+    for channels in (1, 3, 1):
+        data = SemiSupervisedBatches(image_set(4, 5, channels=channels), image_set(4, 6, channels=channels), 4, 4, 4)
+        losses += model.fit(data, verbose=0).history["mask_supervised"]
+    assert int(model.step) == 12 and losses[2] < losses[0]
