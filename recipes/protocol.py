@@ -169,7 +169,17 @@ def print_tables(table: str, output: Path, everything: bool = False) -> None:
         RecipeError: If there is none, or a file of one is damaged or does not belong to the others.
     """
     from keras_semimed.files import read_sealed
-    from recipes.protocol_tables import NEW_STATISTICS, asked, lengths, overview, read_draws, step_times, tables
+    from recipes.protocol_tables import (
+        NEW_STATISTICS,
+        asked,
+        lengths,
+        others,
+        overview,
+        read_draws,
+        renewed,
+        step_times,
+        tables,
+    )
 
     of = TABLES[table]
     done = [
@@ -193,7 +203,9 @@ def print_tables(table: str, output: Path, everything: bool = False) -> None:
     printed = overview(read, of.primary, of.decided, times) + asked(read, of.pairs, of.primary, of.decided)
     again = of.decided + NEW_STATISTICS
     if all(again in run for runs in read.values() for run in runs):
-        printed += overview(read, of.primary, again)
+        printed += overview(read, of.primary, again) + asked(read, of.pairs, of.primary, again)
+        printed += renewed(read, of.primary, of.decided)
+    printed += others(read, of.primary, (of.decided, again))
     for title, header, rows in printed + (tables(read, of.primary) if everything else []):
         print(f"\n{title}\n")
         print_table(header, rows)

@@ -77,6 +77,15 @@ TABLES = {
             "soft": SOFT,
             "oracle": f"{HERMES}--alpha 0 --pseudo-labels-from truth",
         },
+        pairs=(
+            ("hermes_contrast", "hermes"),
+            *(
+                (arm, to)
+                for arm in ("hermes_contrast", "soft")
+                for to in ("supervised", "supervised_strong", "control")
+            ),
+            ("soft", "hermes_contrast"),
+        ),
     ),
     "J": Table(
         "both tasks: does the exchange between them help?",

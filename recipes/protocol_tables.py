@@ -135,26 +135,54 @@ def asked(read: Runs, pairs: Sequence[tuple[str, str]], primary: str, decided: s
         read: As in `overview`.
         pairs: Names of two arms each.
         primary: The score that decides, which comes first, and is also shown draw by draw.
-        decided: The weights that decide, `last` or `teacher`.
+        decided: The weights that decide, `last` or `teacher`, or other ones, for a second look.
 
     Returns:
         Title, header and rows of one table, or none without pairs.
     """
     if not pairs:
         return []
-    runs = read[pairs[0][0]]
-    kinds = _deciding(runs[0], decided)
-    keys = list(dict.fromkeys(key for kind in kinds for key in _keys(runs[0][kind], primary)))
-    rows = []
-    for first, second in pairs:
-        for kind in kinds:
-            one, other = ([run[kind] for run in read[arm]] for arm in (first, second))
-            known = _keys(one[0], primary)
-            found = [_shown(crossed_difference(one, other, key)) if key in known else "" for key in keys]
-            by_draw = _by_draw(one, other, primary) if primary in known else ""
-            rows.append([f"{first} - {second}{kind.removeprefix(decided)}", *found, by_draw])
-    header = ["what is asked", *map(_title, keys), f"{_title(primary)}, draw by draw"]
-    return [(_over(min(len(runs[0][kind]) for kind in kinds), len(runs)), header, rows)]
+    lines = [(f"{one} - {other}", _places(read[one], decided), _places(read[other], decided)) for one, other in pairs]
+    return [_differences(f"what is asked{''.join(decided.partition(',')[1:])}", lines, primary)]
+
+
+def renewed(read: Runs, primary: str, decided: str) -> list[Printed]:
+    """What BatchNorm statistics that are taken anew change, in every score; another hospital's below.
+
+    Args:
+        read: As in `overview`; all arms were scored with both.
+        primary: The score that comes first.
+        decided: The weights that decide.
+
+    Returns:
+        Title, header and rows of one table.
+    """
+    again = decided + NEW_STATISTICS
+    lines = [(arm, _places(runs, again), _places(runs, decided)) for arm, runs in read.items()]
+    return [_differences("new statistics - those of the training", lines, primary)]
+
+
+def others(read: Runs, primary: str, shown: Sequence[str]) -> list[Printed]:
+    """Mean scores of the weights that neither decide nor were looked at a second time.
+
+    Args:
+        read: As in `overview`.
+        primary: The score that comes first.
+        shown: The weights that have tables already.
+
+    Returns:
+        Title, header and rows of each table.
+    """
+    kinds = sorted({kind for runs in read.values() for run in runs for kind in run if " on " not in kind}, key=len)
+    common = [kind for kind in kinds if all(kind in run for runs in read.values() for run in runs)]
+    return [
+        (
+            f"{_weights(kind)}, which decide nothing, mean over draws ± standard deviation",
+            *mean_scores(read, primary, kind),
+        )
+        for kind in common
+        if kind not in shown
+    ]
 
 
 def lengths(read: Runs, first: Draws, primary: str, decided: str) -> list[str]:
@@ -235,6 +263,35 @@ def crossed_difference(
     return Difference(float(gains[:, 0].mean()), float(low), float(high))
 
 
+def _places(runs: Draws, weights: str) -> dict[str, list[list[Row]]]:
+    """Rows of each draw, on the test part (`""`) and on images of other hospitals (`" on ..."`)."""
+    return {kind.removeprefix(weights): [run[kind] for run in runs] for kind in _deciding(runs[0], weights)}
+
+
+def _differences(
+    title: str, lines: Sequence[tuple[str, Mapping[str, list[list[Row]]], Mapping[str, list[list[Row]]]]], primary: str
+) -> Printed:
+    """A table of paired differences in every score.
+
+    Args:
+        title: Of the column of names.
+        lines: Name and both sides, as `_places` returns them.
+        primary: The score that comes first, and is also shown draw by draw.
+    """
+    _, example, _ = lines[0]
+    keys = list(dict.fromkeys(key for runs in example.values() for key in _keys(runs[0], primary)))
+    rows = []
+    for name, ones, others in lines:
+        for place, one in ones.items():
+            known = _keys(one[0], primary)
+            found = [_shown(crossed_difference(one, others[place], key)) if key in known else "" for key in keys]
+            by_draw = _by_draw(one, others[place], primary) if primary in known else ""
+            rows.append([f"{name}{place}", *found, by_draw])
+    header = [title, *map(_title, keys), f"{_title(primary)}, draw by draw"]
+    images = min(len(runs[0]) for runs in example.values())
+    return _over(images, len(example[""])), header, rows
+
+
 def _gain(first: Draws, second: Draws, key: str, weights: str) -> Difference:
     return crossed_difference([run[weights] for run in first], [run[weights] for run in second], key)
 
@@ -246,7 +303,7 @@ def _deciding(kinds: Iterable[str], decided: str) -> list[str]:
 
 def _weights(kind: str) -> str:
     name, comma, how = kind.partition(",")
-    return f"{name.capitalize()} weights{comma}{how}"
+    return f"{'Averaged' if name == 'teacher' else name.capitalize()} weights{comma}{how}"
 
 
 def _over(images: int, draws: int) -> str:

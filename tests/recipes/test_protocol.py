@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -188,6 +189,31 @@ def test_the_arms_that_a_question_is_about_are_compared(tmp_path, capsys):
     assert found["loco_m5 - loco_m2"][0] == "-2.0 [-2.0, -2.0]"
     for of in protocol.TABLES.values():
         assert all(arm in of.arms for pair in of.pairs for arm in pair)
+
+
+def test_all_kinds_of_weights_are_shown(tmp_path, capsys):
+    levels = {"last": 0.5, "last, new statistics": 0.54, "teacher": 0.51, "teacher, new statistics": 0.52}
+    for draw in (200, 201):
+        for arm in (protocol.FIRST, *protocol.TABLES["T"].arms):
+            gain = 0.03 if arm == "loco_m3" else 0.0
+            rows = [
+                {"name": str(name), "weights": f"{kind}{place}", "dice": level + gain - len(place) / 100}
+                for kind, level in levels.items()
+                for place in ("", " on bus_bra")
+                for name in range(4)
+            ]
+            write_arm(tmp_path / "T" / str(draw) / arm, rows)
+    assert protocol.main(["T", "--table", "--output", str(tmp_path)]) == 0
+    tables = [part.strip().splitlines() for part in re.split(r"\n(?=Paired|\w+ weights)", capsys.readouterr().out)]
+    cells = [[[cell.strip() for cell in line.split("|")[1:-1]] for line in table if "|" in line] for table in tables]
+    of = {rows[0][0] if rows else "": rows for rows in cells}
+    assert ["loco_m3 - loco_m2", "+3.0 [3.0, 3.0]", "+3.0 +3.0"] in of["what is asked, new statistics"]
+    renewed = of["new statistics - those of the training"]
+    assert ["supervised", "+4.0 [4.0, 4.0]", "+4.0 +4.0"] in renewed
+    assert ["supervised on bus_bra", "+4.0 [4.0, 4.0]", "+4.0 +4.0"] in renewed
+    averaged = {table[0]: rows for table, rows in zip(tables, cells, strict=True) if table[0].startswith("Averaged")}
+    assert [rows[2][:2] for rows in averaged.values()] == [["supervised", "51.0 ± 0.0"], ["supervised", "52.0 ± 0.0"]]
+    assert all("which decide nothing" in title for title in averaged)
 
 
 def kept_draws(output: Path) -> Path:

@@ -97,7 +97,6 @@ def test_masks_by_type_have_a_class_more(tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["model"]["num_classes"] == 3
     assert {"union_0", "union_1", "union_2"} <= read_table(tmp_path / "run" / "images.csv")[0].keys()
-    assert run("--mask-classes type --method loco".replace("phantom", "x"), tmp_path / "other") in (0, 2)
 
 
 def test_another_hospital_is_scored_as_well_and_by_class(tmp_path, capsys):
