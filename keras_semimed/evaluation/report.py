@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ EMBEDDINGS = "embeddings.npz"
 PSEUDO_LABELS = "pseudo_labels.json"
 PSEUDO_MASKS = "pseudo_labels.npz"
 ATTENTION = "attention.json"
+SHOWN = (TABLES["own"], CASES, EMBEDDINGS, PSEUDO_LABELS, PSEUDO_MASKS, ATTENTION)
+"""What the page shows where it is there."""
 
 
 def report(folder: str | Path) -> Path:
@@ -47,7 +50,8 @@ def report(folder: str | Path) -> Path:
     an epoch), `images.csv` (rows of `evaluate_images`, with a column `weights`), and, where they are there,
     `images_own_size.csv` (the same at the images' own size, which then stands first), `cases.npz`
     (`Cases`), `embeddings.npz` (`Embeddings`), `pseudo_labels.json` and `pseudo_labels.npz` (`PseudoLabelMonitor`), and
-    `attention.json` (`AttentionMonitor`). Neither the model nor the data are read.
+    `attention.json` (`AttentionMonitor`). Neither the model nor the data are read. A file of these that the run wrote
+    and that is gone is named, by a warning and on the page.
 
     Args:
         folder: Output folder of a recipe.
@@ -62,6 +66,8 @@ def report(folder: str | Path) -> Path:
 
     folder = Path(folder)
     config, history, rows = _read_run(folder)
+    if gone := _gone(folder, config):
+        warnings.warn(f"{folder} has lost {', '.join(gone)}; the report does without", stacklevel=2)
     environment = Environment(
         loader=PackageLoader("keras_semimed.evaluation"),
         autoescape=True,
@@ -98,6 +104,11 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, list[float]], dic
         if not found or "weights" not in found[0]:
             raise ValueError(f"{folder / TABLES[size]} holds no rows of images with the column 'weights'")
     return config, history, rows
+
+
+def _gone(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Files that the run wrote, the page would show, and are not there any more."""
+    return [name for name in SHOWN if name in config.get("files", {}) and not (folder / name).exists()]
 
 
 def _history(path: Path) -> dict[str, list[float]]:
@@ -143,6 +154,7 @@ def _content(
         "scored": config["split"]["scored"],
         **scores,
         "leaks": _leaks(config["split"]),
+        "gone": ", ".join(_gone(folder, config)),
         "learning": learning_figures(history),
         "gates": gates(folder / ATTENTION),
         "pseudo_labels": pseudo_labels,

@@ -90,8 +90,8 @@ class Hermes(SemiSupervisedModel):
     Arguments marked with a star take their default from the preset.
 
     Args:
-        preset: `"paper"` (the equations as printed), `"release"` (the authors' code), or `"small"`: what served tens of
-            labels best, behind `start_from` of a supervised network that was trained to its end.
+        preset: `"paper"` (the equations as printed), `"release"` (the authors' code), or `"small"`: for tens of
+            labels, behind `start_from` of a supervised network that was trained to its end.
         exchange: `"both"`, `"seg_to_cls"` (attention), `"cls_to_seg"` (saliency) or `"none"` (Table 3, SM/ITA).
         attention_on*: `"all"` images or the `"labeled"` ones of a training batch only (and then not in inference).
         stop_gradient_between_tasks: keep the classification loss out of the segmentation encoder.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,7 +14,7 @@ from keras_semimed.evaluation.cases import Cases
 from keras_semimed.evaluation.embeddings import Embeddings
 from keras_semimed.evaluation.gates import gate_scores
 from keras_semimed.evaluation.pseudo_masks import PseudoMasks
-from keras_semimed.files import write_json, write_table
+from keras_semimed.files import file_digest, write_json, write_table
 
 COUNT = 12
 
@@ -189,6 +190,20 @@ def test_what_a_run_did_not_keep_is_not_shown(run):
     page = Page(report(run).read_text(encoding="utf-8"))
     assert len(page.images) == 2 and not {"cases", "maps", "gates", "pseudo"} & set(page.ids)
     assert all(link[1:] in page.ids for link in page.links)
+
+
+def test_files_that_the_run_wrote_and_that_are_gone_are_named(run):
+    content = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    content["files"] = {name: file_digest(run / name) for name in ("images.csv", "cases.npz", "attention.json")}
+    (run / "config.json").write_text(json.dumps(content))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main([str(run)]) == 0
+    (run / "cases.npz").unlink()
+    (run / "embeddings.npz").unlink()  # of which nothing was noted
+    with pytest.warns(UserWarning, match=r"has lost cases.npz; the report does without"):
+        assert main([str(run)]) == 0
+    assert "The folder has lost cases.npz;" in Page((run / "report.html").read_text(encoding="utf-8")).text
 
 
 def test_leaks_are_shown_where_the_run_counted_them(run):
