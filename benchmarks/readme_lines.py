@@ -2,6 +2,7 @@
 
     KERAS_BACKEND=torch python -m benchmarks.readme_lines --manual-dir Dataset_BUSI_with_GT --weights resnet18.npz
     KERAS_BACKEND=torch python -m benchmarks.readme_lines --image-size 128 --draws 200 ...
+    KERAS_BACKEND=torch python -m benchmarks.readme_lines --alpha 0 ...
 
 Labelled, unlabelled and test images are those of a draw of table S (docs/measurements/splits). The steps are as many as
 its supervised arms took, 1,000. Dice is the mean over the test images, of the last weights.
@@ -36,6 +37,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="where TFDS keeps prepared data")
     parser.add_argument("--weights", help="ImageNet weights of ResNet-18")
     parser.add_argument("--image-size", type=int, default=64, help="in pixels (64)")
+    parser.add_argument("--alpha", type=float, help="weight of the pixel contrast (that of the preset); 0: none")
     parser.add_argument("--draws", type=int, nargs="+", default=[200, 201, 202], help="of table S (200 201 202)")
     return parser.parse_args(argv)
 
@@ -60,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             image_size=options.image_size,
             weights=options.weights,
             total_steps=EPOCHS * len(train),
+            alpha=options.alpha,
         )
         model.compile()
         model.fit(train, epochs=EPOCHS, verbose=2)
