@@ -281,11 +281,11 @@ def _differences(
     _, example, _ = lines[0]
     keys = list(dict.fromkeys(key for runs in example.values() for key in _keys(runs[0], primary)))
     rows = []
-    for name, ones, others in lines:
+    for name, ones, beside in lines:
         for place, one in ones.items():
             known = _keys(one[0], primary)
-            found = [_shown(crossed_difference(one, others[place], key)) if key in known else "" for key in keys]
-            by_draw = _by_draw(one, others[place], primary) if primary in known else ""
+            found = [_shown(crossed_difference(one, beside[place], key)) if key in known else "" for key in keys]
+            by_draw = _by_draw(one, beside[place], primary) if primary in known else ""
             rows.append([f"{name}{place}", *found, by_draw])
     header = [title, *map(_title, keys), f"{_title(primary)}, draw by draw"]
     images = min(len(runs[0]) for runs in example.values())

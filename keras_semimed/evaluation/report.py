@@ -66,8 +66,8 @@ def report(folder: str | Path) -> Path:
 
     folder = Path(folder)
     config, history, rows = _read_run(folder)
-    if gone := _gone(folder, config):
-        warnings.warn(f"{folder} has lost {', '.join(gone)}; the report does without", stacklevel=2)
+    if gone := ", ".join(_gone(folder, config)):
+        warnings.warn(f"{folder} has lost {gone}; the report does without", stacklevel=2)
     environment = Environment(
         loader=PackageLoader("keras_semimed.evaluation"),
         autoescape=True,
@@ -75,7 +75,7 @@ def report(folder: str | Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.jinja").render(_content(folder, config, history, rows))
+    page = environment.get_template("report.html.jinja").render(_content(folder, config, history, rows), gone=gone)
     with whole_file(folder / NAME) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return folder / NAME
@@ -154,7 +154,6 @@ def _content(
         "scored": config["split"]["scored"],
         **scores,
         "leaks": _leaks(config["split"]),
-        "gone": ", ".join(_gone(folder, config)),
         "learning": learning_figures(history),
         "gates": gates(folder / ATTENTION),
         "pseudo_labels": pseudo_labels,

@@ -97,6 +97,7 @@ def test_masks_by_type_have_a_class_more(tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["model"]["num_classes"] == 3
     assert {"union_0", "union_1", "union_2"} <= read_table(tmp_path / "run" / "images.csv")[0].keys()
+    assert run("--method loco --network unet --labeled 8 --mask-classes type", tmp_path / "other") == 0
 
 
 def test_another_hospital_is_scored_as_well_and_by_class(tmp_path, capsys):
