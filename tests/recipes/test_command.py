@@ -217,6 +217,8 @@ def test_a_word_that_does_not_fit_ends_with_code_2(words, messages, capsys):
     ("words", "message"),
     [
         ("busi", "--method is missing: one of supervised"),
+        ("busi --method control", "--method hermes --control"),
+        ("busi --method oracle", "--method hermes --pseudo-labels-from truth"),
         ("--method loco", "DATA is missing: one of busi"),
         ("phantom --method loco", "did you mean phantom"),
         ("busi --method supervised --confidence 0.4", "--confidence is no flag of supervised, but of u2pl, hermes"),

@@ -46,6 +46,8 @@ OF_DATA_SETS = ("split_file", "manual_dir", "cvc_dir")
 """What else says which images a run has, but where a folder holds them."""
 CONTROL, ORACLE = "control", "oracle"
 """Values of `--method` of the commands that have a method of their own: its control, and it with the true labels."""
+ROWS = {CONTROL: "--control", ORACLE: "--pseudo-labels-from truth"}
+"""What says the same beside any method."""
 
 
 def main(name: str, arguments: Sequence[str] | None, description: str | None, prog: str | None = None) -> int:
@@ -207,6 +209,8 @@ def _method(command: Command, words: Sequence[str]) -> tuple[str | None, str | N
         return None, None
     if chosen is None:
         raise RecipeError(f"--method is missing: one of {', '.join(known)}")
+    if chosen in ROWS and chosen not in known:
+        raise RecipeError(f"--method: {chosen!r} is a method with {ROWS[chosen]}, as in --method hermes {ROWS[chosen]}")
     if chosen not in known:
         raise RecipeError(f"--method: {chosen!r} is none of {', '.join(known)}{did_you_mean(chosen, known)}")
     return (command.method, chosen) if chosen in (CONTROL, ORACLE) else (chosen, None)
