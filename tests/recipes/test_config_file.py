@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-import yaml
 
 from keras_semimed.experiments.command_line import config_file
-from keras_semimed.experiments.command_line.command import OF_READING, read_settings
+from keras_semimed.experiments.command_line.command import read_settings
 from keras_semimed.experiments.command_line.flags import methods
 from keras_semimed.experiments.console import RecipeError
 
@@ -20,6 +19,12 @@ COMMANDS = [
     ("train", "kvasir_seg --method loco --rung M3 --network deeplab --steps 700 --learning-rate 0.1234567890123"),
     ("train", "busi --method cps --control --tasks segmentation --optimizer-groups encoder --head-factor 3"),
     ("train", "busi --stages supervised:300,hermes:300@0.5 --manual-dir . --seed 3"),
+    ("train", "busi --stages supervised:300,hermes:300@0.3 --preset small --tasks segmentation --start-from ."),
+    ("train", "kvasir_seg --stages hermes:300,supervised:200@0.3,loco:400 --learning-rate 0.0007 --epoch-steps 50"),
+    ("train", "busi --stages hermes:30,supervised:20,mean_teacher:40 --demo"),
+    ("train", "busi --stages mean_teacher:30,supervised:40,infomatch:40 --teacher-momentum none --preset small"),
+    ("train", "busi --stages mean_teacher:30,mean_teacher:40@0.7 --control --labeled-batch-size 4"),
+    ("train", "busi --method infomatch --teacher-momentum none"),
     ("train", "busi --method fixmatch --classes benign,malignant,normal --label-weights 1,2,0.5 --no-train-encoder"),
     ("train", "busi --method fixmatch --mixed-precision mixed_bfloat16 --zoom 0.7,1.3 --validate --weights none"),
     ("hermes_busi", "--labeled 0.2 --split leak_safe --test 0.25"),
@@ -34,7 +39,9 @@ def test_a_run_is_read_again(name, words, tmp_path):
     file.write_text(config_file.as_yaml(settings), encoding="utf-8")
     again = read_settings(name, ["--config", str(file)])
     again = dataclasses.replace(again, output=settings.output)  # which a demo has of its own
-    assert again == dataclasses.replace(settings, data=settings.data_set, demo=False, resume=False)
+    # A demo's values are all in the file, but those of stages, which differ from one to the next.
+    demo = settings.demo and bool(settings.earlier)
+    assert again == dataclasses.replace(settings, data=settings.data_set, demo=demo, resume=False)
     if not settings.earlier:
         changed = read_settings(name, ["--config", str(file), "--seed", "77", "--batch-size=5"])
         assert changed.seed == 77 and changed.batch_size == 5 and changed.arguments == settings.arguments
@@ -56,15 +63,6 @@ READING = (
 )
 
 
-def unread_of(file):
-    """The same file without what only a folder has."""
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    kept = {name: value for name, value in content.items() if name not in OF_READING}
-    other = file.with_name("other.yaml")
-    other.write_text(yaml.safe_dump(kept), encoding="utf-8")
-    return other
-
-
 def test_how_a_folder_is_read_is_read_again_and_replaced_as_a_whole(tmp_path):
     words = [str(tmp_path), "--method", "fixmatch", *READING.split(), "--class-names", "sehr viel, größer", "none"]
     settings = read_settings("train", words)
@@ -74,7 +72,13 @@ def test_how_a_folder_is_read_is_read_again_and_replaced_as_a_whole(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(config_file.as_yaml(settings), encoding="utf-8")
     assert dataclasses.replace(read_settings("train", ["--config", str(file)]), output=settings.output) == settings
-    assert read_settings("train", ["busi", "--config", str(unread_of(file))]).data == "busi"
+    other = read_settings("train", ["busi", "--config", str(file)])
+    assert (other.data, other.mask_value, other.class_names) == ("busi", None, None) and not other.keep_aspect
+    of_busi = tmp_path / "busi.yaml"
+    words = ["busi", "--method", "fixmatch", "--manual-dir", str(tmp_path), "--labeled", "72", "--split", "leak_safe"]
+    of_busi.write_text(config_file.as_yaml(read_settings("train", [*words, "--learning-rate=0.3"])), encoding="utf-8")
+    own = read_settings("train", [str(tmp_path), "--config", str(of_busi)])
+    assert (own.manual_dir, own.split, own.labeled) == (None, "folder", 1.0) and own.optimizer["learning_rate"] == 0.3
     changed = read_settings("train", ["--config", str(file), "--intensity-range=0,255", "--class-names", "a", "b"])
     assert changed.intensity_range == (0, 255) and changed.class_names == ("a", "b")
     assert changed.mask_value == settings.mask_value and changed.arguments["num_classes"] == 3

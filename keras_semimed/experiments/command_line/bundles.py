@@ -40,6 +40,14 @@ def is_folder(data: str) -> bool:
     return data not in DATA_SETS and Path(data).is_dir()
 
 
+SPLITTING = ("split", "labeled", "test", "intersect")
+OF_FOLDERS = ("validation", "folds", "fold")
+"""What parts the annotated images of a folder."""
+OF_READING = ("mask_name", "mask_value", "intensity_range", "keep_aspect", "class_names", "mask_class_names")
+"""What is said about the files of a folder."""
+OF_DATA_SETS = ("split_file", "manual_dir", "cvc_dir")
+"""What else says which images a run has, but where a folder holds them."""
+
 # Small images and networks, and a fast optimizer: minutes on two cores.
 DEMO: dict[str, Any] = {
     "image_size": 64,

@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_semimed.experiments.command_line import config_file
-from keras_semimed.experiments.command_line.bundles import COMMANDS, DATA_SETS, Command, is_folder
+from keras_semimed.experiments.command_line.bundles import (
+    COMMANDS,
+    DATA_SETS,
+    OF_DATA_SETS,
+    OF_FOLDERS,
+    OF_READING,
+    SPLITTING,
+    Command,
+    is_folder,
+)
 from keras_semimed.experiments.command_line.defaults import DECIDING, check_steps, control_of, from_preset, values_of
 from keras_semimed.experiments.command_line.flags import (
     MOST_USED,
@@ -37,13 +46,6 @@ overlays/, report.html (all of it on one page) and what it is made of, cases.npz
 epoch is picked: the last weights count.
 """
 HELP = {"-h", "--help", "--help-all"}
-SPLITTING = ("split", "labeled", "test", "intersect")
-OF_FOLDERS = ("validation", "folds", "fold")
-"""What parts the annotated images of a folder."""
-OF_READING = ("mask_name", "mask_value", "intensity_range", "keep_aspect", "class_names", "mask_class_names")
-"""What is said about the files of a folder."""
-OF_DATA_SETS = ("split_file", "manual_dir", "cvc_dir")
-"""What else says which images a run has, but where a folder holds them."""
 CONTROL, ORACLE = "control", "oracle"
 """Values of `--method` of the commands that have a method of their own: its control, and it with the true labels."""
 ROWS = {CONTROL: "--control", ORACLE: "--pseudo-labels-from truth"}

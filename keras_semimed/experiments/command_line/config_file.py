@@ -6,7 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_semimed.experiments.command_line.bundles import is_folder
+from keras_semimed.experiments.command_line.bundles import (
+    DATA_SETS,
+    OF_DATA_SETS,
+    OF_FOLDERS,
+    OF_READING,
+    SPLITTING,
+    is_folder,
+)
 from keras_semimed.experiments.command_line.flags import Flag, flags_of, methods, word_of
 from keras_semimed.experiments.command_line.settings import SEVERAL, Settings
 from keras_semimed.experiments.command_line.stages import read_stages
@@ -16,8 +23,10 @@ from keras_semimed.experiments.console import RecipeError, did_you_mean
 NAME = "config.yaml"
 FLAG = "--config"
 METHOD = "--method"
-NOT_WRITTEN = ("output", "resume", "demo", "num_labels")
+NOT_WRITTEN = ("output", "resume", "num_labels")
 """What another run is to have its own of, what a run has said by other flags, and what the data say."""
+OF_THE_LAST = ("method", "stages", "control", "start_from", "pseudo_labels_from", "demo")
+"""What a run in stages is told once, and does not hand to its stages before the last."""
 HEAD = """\
 # Every flag of a run; a flag that is given beside --config counts before it.
 #   semimed train --config {name} --output runs/another
@@ -53,6 +62,7 @@ def words_from(words: Sequence[str], all_flags: Mapping[str, Flag], positional: 
     again = {name for name in SEVERAL if name in found and all_flags[name].word in given_words}
     if rest and not rest[0].startswith("-"):  # DATA stands first
         again |= set(positional)
+        _leave_out_of_data(found, rest[0])
     return [word for name, words in found.items() if name not in again for word in words] + rest
 
 
@@ -66,10 +76,22 @@ def _leave_out(found: dict[str, list[str]], rest: Sequence[str]) -> None:
     if chosen not in methods() or found.get("method") in (None, [f"{METHOD}={chosen}"]):
         return
     shared = flags_of("supervised").keys() & flags_of(chosen).keys()
-    if own := [name for name in found if name not in shared]:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in own)
-        print(f"{FLAG}: no part of {chosen}: {names}", flush=True)
-    for name in own:
+    _drop(found, [name for name in found if name not in shared], chosen)
+
+
+def _leave_out_of_data(found: dict[str, list[str]], data: str) -> None:
+    """Takes out what a file says of a data set where a folder is given beside it, and the other way round."""
+    before = found.get("data", [data])[0]
+    if is_folder(data) and before in DATA_SETS:
+        _drop(found, [name for name in (*SPLITTING, *OF_DATA_SETS) if name in found], data)
+    elif data in DATA_SETS and before not in DATA_SETS:
+        _drop(found, [name for name in ("test", *OF_FOLDERS, *OF_READING) if name in found], data)
+
+
+def _drop(found: dict[str, list[str]], names: Sequence[str], new: str) -> None:
+    if names:
+        print(f"{FLAG}: no part of {new}: {', '.join('--' + name.replace('_', '-') for name in names)}", flush=True)
+    for name in names:
         del found[name]
 
 
@@ -123,7 +145,8 @@ def as_yaml(settings: Settings) -> str:
 
     values: dict[str, dict[str, Any]] = {}
     for name, flag in flags_of(settings.method).items():
-        if name not in NOT_WRITTEN and _is_written(settings, flag, value := _value(settings, flag)):
+        value = _value(settings, flag)
+        if name not in NOT_WRITTEN and _is_written(settings, flag, value) and _is_agreed(settings, flag, value):
             values.setdefault(flag.group, {})[name] = value
     text = HEAD.format(name=NAME)
     for group, entries in values.items():
@@ -131,8 +154,13 @@ def as_yaml(settings: Settings) -> str:
     return text
 
 
-def _value(settings: Settings, flag: Flag) -> Any:
-    """The value of a flag in a run, as YAML has it."""
+def _factors(settings: Settings) -> list[float]:
+    """What the learning rates of the stages are multiplied by."""
+    return [stage.factor for stage in read_stages(settings.stages, methods())] if settings.stages else [1.0]
+
+
+def _value(settings: Settings, flag: Flag, factor: float | None = None) -> Any:
+    """The value of a flag in a run or in a stage with a factor, as YAML has it."""
     if flag.of == "run":
         value = settings.data_set if flag.name == "data" else getattr(settings, flag.name)
     else:
@@ -143,21 +171,32 @@ def _value(settings: Settings, flag: Flag) -> Any:
             "variant": settings.variants,
         }
         value = kept[flag.of].get(flag.parameter.name)
-        if settings.stages is not None and flag.name == "learning_rate":  # that of a stage with the factor 1
-            value = settings.optimizer[flag.parameter.name] / read_stages(settings.stages, methods())[-1].factor
+        if flag.name == "learning_rate":  # that of a stage with the factor 1, as it was typed
+            value = float(f"{settings.optimizer[flag.parameter.name] / (factor or _factors(settings)[-1]):.15g}")
+    if flag.name == "start_from" and settings.earlier:
+        value = settings.earlier[0].start_from
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value
 
 
+def _is_agreed(settings: Settings, flag: Flag, value: Any) -> bool:
+    """Whether all stages have it; where they differ it was not given, and each has its own default."""
+    if flag.name in OF_THE_LAST:
+        return True
+    stages = zip(settings.earlier, _factors(settings), strict=False)
+    return all(_value(stage, flag, by) == value for stage, by in stages if flag.name in flags_of(stage.method))
+
+
 def _is_written(settings: Settings, flag: Flag, value: Any) -> bool:
     """Whether a value says something: not of another optimizer, nor what the data or other flags say."""
-    if value is None:
-        return flag.name == "weights"
-    if flag.name == "steps":
-        return settings.stages is None
-    if settings.stages is not None and flag.of == "method" and value == flag.parameter.default:
-        return False  # an earlier stage may have another default
+    if value is None:  # where one of the stages has another default
+        takes = (flags_of(stage.method).get(flag.name) for stage in (*settings.earlier, settings))
+        defaults = [each.parameter.default for each in takes if each is not None]
+        may_be = flag.of == "method" and "None" in kinds(flag.parameter.annotation)
+        return flag.name == "weights" or may_be and any(default is not None for default in defaults)
+    if flag.name in ("steps", "demo"):  # the stages say their own steps, and keep a demo's other defaults
+        return (settings.stages is None) == (flag.name == "steps") and bool(value)
     if flag.name == "mixed_precision" and value == "float32":
         return False
     if settings.split_file is not None and flag.name in ("split", "labeled", "test"):
