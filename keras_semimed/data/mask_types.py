@@ -18,7 +18,7 @@ def masks_by_class(images: ImageSet) -> ImageSet:
         images: Masks of background and lesion, and image classes.
 
     Returns:
-        The same images with masks of 1 + C classes; 255 stays.
+        The same images with masks of 1 + C classes; 255 stays, and lesions of images of an unknown class become it.
 
     Raises:
         ValueError: If there are no masks or image classes, or the masks have several classes already.
@@ -27,21 +27,19 @@ def masks_by_class(images: ImageSet) -> ImageSet:
         raise ValueError("masks by class need masks and image classes; the images lack one of them")
     if images.num_classes != 2:
         raise ValueError(f"masks by class need masks of 2 classes, background and lesion, found {images.num_classes}")
-    types = (images.labels + 1).astype("uint8")[:, None, None]
-    masks = np.where(images.masks == 1, types, images.masks)
-    num_classes = 1 + max(len(images.class_names), int(types.max()))
+    known = images.labels != 255
+    types = np.where(known, images.labels + 1, 255).astype("uint8")
+    masks = np.where(images.masks == 1, types[:, None, None], images.masks)
+    num_classes = 1 + max(len(images.class_names), int(types[known].max(initial=0)))
     present = None
     if images.present is not None:
         background, lesion = images.present.T
-        present = np.eye(num_classes, dtype=bool)[images.labels + 1] & lesion[:, None]
+        present = np.eye(num_classes, dtype=bool)[np.where(known, types, 0)] & lesion[:, None]
         present[:, 0] = background
     own = None
     if images.own_masks is not None:
-        pairs = zip(images.own_masks, images.labels.tolist(), strict=True)
-        own = [
-            mask._replace(values=np.where(mask.values == 1, 1 + label, mask.values).astype("uint8"))
-            for mask, label in pairs
-        ]
+        pairs = zip(images.own_masks, types, strict=True)
+        own = [mask._replace(values=np.where(mask.values == 1, kind, mask.values)) for mask, kind in pairs]
     rules = images.rules
     if rules is not None and len(images.class_names) == num_classes - 1:
         rules = dataclasses.replace(rules, mask_class_names=("background", *images.class_names))

@@ -88,12 +88,15 @@ def collect_embeddings(
     if of_pixels:
         return _of_pixels(found, np.asarray(masks))
     source = "image embeddings" if "images" in heads else "means of the deepest encoder features"
-    classes = np.zeros(len(found), int) if labels is None else np.asarray(labels)
+    classes = np.zeros(len(found), int) if labels is None else np.asarray(labels).reshape(-1)
+    found, classes = found[classes != 255], classes[classes != 255]
+    if not len(found):
+        return None
     return Embeddings(found.astype("float16"), classes, list(class_names), source)
 
 
-def _of_pixels(features: np.ndarray, masks: np.ndarray) -> Embeddings:
-    """Vectors of pixels in the middle of each feature's cell, as many of each class."""
+def _of_pixels(features: np.ndarray, masks: np.ndarray) -> Embeddings | None:
+    """Vectors of pixels in the middle of each feature's cell, as many of each class; None where none is known."""
     rows, columns = (
         (np.arange(cells) * size + size // 2) // cells
         for cells, size in zip(features.shape[1:3], masks.shape[1:3], strict=True)
@@ -102,6 +105,8 @@ def _of_pixels(features: np.ndarray, masks: np.ndarray) -> Embeddings:
     vectors = features.reshape(-1, features.shape[-1])
     random = np.random.default_rng(0)
     known = [value for value in np.unique(classes) if value != 255]
+    if not known:
+        return None
     chosen = [random.permutation(np.flatnonzero(classes == value))[: MOST_PIXELS // len(known)] for value in known]
     index = np.sort(np.concatenate(chosen))
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

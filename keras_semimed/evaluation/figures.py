@@ -13,6 +13,8 @@ from keras_semimed.files import whole_file
 RED = (255, 0, 0)
 GREEN = (0, 255, 0)
 YELLOW = (255, 255, 0)
+_LONGEST = 230
+"""Bytes of a name: a file's has 255, with its suffix and what stands before it while it is written."""
 
 
 def overlay(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, opacity: float = 0.45) -> np.ndarray:
@@ -70,7 +72,8 @@ def save_overlays(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [f"{''.join(c if c.isalnum() or c in '-_.' else '_' for c in name)}.png" for name in names]
+    stems = ["".join(c if c.isalnum() or c in "-_." else "_" for c in name) for name in names]
+    files = [f"{stem.encode()[:_LONGEST].decode(errors='ignore')}.png" for stem in stems]
     if len(set(files)) < len(files):
         files = [f"{index}_{file}" for index, file in enumerate(files)]
     paths = []

@@ -243,13 +243,13 @@ def _add_labels(rows: list[Row], probabilities: np.ndarray, labels: np.ndarray |
     if labels is not None:
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         classes = probabilities.shape[1]
-        if labels.shape != probabilities.shape[:1] or not np.isin(labels, range(classes)).all():
+        if labels.shape != probabilities.shape[:1] or not np.isin(labels, [*range(classes), 255]).all():
             raise ValueError(
-                f"`labels` must be {len(probabilities)} class indices from 0 to {classes - 1}, one an image, found "
-                f"shape {labels.shape} and values {np.unique(labels)[:5].tolist()}"
+                f"`labels` must be {len(probabilities)} class indices from 0 to {classes - 1}, or 255 where unknown, "
+                f"one an image, found shape {labels.shape} and values {np.unique(labels)[:5].tolist()}"
             )
     for index, (row, values) in enumerate(zip(rows, probabilities, strict=True)):
-        if labels is not None:
+        if labels is not None and labels[index] != 255:
             row["label"] = int(labels[index])
         row["prediction"] = int(values.argmax())
         row |= {f"probability_{column}": float(value) for column, value in enumerate(values)}

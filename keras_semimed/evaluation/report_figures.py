@@ -88,8 +88,7 @@ def truth_figures(watched: Mapping[str, Any]) -> list[Figure]:
             figures.append(Figure(uri, f"Accuracy of the {what}' pseudo-labels", text))
     for head, what in HEADS.items():
         for kind, unit in (("confidence", "largest probability"), ("entropy", "entropy (nats)")):
-            if head in watched["first_epoch"]:
-                bins = watched["first_epoch"][head][kind]
+            if bins := watched["first_epoch"].get(head, {}).get(kind):
                 text = "After the first epoch, on the same images: where a first threshold makes sense."
                 figures.append(Figure(_bars(bins, unit), f"First {kind} of the {what}", text))
     return figures

@@ -127,6 +127,8 @@ class EntryPoints(NetworkedModel):
             ValueError: for an argument that cannot be honoured, and for data that the model would learn nothing or
                 something wrong from; the message says what to do.
         """
+        if not self.compiled:
+            raise ValueError("call `compile()` before `fit`; without arguments it takes the method's own optimizer.")
         given = bound(super().fit, args, kwargs)
         refuse(given)
         self._check_devices()

@@ -11,6 +11,7 @@ from keras_semimed.configuration import check_choice, check_not_negative, check_
 from keras_semimed.embeddings import l2_normalize
 from keras_semimed.layers.memory_bank import MemoryBank
 from keras_semimed.layers.pseudo_labels import PseudoLabels
+from keras_semimed.layers.resampling import at_cells
 from keras_semimed.losses import (
     DiceLoss,
     ImageContrastiveLoss,
@@ -365,10 +366,9 @@ class Hermes(SemiSupervisedModel):
         """Eq. 11 on the mean of both views' embeddings; the bank takes in the anchors afterwards."""
         both = (ops.cast(view["pixel_embeddings"], "float32") for view in (weak, strong))
         embeddings = l2_normalize(sum(both))
-        stride = self.image_size // embeddings.shape[1]
         hard = pseudo.labels != ops.argmax(strong["mask_logits"], axis=-1)
         labels, certain, hard = (
-            ops.cast(x, dtype)[:, stride // 2 :: stride, stride // 2 :: stride]
+            ops.cast(at_cells(x, *embeddings.shape[1:3]), dtype)
             for x, dtype in ((pseudo.labels, "int32"), (pseudo.kept, "float32"), (hard, "float32"))
         )
         noise = self.uniform(ops.shape(labels))

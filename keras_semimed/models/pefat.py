@@ -66,10 +66,11 @@ class PEFAT(SemiSupervisedModel):
             raise ValueError(f"`warmup_share` must be between 0 and 1, found {warmup_share!r}.")
         check_not_negative(self, "xi", "lambda_adversarial", "lambda_uncertain")
         check_whole("iterations", iterations, 1)
-        self.warmup_steps = int(warmup_share * self.total_steps)
         self.contrast_loss = ViewContrastiveLoss(temperature)
         self.mixture = LossMixture(window=window, threshold=threshold, name="mixture")
         self._trusts = self.pseudo_labels == "truth" or threshold < 1  # any image at all
+        # What is trusted rests on the mixture, which is fitted when the warm-up ends.
+        self.warmup_steps = max(int(self._trusts), int(warmup_share * self.total_steps))
         self.build_networks()
 
     @property

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from keras_semimed.data.folder.files import SUFFIXES, is_image, masks_beside
+from keras_semimed.data.folder.files import SUFFIXES, image_stem, is_image, masks_beside
 from keras_semimed.prediction.output import holds_predictions
 
 
@@ -89,9 +89,9 @@ def _below(folder: Path, output: Path | None) -> Found:
         here: list[Path] = []
         for file in (Path(parent, name) for name in names if not name.startswith(".")):
             (here if is_image(file) else others).append(file)
-        beside = set(masks_beside(file.stem for file in here))
-        masks += [file for file in here if file.stem in beside]
-        images += [file for file in here if file.stem not in beside]
+        beside = set(masks_beside(image_stem(file) for file in here))
+        masks += [file for file in here if image_stem(file) in beside]
+        images += [file for file in here if image_stem(file) not in beside]
     found = {file.relative_to(folder).as_posix(): file for file in sorted(images)}
     return Found(found, sorted(others), sorted(masks))
 

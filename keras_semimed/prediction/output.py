@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_semimed.data.exchange.classes import FILE as CLASSES_FILE
 from keras_semimed.data.exchange.classes import write_classes
 from keras_semimed.data.folder.files import SUFFIXES
 from keras_semimed.files import PARTIAL, read_cells, whole_file, write_json, write_rows, write_table
@@ -110,12 +111,17 @@ class OutputFolder:
         self.done = self._read_table()
 
     def _forget(self) -> None:
-        """Removes the table and the pictures that it lists; others in the folder may be somebody's own."""
+        """Removes the table and the files that belong to it; others in the folder may be somebody's own."""
+        try:
+            as_labels = bool(_description(self.path / DESCRIPTION).get("as_labels"))
+        except (OSError, ValueError):
+            as_labels = False  # nobody knows whose they are
         for name in self._rows():
-            for picture in (self.mask(name), self.overlay(name)):
+            for picture in (self._mask(name, as_labels), self.overlay(name)):
                 if picture.resolve().is_relative_to(self.path.resolve()):
                     picture.unlink(missing_ok=True)
-        (self.path / TABLE).unlink(missing_ok=True)
+        for file in (TABLE, *((LABELS, CLASSES_FILE) if as_labels else ())):
+            (self.path / file).unlink(missing_ok=True)
 
     def _rows(self) -> dict[str, dict[str, str]]:
         """Whole rows of the table, by image; none without a table. One that was cut off is dropped."""
@@ -148,7 +154,10 @@ class OutputFolder:
 
     def mask(self, name: str) -> Path:
         """Where the mask of an image is."""
-        return self.path / "masks" / f"{labels_name(name) if self._as_labels else name}.png"
+        return self._mask(name, self._as_labels)
+
+    def _mask(self, name: str, as_labels: bool) -> Path:
+        return self.path / "masks" / f"{labels_name(name) if as_labels else name}.png"
 
     def overlay(self, name: str) -> Path:
         """Where the overlay of an image is."""

@@ -34,6 +34,7 @@ from tests.data.annotation_files import (
     save_images,
     task,
 )
+from tests.data.dicom_files import dicom
 from tests.data.image_files import encoded
 
 TOOLS = ("coco", "cvat", "labelme", "labelstudio")
@@ -758,3 +759,19 @@ def test_masks_that_are_called_otherwise_go_out_and_come_back(tmp_path):
     np.testing.assert_array_equal(mask_of(tmp_path / "back", "bus_1"), lesion // 255)
     with pytest.raises(ValueError, match="`mask_name` must hold {}"):
         export_annotations(tmp_path / "mine", tmp_path / "again", "labelme", mask_name="mask")
+
+
+def test_names_that_end_in_numbers_are_images_of_their_own(tmp_path):
+    """As DICOM files are called without a suffix; the last number is none."""
+    for part in ("images", "masks"):
+        (tmp_path / "given/labeled" / part).mkdir(parents=True)
+    mask = np.zeros((20, 20), "uint8")
+    mask[5:10, 5:10] = 1
+    for name in ("1.2.3.1", "1.2.3.2"):
+        (tmp_path / "given/labeled/images" / name).write_bytes(dicom(np.full((20, 20), 90, "uint8")))
+        Image.fromarray(mask).save(tmp_path / f"given/labeled/masks/{name}_mask.png")
+    for tool in TOOLS:
+        export_annotations(tmp_path / "given", tmp_path / tool, tool, mask_name="{}_mask")
+    assert sorted(file.name for file in (tmp_path / "labelme").glob("*.json")) == ["1.2.3.1.json", "1.2.3.2.json"]
+    import_annotations([tmp_path / "labelme"], tmp_path / "back", empty="background")
+    assert sorted(file.name for file in (tmp_path / "back/labeled/masks").iterdir()) == ["1.2.3.1.png", "1.2.3.2.png"]

@@ -32,6 +32,12 @@ def test_any_name_is_a_title_and_two_names_are_two_files(tmp_path):
     assert all(path.exists() for path in paths)
 
 
+def test_long_names_are_cut_to_what_a_file_system_takes(tmp_path):
+    images, masks = np.zeros((3, 8, 8, 1), "uint8"), np.zeros((3, 8, 8), "uint8")
+    paths = save_overlays(tmp_path, images, masks, masks, ["x" * 251, "x" * 250, "\u56fe" * 85])
+    assert all(path.exists() for path in paths) and len(set(paths)) == 3
+
+
 def test_sizes_must_agree():
     with pytest.raises(ValueError, match="one height and width"):
         overlay(np.zeros((4, 4)), np.zeros((4, 4)), np.zeros((2, 2)))

@@ -67,6 +67,13 @@ def test_heads_and_targets_may_be_missing():
     assert "dice" not in rows[0] and "dice" not in summarize(rows)
 
 
+def test_images_of_an_unknown_class_are_in_no_score_of_classes():
+    images, masks = images_and_masks()
+    rows = evaluate_images(Threshold(), [(images, {"mask": masks, "label": np.array([1, 255, 255, 0])})])
+    assert [row.get("label") for row in rows] == [1, None, None, 0] and rows[1]["prediction"] == 0
+    assert summarize(rows)["accuracy"] == 1.0
+
+
 def test_several_classes_average_those_that_occur():
     class Fixed:
         def predict_on_batch(self, images):
@@ -86,7 +93,7 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="no batches"):
         evaluate_images(Threshold(), [])
     for labels in ([0, 1, 2, 0], [0, 1, -1, 0], [[0, 1], [1, 0], [0, 1], [1, 0]], [0, 1]):
-        with pytest.raises(ValueError, match="4 class indices from 0 to 1, one an image"):
+        with pytest.raises(ValueError, match="4 class indices from 0 to 1, or 255 where unknown, one an image"):
             evaluate_images(Threshold(), [(images, {"label": np.array(labels)})])
     with pytest.raises(ValueError, match="holds 0.5; class indices are whole numbers"):
         evaluate_images(Threshold(), [(images, {"mask": masks / 2})])

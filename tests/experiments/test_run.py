@@ -11,10 +11,10 @@ import pytest
 
 from keras_semimed import data, experiments
 from keras_semimed.cli import export as export_command
-from keras_semimed.evaluation import report
-from keras_semimed.experiments.runs import experiment, keeping
+from keras_semimed.evaluation import evaluate_images, report, summarize
+from keras_semimed.experiments.runs import experiment, keeping, scores
 from keras_semimed.files import read_sealed, read_table
-from keras_semimed.models import CPS, FixMatch, MeanTeacher, Supervised, recompute_statistics
+from keras_semimed.models import ADMT, CPS, FixMatch, MeanTeacher, Supervised, recompute_statistics
 from keras_semimed.saved import load_model
 from recipes import train as command
 from tests.recipes.test_folders import make_folder
@@ -200,6 +200,31 @@ def test_a_teacher_and_a_validation_part_are_scored_too(images, tmp_path):
     assert config["split"]["sizes"]["validation"] == half and "val_dice" in found.history
     assert f"validation\t{validation.image_set.names[0]}\n" in (folder / "split.txt").read_text()
     assert load_model(folder / "model.keras").provenance.split == config["split"]["hash"]
+
+
+def test_the_scores_are_those_of_the_model_that_is_saved(images, tmp_path):
+    """AD-MT predicts with its student, whatever its teachers score."""
+    found = fitted(tmp_path, images, model=made(ADMT, teacher_momentum=0.5))
+    weights = list(dict.fromkeys(row["weights"] for row in rows(tmp_path, "images.csv")))
+    assert weights == ["teacher", "last"]  # those that count stand last
+    saved = load_model(tmp_path / "model.keras")
+    test = batches(images)[1]
+    dice = summarize(evaluate_images(saved, test))["dice"]
+    assert dice == pytest.approx(read_sealed(tmp_path / "config.json")["result"]["last"]["dice"], abs=1e-6)
+    assert found.scores == read_sealed(tmp_path / "config.json")["result_own_size"]["last"]
+    assert saved.provenance.scores == pytest.approx(found.scores)
+    model = made(ADMT, teacher_momentum=0.5)
+    fitted(tmp_path, images, resume=True, model=model)
+    assert not model.use_teacher and not saved.use_teacher
+
+
+def test_images_are_scored_so_many_at_once_as_the_batches_say(images, tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(scores, "EvaluationBatches", lambda data, size: sizes.append(size) or given(data, size))
+    train, test = batches(images)
+    given = type(test)
+    experiments.Run(tmp_path / "run").fit(made(Supervised), train, given(test.image_set, 3), 1, verbose=0)
+    assert sizes == [3]
 
 
 def test_the_report_is_written(images, one_go, monkeypatch):

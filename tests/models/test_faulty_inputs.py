@@ -155,6 +155,11 @@ def test_images_of_a_wrong_shape_are_named(model, call, images, message):
         call(model, images)
 
 
+def test_a_model_that_is_not_compiled_is_named():
+    with pytest.raises(ValueError, match=r"call `compile\(\)` before `fit`"):
+        Supervised(**arguments()).fit(batches(), verbose=0)
+
+
 def test_inputs_under_another_name_are_named(model):
     x, y = BATCH
     with pytest.raises(ValueError, match=r"keys \['labeled', 'unlabelled'\]; expected 'labeled', 'unlabeled'"):

@@ -224,6 +224,21 @@ def test_every_switch_trains(changes):
     assert set(predictions) == heads
 
 
+def test_a_deeplab_contrasts_at_a_size_that_its_stride_does_not_divide():
+    """60 pixels are 8 features of stride 8, the last one half outside."""
+    masks = np.zeros((4, 60, 60), "uint8")
+    masks[:, 10:40, 20:50] = 1
+    images = ImageSet(list("abcd"), np.repeat(180 * masks[..., None], 3, axis=-1), masks)
+    data = SemiSupervisedBatches(images, images, batch_size=2, steps_per_epoch=1, seed=0)
+    changes = {"tasks": "segmentation", "network": "deeplab", "image_size": 60, "selection": "none"}
+    if JAX:
+        traced_step(made(Hermes, **changes), *data[0])
+        return
+    model, history = fitted(Hermes, data=data, **changes)
+    assert_finite(model, history)
+    assert history["mask_contrast"][0] > 0
+
+
 def test_oblong_images_are_learnt_in_square_views():
     """Bright squares at the left or right of 32 x 64 pixels: views that mixed up the axes could not teach them."""
 

@@ -106,6 +106,15 @@ def test_nothing_is_overwritten_unasked(folder, tmp_path):
     assert [file.name for file in other.iterdir()] == ["thesis.txt"]
 
 
+def test_overwriting_leaves_no_labels_of_the_model_before(folder, tmp_path):
+    images, output = {"wide.png": find_images([folder])["wide.png"]}, tmp_path / "out"
+    predict_files(thresholds(), images, output, Options(labels=("x", "y"), as_labels=True))
+    assert (output / "labels.csv").exists() and (output / "masks" / "wide.png").exists()
+    predict_files(thresholds(), images, output, overwrite=True)
+    assert not (output / "labels.csv").exists()
+    assert [file.name for file in (output / "masks").iterdir()] == ["wide.png.png"]
+
+
 def test_flips_and_padding_leave_a_pixelwise_model_alone(folder, tmp_path):
     images = find_images([folder])
     for index, options in enumerate((Options(), Options(flip=True), Options(keep_aspect=True))):

@@ -300,7 +300,9 @@ def test_a_class_s_default_in_steps_follows_the_length_of_the_run(monkeypatch):
     assert read("--steps 500").arguments["unlabeled_start"] == 50
 
 
-@pytest.mark.parametrize(("steps", "images", "expected"), [(3000, 384, 50), (384, 384, 48), (7, 384, 7), (4, 8, 1)])
+@pytest.mark.parametrize(
+    ("steps", "images", "expected"), [(3000, 384, 50), (384, 384, 48), (7, 384, 7), (4, 8, 1), (50, 1, 1)]
+)
 def test_an_epoch_is_about_one_pass(steps, images, expected):
     assert with_epochs(read(f"--steps {steps}"), images).epoch_steps == expected
 

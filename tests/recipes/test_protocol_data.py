@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -92,6 +93,12 @@ def test_a_split_file_beside_flags_of_a_split_is_refused(tmp_path, capsys):
     assert "--split-file nowhere.txt does not exist" in capsys.readouterr().err
 
 
+def test_a_run_without_an_unlabelled_image_is_refused(tmp_path, capsys):
+    assert run("--method supervised --labeled 24 --validate", tmp_path / "run") == 2
+    assert "--labeled 24 of phantom_ultrasound leaves no unlabelled image" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_masks_by_type_have_a_class_more(tmp_path):
     assert run("--method supervised --labeled 8 --mask-classes type", tmp_path / "run") == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -178,6 +185,17 @@ def test_columns_of_patients_and_of_what_is_read_are_no_groups(tmp_path):
     header = "file,class,Patient ID,case,spacing_mm,scanner,site"
     (tmp_path / "labels.csv").write_text(f"{header}\na.png,x,p1,c1,0.1,A,\nb.png,y,p2,c2,0.2,B,U\n")
     assert _columns(tmp_path / "labels.csv") == {"a": {"scanner": "A"}, "b": {"scanner": "B", "site": "U"}}
+
+
+def test_names_with_dots_are_kept_apart(tmp_path):
+    """As the identifiers that DICOM files without a suffix are called by."""
+    lines = ["file,class,scanner", "1.2.3.1,x,A", "1.2.3.2,x,B", "case.1.png,x,A", "case.png,y,B"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    columns = _columns(tmp_path / "labels.csv")
+    assert list(columns) == ["1.2.3.1", "1.2.3.2", "case.1", "case"]
+    images = image_set("phantom_ultrasound", 32).select([f"image {index}" for index in range(4)])
+    images = dataclasses.replace(images, names=list(columns))
+    assert _groups(images, columns)["scanner"] == {"1.2.3.1": "A", "1.2.3.2": "B", "case.1": "A", "case": "B"}
 
 
 def test_a_part_of_a_folder_is_read_beside_rows_of_the_others(tmp_path):

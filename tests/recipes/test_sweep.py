@@ -82,7 +82,7 @@ def test_a_grid_over_methods_trains_them_on_one_data_set(runs, tmp_path):
 
 def test_finished_runs_of_other_flags_are_not_mixed_in(runs, tmp_path, capsys):
     command = ["loco_table_4", "--rows", "M1", "--output", str(tmp_path), "--"]
-    assert sweep.main([*command, "--steps", "4", "--manual-dir", "here", "--data-dir=here"]) == 0
+    assert sweep.main([*command, "--steps", "4", "--manual-dir", "here", "--data-dir=here", "--test-on-dir", "a"]) == 0
     assert sweep.main([*command, "--manual-dir", "elsewhere", "--steps", "4"]) == 0  # the data were moved
     assert len(runs) == 3  # one training, two comparisons
     assert sweep.main([*command, "--steps", "8"]) == 2

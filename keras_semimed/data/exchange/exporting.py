@@ -14,6 +14,7 @@ from keras_semimed.data.exchange.folders import whole_folder
 from keras_semimed.data.exchange.formats import WRITERS
 from keras_semimed.data.exchange.label_studio import URL, write_label_studio
 from keras_semimed.data.exchange.names import ImageFiles, flat_name, unique_stems
+from keras_semimed.data.folder.files import image_stem
 from keras_semimed.data.folder.mask_names import check_mask_name, mask_of
 from keras_semimed.data.images.mask_values import FoundValues, Key, found_values, settled
 from keras_semimed.data.images.reading import read_mask_of, read_values
@@ -144,7 +145,7 @@ def _declared(files: ImageFiles, mask_name: str) -> dict[str, str]:
     found = {}
     for name in files.names:
         path = Path(name)
-        if (mask := mask_of(path.stem, path.name, mask_name)) is not None:
+        if (mask := mask_of(image_stem(path), path.name, mask_name)) is not None:
             found[path.with_name(mask).as_posix()] = name
     return found
 

@@ -24,6 +24,7 @@ from keras_semimed.data.exchange.shapes import (
     Raster,
     box,
 )
+from keras_semimed.data.folder.files import image_stem
 from keras_semimed.data.images.pixels import check_size
 from keras_semimed.data.progress import progress
 
@@ -112,7 +113,7 @@ def write_labelme(folder: Path, images: Sequence[DrawnImage], labels: Sequence[s
             "imageHeight": image.height,
             "imageWidth": image.width,
         }
-        save_json(folder / f"{Path(image.name).stem}.json", content)
+        save_json(folder / f"{image_stem(Path(image.name))}.json", content)
     return ["LabelMe: open the folder, as in `labelme .`"]
 
 

@@ -48,8 +48,10 @@ GROUPS = {
     ),
 }
 # Where a run reads and writes, how it was asked for, and what only looks on: nothing that makes two runs differ.
+PLACES = ("manual_dir", "cvc_dir", "data_dir", "test_on_dir")
+"""Where data lie; the same data may lie elsewhere tomorrow."""
 NOT_CONFIGURATION = (
-    *("recipe", "manual_dir", "cvc_dir", "data_dir", "split_file", "test_on_dir", "output", "resume", "demo"),
+    *("recipe", *PLACES, "split_file", "output", "resume", "demo"),
     *("track", "tensorboard", "threshold_figure", "panels", "pseudo_labels"),
 )
 SEVERAL = ("mask_value", "intensity_range", "class_names", "mask_class_names")
@@ -298,7 +300,7 @@ def with_epochs(settings: Settings, unlabeled_images: int) -> Settings:
 def _epoch_steps(settings: Settings, unlabeled_images: int) -> int:
     """A divisor of `steps`: the given one, or the one nearest to a pass over the unlabelled images."""
     steps = settings.steps
-    wanted = settings.epoch_steps or min(unlabeled_images / settings.batch_size, steps)
+    wanted = settings.epoch_steps or min(max(1.0, unlabeled_images / settings.batch_size), steps)
 
     def distance(number: int) -> float:
         return max(number / wanted, wanted / number)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_semimed.experiments.command_line.bundles import RUNGS
+from keras_semimed.experiments.command_line.settings import PLACES
 from keras_semimed.experiments.console import GO_ON, RecipeError, input_errors, run_main
 from keras_semimed.experiments.termination import Termination, run_child
 from keras_semimed.files import read_sealed, write_json
@@ -29,7 +30,8 @@ from keras_semimed.text import one_line, shortened
 
 Flags = tuple[str, ...]
 RECORD = "sweep.json"
-PLACES = ("--manual-dir", "--cvc-dir", "--data-dir")
+MOVED = tuple(f"--{name.replace('_', '-')}" for name in PLACES)
+"""Flags that may differ when a sweep goes on."""
 OWN = {
     "--seed": "name the seeds with the sweep's --seeds",
     "--output": "name the folder with the sweep's --output, before `--`",
@@ -207,9 +209,9 @@ def _flags(recipe: str, common: Flags, own: Flags) -> list[str]:
     """What decides about a run: where the data lie does not."""
     given, kept = iter((*common, *own)), [recipe]
     for flag in given:
-        if flag in PLACES:
+        if flag in MOVED:
             next(given, None)
-        elif flag.partition("=")[0] not in PLACES:
+        elif flag.partition("=")[0] not in MOVED:
             kept.append(flag)
     return kept
 

@@ -96,9 +96,12 @@ def read(settings: Settings) -> Data:
         if settings.split_file
         else _named_split(settings, images)
     )
+    unlabeled = split.train_unlabeled(settings.validate)
+    if not unlabeled:
+        raise RecipeError(f"--labeled {settings.labeled:g} of {settings.data} leaves no unlabelled image; give less")
     return Data(
         images.select(split.labeled),
-        images.select(split.train_unlabeled(settings.validate)),
+        images.select(unlabeled),
         images.select(split.validation if settings.validate else split.test),
         split,
         "validation" if settings.validate else "test",

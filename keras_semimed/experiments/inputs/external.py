@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import unicodedata
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_semimed.data import ImageSet, loading, masks_by_class, read_image_folder
 from keras_semimed.data.cards import CARDS, card
+from keras_semimed.data.folder.files import image_stem
 from keras_semimed.data.folder.labels import GROUPING, cells_of, column_key, spacing_columns
 from keras_semimed.experiments.command_line.bundles import is_folder
 from keras_semimed.experiments.command_line.settings import Settings
@@ -130,7 +130,7 @@ def _groups(images: ImageSet, columns: Mapping[str, Mapping[str, str]]) -> dict[
         classes = [images.class_names[label] for label in images.labels]
         found["class"] = dict(zip(images.names, classes, strict=True))
     for name in images.names:
-        for column, value in columns.get(Path(name).stem, {}).items():
+        for column, value in columns.get(name, {}).items():
             found.setdefault(column, {})[name] = value
     return {kind: values for kind, values in found.items() if 2 <= len(set(values.values())) <= MOST_VALUES}
 
@@ -148,7 +148,7 @@ def _columns(table: Path) -> dict[str, dict[str, str]]:
     }
     file = columns.index("file")
     return {
-        PurePosixPath(unicodedata.normalize("NFC", line[file].strip().replace("\\", "/"))).stem: {
+        image_stem(Path(line[file].strip().replace("\\", "/"))): {
             kind: line[place] for kind, place in kinds.items() if place < len(line) and line[place]
         }
         for line in lines

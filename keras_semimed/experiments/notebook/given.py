@@ -29,6 +29,10 @@ class Given(NamedTuple):
 
     data: Data
     train: SemiSupervisedBatches
+    scored_at_once: int
+    """Images a forward pass of the scoring."""
+    watched: EvaluationBatches | None
+    """The validation part."""
 
 
 def check_model(model: Any) -> None:
@@ -125,8 +129,9 @@ def parted(
     if parts["labeled"] is not train.labeled:
         train = copy.copy(train)
         train.labeled, train.unlabeled = parts["labeled"], parts["unlabeled"]
-    watched = parts.get("validation")
-    return Given(Data(train.labeled, train.unlabeled, parts["test"], split, scored, None, watched), train)
+    data = Data(train.labeled, train.unlabeled, parts["test"], split, scored, None, parts.get("validation"))
+    watched = None if validation is None else EvaluationBatches(parts["validation"], validation.batch_size)
+    return Given(data, train, test.batch_size, watched)
 
 
 def _same_images(images: ImageSet, others: tuple[ImageSet, ...]) -> list[str]:

@@ -180,9 +180,8 @@ def _train(
     sizes = (train.batch_size, train.unlabeled_batch_size)
     print_section("plan", {**amounts(model, data, steps, len(train), sizes), "weights": weights_of(model)})
     timed = [ExpectedTime(steps, 0 if start is None else start.step)] if verbose else []
-    watched = None if data.watched is None else EvaluationBatches(data.watched)
     try:
-        fit(model, train, epochs, start, record, termination, (*callbacks, *timed), watched, verbose)
+        fit(model, train, epochs, start, record, termination, (*callbacks, *timed), given.watched, verbose)
     except KeyboardInterrupt:
         print(f"\ninterrupted; make the model again, and Run({str(folder.path)!r}, resume=True).fit(...) goes on")
         raise
@@ -192,7 +191,7 @@ def _train(
 def _score(model: SemiSupervisedModel, given: Given, folder: RunFolder, seconds: float, name: str) -> None:
     """Scores the last weights, and the teacher's where there is one, and writes what is left to write."""
     data, started = given.data, time.perf_counter()
-    scored = Scored()
+    scored = Scored(given.scored_at_once)
     rows: list[Row] = []
     for weights in sets_of(model):
         model.use_teacher = weights == "teacher"
@@ -206,4 +205,4 @@ def _take(model: SemiSupervisedModel, folder: RunFolder) -> None:
     saved = load_model(folder.path / "model.keras")
     model.set_weights(saved.get_weights())
     model.reading, model.provenance = saved.reading, saved.provenance
-    model.use_teacher = model.teacher is not None
+    model.use_teacher = sets_of(model)[-1] == "teacher"

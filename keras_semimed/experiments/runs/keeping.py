@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_semimed.data import EvaluationBatches, ImageSet
+from keras_semimed.data import ImageSet
 from keras_semimed.evaluation import save_overlays
 from keras_semimed.evaluation.cases import Cases, collect_cases
 from keras_semimed.evaluation.embeddings import collect_embeddings
@@ -37,8 +37,10 @@ class Cost(NamedTuple):
 
 
 def sets_of(model: SemiSupervisedModel) -> tuple[str, ...]:
-    """Names of the weights that are scored, those that count last."""
-    return ("last", "teacher") if model.teacher is not None else ("last",)
+    """Names of the weights that are scored, those that count last: what the saved model predicts with."""
+    if model.teacher is None:
+        return ("last",)
+    return ("last", "teacher") if model.teacher_predicts else ("teacher", "last")
 
 
 def keep(
@@ -66,7 +68,7 @@ def keep(
     shown = scored.shown(sets_of(model)[-1])
     model.provenance = dataclasses.replace(model.provenance, **noted, scores=shown)  # type: ignore[arg-type]
     folder.save_model(model)
-    keep_for_the_report(model, images, rows, folder)
+    keep_for_the_report(model, images, rows, folder, scored.batch_size)
     took = {
         "training_seconds": round(cost.training_seconds, 1),
         "scoring_seconds": round(time.perf_counter() - cost.scoring_since, 1),
@@ -75,9 +77,10 @@ def keep(
     folder.finish(list(FILES), **scored.content(), cost=took)
 
 
-def keep_for_the_report(model: SemiSupervisedModel, images: ImageSet, rows: list[Row], folder: RunFolder) -> None:
-    """Pictures of the worst, median and best cases and embeddings, for the weights that `rows` belong to."""
-    size = EvaluationBatches(images).batch_size
+def keep_for_the_report(
+    model: SemiSupervisedModel, images: ImageSet, rows: list[Row], folder: RunFolder, size: int
+) -> None:
+    """Pictures of the worst, median and best cases and embeddings, by the weights of `rows`, `size` images at once."""
     cases = collect_cases(model, images.images, images.masks, rows, images.class_names, size)
     if cases is not None:
         cases.save(folder.path / CASES)

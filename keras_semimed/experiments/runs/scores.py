@@ -21,11 +21,15 @@ TOLERANCE_MM = 1.0
 class Scored:
     """Results and rows of a run by the size at which masks were compared.
 
+    Args:
+        batch_size: Images a forward pass.
+
     Attributes:
         results: what `summarize` returned, by the name of the weights, for each size.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, batch_size: int = 16) -> None:
+        self.batch_size = batch_size
         self.results: dict[Size, dict[str, dict[str, float]]] = {}
         self._rows: dict[Size, list[Row]] = {}
 
@@ -42,7 +46,10 @@ class Scored:
             The rows of the images, at their own size where that is known.
         """
         found = evaluate_sizes(
-            model, EvaluationBatches(images), surface_tolerance=SURFACE_TOLERANCE, tolerance_mm=TOLERANCE_MM
+            model,
+            EvaluationBatches(images, self.batch_size),
+            surface_tolerance=SURFACE_TOLERANCE,
+            tolerance_mm=TOLERANCE_MM,
         )
         known = group_columns(images.names, images.groups, groups)
         found = {
