@@ -248,6 +248,14 @@ def test_oracle_is_the_method_with_the_truth():
     assert read("--method oracle") == read("--pseudo-labels-from truth")
 
 
+def test_a_start_without_a_ramp_and_no_groups_are_taken():
+    assert read("busi --method hermes --unlabeled-start 100", "train").arguments["unlabeled_start"] == 100
+    assert read("busi --method hermes --preset small --steps 400 --unlabeled-start 320", "train").steps == 400
+    with pytest.raises(RecipeError, match="--unlabeled-start 321 and --unlabeled-ramp 0.2 end beyond the run"):
+        read("busi --method hermes --preset small --steps 400 --unlabeled-start 321", "train")
+    assert read("busi --method hermes --optimizer-groups none", "train").optimizer_groups == "branch"
+
+
 def test_a_control_says_what_it_takes_in_the_place_of_what_was_given(capsys):
     given = "busi --method pefat --tasks classification --control --threshold 0.9 --lambda-uncertain 0"
     assert read(given, "train").arguments["threshold"] == 1.0

@@ -24,7 +24,10 @@ COMMANDS = [
     ("train", "busi --stages hermes:30,supervised:20,mean_teacher:40 --demo"),
     ("train", "busi --stages mean_teacher:30,supervised:40,infomatch:40 --teacher-momentum none --preset small"),
     ("train", "busi --stages mean_teacher:30,mean_teacher:40@0.7 --control --labeled-batch-size 4"),
+    ("train", "busi --stages supervised:30,hermes:40 --preset release --labeled-batch-size none"),
+    ("train", "busi --stages hermes:30,hermes:40 --control --alpha 0.5"),
     ("train", "busi --method infomatch --teacher-momentum none"),
+    ("train", "busi --method cps --learning-rate 0.3333333333333333"),
     ("train", "busi --method fixmatch --classes benign,malignant,normal --label-weights 1,2,0.5 --no-train-encoder"),
     ("train", "busi --method fixmatch --mixed-precision mixed_bfloat16 --zoom 0.7,1.3 --validate --weights none"),
     ("hermes_busi", "--labeled 0.2 --split leak_safe --test 0.25"),
@@ -61,6 +64,58 @@ READING = (
     "--mask-name={}_mask --mask-value 0..127=0 128..255=1 --mask-value 255,0,0=2 --intensity-range 0.5 4095 "
     "--keep-aspect --num-classes 3 --mask-class-names background cyst tumour"
 )
+
+
+def written(path, words, name="train"):
+    path.write_text(config_file.as_yaml(read_settings(name, words.split())), encoding="utf-8")
+    return str(path)
+
+
+def arguments_of(words, name="train"):
+    settings = read_settings(name, words.split())
+    return settings.arguments, settings.optimizer
+
+
+@pytest.mark.parametrize(
+    "before, changed, after",
+    [
+        ("kvasir_seg --method loco --rung M7", "--rung M1", "kvasir_seg --method loco --rung M1"),
+        ("busi --method hermes --preset small", "--preset paper", "busi --method hermes --preset paper"),
+        ("busi --method hermes --alpha 0.3", "--preset small", "busi --method hermes --alpha 0.3 --preset small"),
+        ("kvasir_seg --method loco", "--optimizer-groups branch", "kvasir_seg --method loco --optimizer-groups branch"),
+        ("kvasir_seg --method loco", "--network unet", "kvasir_seg --method loco --network unet"),
+        ("busi --method hermes --preset small", "--steps 900", "busi --method hermes --preset small --steps 900"),
+    ],
+)
+def test_defaults_that_a_typed_flag_decides_about_are_not_those_of_the_file(before, changed, after, tmp_path):
+    file = written(tmp_path / "c.yaml", before)
+    assert arguments_of(f"--config {file} {changed}") == arguments_of(after)
+
+
+def test_what_is_typed_takes_the_place_of_what_it_excludes(tmp_path, capsys):
+    one = written(tmp_path / "one.yaml", "busi --method hermes --preset small --steps 300")
+    staged = read_settings("train", ["--config", one, "--stages", "supervised:30,hermes:40"])
+    assert (staged.method, staged.steps, [stage.steps for stage in staged.earlier]) == ("hermes", 40, [30])
+    assert "--config: no part beside --stages: --steps, --method, --epoch-steps" not in capsys.readouterr().err
+    other = read_settings("train", ["--config", one, "--stages", "supervised:30,fixmatch:40"])
+    assert other.method == "fixmatch"
+    split = tmp_path / "split.txt"
+    split.write_text("# keras_semimed split\n")
+    file = written(tmp_path / "split.yaml", f"busi --method cps --split-file {split}")
+    assert read_settings("train", ["--config", file, "--labeled", "20"]).split_file is None
+    assert read_settings("train", ["--config", one, "--split-file", str(split)]).split_file == split
+    folded = written(tmp_path / "part.yaml", f"{tmp_path} --method cps --test 0.3")
+    assert read_settings("train", ["--config", folded, "--folds", "5", "--fold", "1"]).test is None
+
+
+def test_recipes_take_folders_from_files_and_files_of_folders(tmp_path):
+    own = written(tmp_path / "own.yaml", f"--data {tmp_path} --test 0.3", "hermes_busi")
+    for name in ("hermes_busi", "train"):
+        settings = read_settings(name, ["--config", own])
+        assert (settings.data, settings.split, settings.labeled, settings.test) == (str(tmp_path), "folder", 1.0, 0.3)
+    busi = written(tmp_path / "busi.yaml", "--classes benign,malignant", "hermes_busi")
+    settings = read_settings("hermes_busi", ["--config", busi, "--data", str(tmp_path)])
+    assert (settings.split, settings.classes) == ("folder", None)
 
 
 def test_how_a_folder_is_read_is_read_again_and_replaced_as_a_whole(tmp_path):

@@ -47,6 +47,8 @@ OF_READING = ("mask_name", "mask_value", "intensity_range", "keep_aspect", "clas
 """What is said about the files of a folder."""
 OF_DATA_SETS = ("split_file", "manual_dir", "cvc_dir")
 """What else says which images a run has, but where a folder holds them."""
+OF_CLASSES = ("classes", "mask_classes")
+"""What chooses among the classes of a data set."""
 
 # Small images and networks, and a fast optimizer: minutes on two cores.
 DEMO: dict[str, Any] = {

@@ -91,9 +91,11 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
         SystemExit: With 0, after the help.
     """
     command = COMMANDS[name]
+    read = config_file.Read([], list(words), None)
     if any(word.partition("=")[0] == config_file.FLAG for word in words):
         of_all = {key: flag for each in methods() for key, flag in flags_of(each).items()}
-        words = config_file.words_from(words, of_all, () if command.method else ("data",))
+        read = config_file.read_files(words, of_all, () if command.method else ("data",))
+        words = [*read.of_files, *read.typed]
     method, kind = _method(command, words)
     flags = flags_of(method)
     # A command takes the flags of its own method with any other, too: a sweep over methods gives them to all its rows.
@@ -115,10 +117,10 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
         head = f"{description or ''}\n{OUTPUT}"
         make_parser(taken, usage, positional, text, head, _ending(command, flags)).print_help()
         raise SystemExit(0)
-    given = read_flags(parser, words, method)
+    given = _given(parser, read, method)
     if ignored := [taken[key].word for key in given if key in unused]:
         print(f"no part of {method}: {', '.join(ignored)}", flush=True)
-    given = {key: value for key, value in given.items() if key in flags}
+    given = {key: value for key, value in given.items() if key in flags and (key, value) != ("optimizer_groups", None)}
     if command.method and _is_of(command.method, given) and not _is_of(method, given):
         print(f"no part of {method}: --preset {given.pop('preset')}", flush=True)
     if given.get("demo") and given.get("data") in DATA_SETS and command.phantom is None:
@@ -135,10 +137,38 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
     earlier = [_earlier(name, stage, given, settings.batch_size, first=not index) for index, stage in enumerate(before)]
     return dataclasses.replace(
         settings,
+        given=given,
         optimizer=rates(settings.optimizer, last.factor),
         earlier=tuple(earlier),
         start_from=None if earlier else settings.start_from,
     )
+
+
+def _given(parser: Any, read: config_file.Read, method: str | None) -> dict[str, Any]:
+    """What was given by files and by hand.
+
+    Where a flag that decides about defaults is given by hand, a file's defaults are not taken for given.
+    """
+    typed = read_flags(parser, read.typed, method)
+    if not read.of_files:
+        return typed
+    found = read_flags(parser, read.of_files, method)
+    changed = [key for key in DECIDING if key in typed and typed[key] != found.get(key)]
+    if read.method is not None and changed:
+        usual, kept = _usual(read.method, found), {"method", *DECIDING}
+        if "network" in changed:
+            kept.remove("optimizer_groups")  # which follow it
+        found = {key: value for key, value in found.items() if key in kept or key not in usual or usual[key] != value}
+    return {**found, **typed}
+
+
+def _usual(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run of `semimed train` of which the deciding flags alone were given."""
+    flags = flags_of(method)
+    values = values_of(COMMANDS["train"], method, flags, {key: given[key] for key in DECIDING if key in given})
+    arguments = {flag.parameter.name: values[key] for key, flag in flags.items() if flag.of == "method"}
+    arguments = from_preset(method, arguments)
+    return values | {key: arguments[flag.parameter.name] for key, flag in flags.items() if flag.of == "method"}
 
 
 def _earlier(name: str, stage: Stage, given: Mapping[str, Any], batch_size: int, first: bool) -> Settings:
@@ -158,13 +188,14 @@ def _settings(name: str, method: str, kind: str | None, given: Mapping[str, Any]
     """The settings of one training, checked, from what was given by the names of flags."""
     command, flags = COMMANDS[name], flags_of(method)
     values = values_of(command, method, flags, given)
-    _check(command, flags, given, values)
 
     def those(of: str, names: Mapping[str, Any] = flags) -> dict[str, Any]:
         """Values by the names of the arguments."""
         return {flags[key].parameter.name: values[key] for key in flags if flags[key].of == of and key in names}
 
     arguments = from_preset(method, those("method"))
+    values |= {key: arguments[flag.parameter.name] for key, flag in flags.items() if flag.of == "method"}
+    _check(command, flags, given, values)
     control = kind == CONTROL or values["control"]
     if kind == ORACLE:
         arguments["pseudo_labels"] = "truth"

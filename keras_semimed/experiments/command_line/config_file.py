@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_semimed.experiments.command_line.bundles import (
     DATA_SETS,
+    OF_CLASSES,
     OF_DATA_SETS,
     OF_FOLDERS,
     OF_READING,
@@ -22,19 +23,37 @@ from keras_semimed.experiments.console import RecipeError, did_you_mean
 
 NAME = "config.yaml"
 FLAG = "--config"
-METHOD = "--method"
-NOT_WRITTEN = ("output", "resume", "num_labels")
+METHOD, STAGES, DATA = "--method", "--stages", "--data"
+NOT_WRITTEN = ("output", "resume", "demo", "num_labels")
 """What another run is to have its own of, what a run has said by other flags, and what the data say."""
-OF_THE_LAST = ("method", "stages", "control", "start_from", "pseudo_labels_from", "demo")
-"""What a run in stages is told once, and does not hand to its stages before the last."""
+EXCLUSIVE = {
+    "stages": ("steps", "method", "epoch_steps", "labeled_batch_size"),
+    "split_file": SPLITTING,
+    **dict.fromkeys(SPLITTING, ("split_file",)),
+    "folds": ("test",),
+}
+"""What a file says and a flag that is given beside it makes pointless."""
 HEAD = """\
-# Every flag of a run; a flag that is given beside --config counts before it.
-#   semimed train --config {name} --output runs/another
+# {what}; a flag that is given beside --config counts before it.
+#   {command} --config {name} --output runs/another
 """
+WHOLE = "Every flag of a run"
+STAGED = "What was given to a run in stages, each with the defaults of its method, which config.json has"
 
 
-def words_from(words: Sequence[str], all_flags: Mapping[str, Flag], positional: Collection[str] = ()) -> list[str]:
-    """Puts what the files of `--config` say before the other words, which therefore count before it.
+class Read(NamedTuple):
+    """A command line whose files have been read."""
+
+    of_files: list[str]
+    """The words that the files of `--config` stand for."""
+    typed: list[str]
+    """The other words, which count before them."""
+    method: str | None
+    """The method of the files, whose defaults may stand in them; None without one, and for files of stages."""
+
+
+def read_files(words: Sequence[str], all_flags: Mapping[str, Flag], positional: Collection[str] = ()) -> Read:
+    """Reads the files of `--config`, and leaves out of them what cannot go with the other words.
 
     Args:
         words: The words of a command line.
@@ -44,53 +63,56 @@ def words_from(words: Sequence[str], all_flags: Mapping[str, Flag], positional: 
     Raises:
         RecipeError: If a file cannot be read or is no table of flags; the message names it.
     """
-    rest: list[str] = []
+    typed: list[str] = []
     found: dict[str, list[str]] = {}
     given = iter(words)
     for word in given:
         name, equals, value = word.partition("=")
         if name != FLAG:
-            rest.append(word)
+            typed.append(word)
             continue
         value = value if equals else next(given, "")
         if not value:
             raise RecipeError(f"{FLAG} needs a file")
         found |= _words(Path(value), all_flags, positional)
-    _leave_out(found, rest)
-    # What is given several times adds up, so that of a file and the command line only one may come through.
-    given_words = {word.partition("=")[0] for word in rest}
-    again = {name for name in SEVERAL if name in found and all_flags[name].word in given_words}
-    if rest and not rest[0].startswith("-"):  # DATA stands first
-        again |= set(positional)
-        _leave_out_of_data(found, rest[0])
-    return [word for name, words in found.items() if name not in again for word in words] + rest
+    method = None if "stages" in found else found.get("method", [""])[0].partition("=")[2] or None
+    names = [word.partition("=")[0].removeprefix("--").replace("-", "_") for word in typed if word.startswith("--")]
+    for name in names:
+        _drop(found, EXCLUSIVE.get(name, ()), f"beside --{name.replace('_', '-')}")
+    chosen = _after(typed, METHOD) or (stages := _after(typed, STAGES)) and read_stages(stages, methods())[-1].method
+    if chosen in methods() and method not in (None, chosen):
+        shared = flags_of("supervised").keys() & flags_of(chosen).keys()
+        _drop(found, [name for name in found if name not in shared], f"of {chosen}")
+    data = typed[0] if typed and not typed[0].startswith("-") else _after(typed, DATA)
+    if data is not None and "data" in found:
+        _leave_out_of_data(found, data)
+    return Read([word for words in found.values() for word in words], typed, method)
 
 
-def _leave_out(found: dict[str, list[str]], rest: Sequence[str]) -> None:
-    """Takes out what a file says of the arguments of its own method, where another method is given beside it."""
-    chosen = ""
-    for word, following in zip(rest, [*rest[1:], ""], strict=False):
-        name, equals, value = word.partition("=")
-        if name == METHOD:
-            chosen = value if equals else following
-    if chosen not in methods() or found.get("method") in (None, [f"{METHOD}={chosen}"]):
-        return
-    shared = flags_of("supervised").keys() & flags_of(chosen).keys()
-    _drop(found, [name for name in found if name not in shared], chosen)
+def _after(words: Sequence[str], flag: str) -> str | None:
+    """The last value of a flag among words."""
+    value = None
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        name, equals, rest = word.partition("=")
+        if name == flag:
+            value = rest if equals else following
+    return value
 
 
 def _leave_out_of_data(found: dict[str, list[str]], data: str) -> None:
     """Takes out what a file says of a data set where a folder is given beside it, and the other way round."""
-    before = found.get("data", [data])[0]
-    if is_folder(data) and before in DATA_SETS:
-        _drop(found, [name for name in (*SPLITTING, *OF_DATA_SETS) if name in found], data)
+    before = found["data"][0].removeprefix(f"{DATA}=")
+    if is_folder(data) and not is_folder(before):
+        _drop(found, (*SPLITTING, *OF_DATA_SETS, *OF_CLASSES), f"of {data}")
     elif data in DATA_SETS and before not in DATA_SETS:
-        _drop(found, [name for name in ("test", *OF_FOLDERS, *OF_READING) if name in found], data)
+        _drop(found, ("test", *OF_FOLDERS, *OF_READING), f"of {data}")
+    del found["data"]
 
 
-def _drop(found: dict[str, list[str]], names: Sequence[str], new: str) -> None:
+def _drop(found: dict[str, list[str]], names: Collection[str], why: str) -> None:
+    names = [name for name in names if name in found]
     if names:
-        print(f"{FLAG}: no part of {new}: {', '.join('--' + name.replace('_', '-') for name in names)}", flush=True)
+        print(f"{FLAG}: no part {why}: {', '.join('--' + name.replace('_', '-') for name in names)}", flush=True)
     for name in names:
         del found[name]
 
@@ -143,64 +165,51 @@ def as_yaml(settings: Settings) -> str:
     """The content of a run's `config.yaml`."""
     import yaml
 
+    staged, flags = bool(settings.earlier), flags_of(settings.method)
+    command = f"python -m recipes.{settings.recipe}" if staged and settings.recipe != "train" else "semimed train"
+    text = HEAD.format(what=STAGED if staged else WHOLE, command=command, name=NAME)
     values: dict[str, dict[str, Any]] = {}
-    for name, flag in flags_of(settings.method).items():
-        value = _value(settings, flag)
-        if name not in NOT_WRITTEN and _is_written(settings, flag, value) and _is_agreed(settings, flag, value):
-            values.setdefault(flag.group, {})[name] = value
-    text = HEAD.format(name=NAME)
+    for name, value in (_of_stages(settings) if staged else _of_one(settings, flags)).items():
+        if isinstance(value, tuple):
+            value = list(value)
+        values.setdefault(flags[name].group, {})[name] = str(value) if isinstance(value, Path) else value
     for group, entries in values.items():
         text += f"\n# {group}\n" + yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=200)
     return text
 
 
-def _factors(settings: Settings) -> list[float]:
-    """What the learning rates of the stages are multiplied by."""
-    return [stage.factor for stage in read_stages(settings.stages, methods())] if settings.stages else [1.0]
+def _of_stages(settings: Settings) -> dict[str, Any]:
+    """What was given: a value of one stage may be another's default."""
+    kept = {name: value for name, value in settings.given.items() if name not in ("output", "resume")}
+    return {"data": settings.data_set, **kept}
 
 
-def _value(settings: Settings, flag: Flag, factor: float | None = None) -> Any:
-    """The value of a flag in a run or in a stage with a factor, as YAML has it."""
+def _of_one(settings: Settings, flags: Mapping[str, Flag]) -> dict[str, Any]:
+    values = {name: _value(settings, flag) for name, flag in flags.items() if name not in NOT_WRITTEN}
+    return {name: value for name, value in values.items() if _is_written(settings, flags[name], value)}
+
+
+def _value(settings: Settings, flag: Flag) -> Any:
     if flag.of == "run":
-        value = settings.data_set if flag.name == "data" else getattr(settings, flag.name)
-    else:
-        kept: Mapping[str, Mapping[str, Any]] = {
-            "method": settings.arguments,
-            "views": settings.views,
-            "optimizer": settings.optimizer,
-            "variant": settings.variants,
-        }
-        value = kept[flag.of].get(flag.parameter.name)
-        if flag.name == "learning_rate":  # that of a stage with the factor 1, as it was typed
-            value = float(f"{settings.optimizer[flag.parameter.name] / (factor or _factors(settings)[-1]):.15g}")
-    if flag.name == "start_from" and settings.earlier:
-        value = settings.earlier[0].start_from
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _is_agreed(settings: Settings, flag: Flag, value: Any) -> bool:
-    """Whether all stages have it; where they differ it was not given, and each has its own default."""
-    if flag.name in OF_THE_LAST:
-        return True
-    stages = zip(settings.earlier, _factors(settings), strict=False)
-    return all(_value(stage, flag, by) == value for stage, by in stages if flag.name in flags_of(stage.method))
+        return settings.data_set if flag.name == "data" else getattr(settings, flag.name)
+    kept: Mapping[str, Mapping[str, Any]] = {
+        "method": settings.arguments,
+        "views": settings.views,
+        "optimizer": settings.optimizer,
+        "variant": settings.variants,
+    }
+    return kept[flag.of].get(flag.parameter.name)
 
 
 def _is_written(settings: Settings, flag: Flag, value: Any) -> bool:
     """Whether a value says something: not of another optimizer, nor what the data or other flags say."""
-    if value is None:  # where one of the stages has another default
-        takes = (flags_of(stage.method).get(flag.name) for stage in (*settings.earlier, settings))
-        defaults = [each.parameter.default for each in takes if each is not None]
+    if value is None:  # where the default is another one
         may_be = flag.of == "method" and "None" in kinds(flag.parameter.annotation)
-        return flag.name == "weights" or may_be and any(default is not None for default in defaults)
-    if flag.name in ("steps", "demo"):  # the stages say their own steps, and keep a demo's other defaults
-        return (settings.stages is None) == (flag.name == "steps") and bool(value)
+        return flag.name == "weights" or may_be and flag.parameter.default is not None
     if flag.name == "mixed_precision" and value == "float32":
         return False
     if settings.split_file is not None and flag.name in ("split", "labeled", "test"):
         return False
     if is_folder(settings.data) and flag.name in ("split", "labeled"):
-        return value not in ("folder", 1.0)
+        return flag.name == "labeled" and value != 1.0
     return value is not False or flag.of != "run"

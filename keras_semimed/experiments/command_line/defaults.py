@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_semimed.experiments.command_line import bundles
-from keras_semimed.experiments.command_line.bundles import DATA_SETS, VARIANTS, Command
+from keras_semimed.experiments.command_line.bundles import DATA_SETS, SPLITTING, VARIANTS, Command, is_folder
 from keras_semimed.experiments.command_line.flags import OPTIMIZERS, Flag, default_groups, method_class
 from keras_semimed.experiments.command_line.settings import flag_names
 from keras_semimed.experiments.console import RecipeError, did_you_mean
@@ -72,7 +72,8 @@ def _layers(
         yield {"output": Path("runs") / f"{data}_{method}"}
     elif data is not None and not given.get("demo"):
         yield {"labeled": 1.0, "split": "folder", "output": Path("runs") / f"{Path(data).name}_{method}"}
-    yield command.defaults
+    own = is_folder(given.get("data", ""))  # which has its own parts
+    yield {name: value for name, value in command.defaults.items() if not own or name not in SPLITTING}
     if given.get("demo"):
         phantom = command.phantom or DATA_SETS.get(data, DATA_SETS[bundles.ULTRASOUND]).phantom
         slow = [name for name, flag in flags.items() if name.endswith("_momentum") and flag.parameter.default]
@@ -125,6 +126,11 @@ def check_steps(flags: Mapping[str, Flag], given: Mapping[str, Any], values: Map
         RecipeError: Which names the flag.
     """
     steps = values["steps"]
+
+    def counted(value: Any) -> int:
+        """A number of steps, of which a share of the run is one too."""
+        return round(value * steps) if isinstance(value, float) and value < 1 else int(value or 0)
+
     for name, value in given.items():
         flag = flags[name]
         if flag.counts_steps and isinstance(value, int) and value >= steps + name.endswith("_ramp"):
@@ -134,7 +140,7 @@ def check_steps(flags: Mapping[str, Flag], given: Mapping[str, Any], values: Map
             )
         if name.endswith(("_start", "_ramp")) and flag.counts_steps:
             start, ramp = (flags.get(f"{name.rpartition('_')[0]}_{part}") for part in ("start", "ramp"))
-            if start and ramp and values[start.name] + values[ramp.name] > steps:
+            if start and ramp and counted(values[start.name]) + counted(values[ramp.name]) > steps:
                 raise RecipeError(
                     f"{start.word} {values[start.name]} and {ramp.word} {values[ramp.name]} end beyond the run "
                     f"(--steps {steps}); give less, or leave both out: their defaults follow --steps"

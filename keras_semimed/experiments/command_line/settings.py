@@ -66,6 +66,7 @@ class Settings:
 
     Args:
         recipe: name of the command
+        given: the flags that were given, by name
         earlier: the trainings before this one, whose network it goes on from
         data: data set, or a folder with labeled/, unlabeled/ and test/ (docs/data.md); polyp: Kvasir-SEG and
             CVC-ClinicDB together, scored apart
@@ -147,6 +148,7 @@ class Settings:
     variants: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unused: tuple[str, ...] = ()
     earlier: tuple[Settings, ...] = ()
+    given: Names = dataclasses.field(default_factory=dict, compare=False, repr=False)
     stages: str | None = None
     manual_dir: Path | None = None
     cvc_dir: Path | None = None
