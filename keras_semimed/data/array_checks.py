@@ -56,15 +56,16 @@ def check_mask_values(mask: np.ndarray, name: str, num_classes: int) -> None:
 
 
 def check_labels(labels: np.ndarray, names: Sequence[str], class_names: Sequence[str]) -> None:
-    """Raises ValueError unless `labels` is `(N,)` int32 of known classes."""
+    """Raises ValueError unless `labels` is `(N,)` int32 of known classes, or 255 where unknown."""
     if labels.shape != (len(names),):
         raise ValueError(f"`labels` must have shape ({len(names)},), one an image, found {labels.shape}")
     if labels.dtype != np.int32:
         raise ValueError(f"`labels` must be int32, found {labels.dtype}; convert, or use from_arrays")
-    wrong = (labels < 0) | (labels >= len(class_names)) if class_names else labels < 0
+    outside = (labels < 0) | (labels >= len(class_names)) if class_names else labels < 0
+    wrong = outside & (labels != IGNORE)
     if wrong.any():
         first = int(np.argmax(wrong))
-        known = f"0..{len(class_names) - 1}" if class_names else "0 or more"
+        known = f"0..{len(class_names) - 1}, or 255 where unknown" if class_names else "0 or more"
         raise ValueError(f"label of {names[first]!r} is {labels[first]}; expected {known}")
 
 

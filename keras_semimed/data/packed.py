@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_semimed.data.array_checks import IGNORE
 from keras_semimed.data.arrays import ImageSet
 from keras_semimed.files import read_arrays, whole_file
 
@@ -100,7 +101,9 @@ def of_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     """The images of some classes; a label is the position in `classes`."""
     if images.labels is None or tuple(images.class_names) == classes:
         return images
-    place = np.array([classes.index(name) if name in classes else -1 for name in images.class_names], "int32")
+    place = np.full(IGNORE + 1, -1, "int32")
+    place[: len(images.class_names)] = [classes.index(name) if name in classes else -1 for name in images.class_names]
+    place[IGNORE] = IGNORE
     labels = place[images.labels]
     kept = images.select([name for name, label in zip(images.names, labels, strict=True) if label >= 0])
     return dataclasses.replace(kept, labels=labels[labels >= 0], class_names=classes)

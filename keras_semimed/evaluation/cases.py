@@ -116,9 +116,10 @@ def collect_cases(
     some = np.asarray(images[positions])
     predictions = None
     if truths is not None and "dice" in rows[0]:
-        batch = filled(some, min(batch_size, len(rows)))
-        masks = np.asarray(model.predict_on_batch(batch)["mask"])[: len(positions)]
-        predictions = masks.argmax(axis=-1).astype("uint8")
+        size = min(batch_size, len(rows))
+        parts = (some[start : start + size] for start in range(0, len(some), size))
+        masks = [np.asarray(model.predict_on_batch(filled(part, size))["mask"])[: len(part)] for part in parts]
+        predictions = np.concatenate(masks).argmax(axis=-1).astype("uint8")
     return Cases(
         groups=list(chosen.values()),
         names=[rows[index]["name"] for index in positions],

@@ -81,7 +81,7 @@ def contrast_maps(
     ```
 
     Args:
-        model: The weights that `predict` uses are looked at: the teacher's, unless `use_teacher` is False.
+        model: The weights that `predict` uses are looked at, the teacher's where `use_teacher` is True.
         images: 0..255, as `predict` takes them. Shape: `(N, H, W, 3)`. All of them are held at their full size at once:
             a few dozen.
         masks: Class indices; the loss' `ignore` (255) leaves a pixel out. Shape: `(N, H, W)` or `(N, H, W, 1)`.

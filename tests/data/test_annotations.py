@@ -773,5 +773,10 @@ def test_names_that_end_in_numbers_are_images_of_their_own(tmp_path):
     for tool in TOOLS:
         export_annotations(tmp_path / "given", tmp_path / tool, tool, mask_name="{}_mask")
     assert sorted(file.name for file in (tmp_path / "labelme").glob("*.json")) == ["1.2.3.1.json", "1.2.3.2.json"]
+    for name in ("1.2.3.1", "1.2.3.2"):  # masks that are DICOM files, too
+        (tmp_path / f"given/labeled/masks/{name}_mask.png").unlink()
+        (tmp_path / f"given/labeled/masks/{name}").write_bytes(dicom(mask))
+    export_annotations(tmp_path / "given", tmp_path / "again", "labelme")
+    assert sorted(file.name for file in (tmp_path / "again").glob("*.json")) == ["1.2.3.1.json", "1.2.3.2.json"]
     import_annotations([tmp_path / "labelme"], tmp_path / "back", empty="background")
     assert sorted(file.name for file in (tmp_path / "back/labeled/masks").iterdir()) == ["1.2.3.1.png", "1.2.3.2.png"]

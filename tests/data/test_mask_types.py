@@ -8,12 +8,14 @@ import pytest
 from keras_semimed.data import ImageSet, masks_by_class
 
 
-def images(masks, labels=(0, 1), class_names=("benign", "malignant"), **more):
+def images(masks, labels=(0, 1), **more):
     masks = np.array(masks, "uint8")
     pixels = np.zeros((*masks.shape, 1), "uint8")
     names = [str(index) for index in range(len(masks))]
     labels = None if labels is None else np.array(labels, "int32")
-    return ImageSet(names, pixels, masks, labels, class_names=class_names if labels is not None else (), **more)
+    return ImageSet(
+        names, pixels, masks, labels, class_names=("benign", "malignant") if labels is not None else (), **more
+    )
 
 
 def test_the_lesion_has_the_class_of_its_image():
@@ -30,9 +32,9 @@ def test_what_it_needs():
 
 
 def test_the_lesion_of_an_image_of_an_unknown_class_is_ignored():
-    unnamed = images([[[0, 1], [255, 1]], [[1, 0], [0, 255]]], labels=(255, 1), class_names=())
-    found = masks_by_class(unnamed)
+    unknown = images([[[0, 1], [255, 1]], [[1, 0], [0, 255]]], labels=(255, 1))
+    found = masks_by_class(unknown)
     assert found.masks.tolist() == [[[0, 255], [255, 255]], [[2, 0], [0, 255]]]
     assert found.num_classes == 3
-    found = masks_by_class(dataclasses.replace(unnamed, present=np.ones((2, 2), bool)))
+    found = masks_by_class(dataclasses.replace(unknown, present=np.ones((2, 2), bool)))
     assert found.present.tolist() == [[True, False, False], [True, False, True]]

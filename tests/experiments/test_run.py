@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from keras_semimed.files import read_sealed, read_table
 from keras_semimed.models import ADMT, CPS, FixMatch, MeanTeacher, Supervised, recompute_statistics
 from keras_semimed.saved import load_model
 from recipes import train as command
+from tests.models.common import image_set
 from tests.recipes.test_folders import make_folder
 
 EPOCHS, STEPS, SIZE = 3, 2, 32
@@ -51,8 +53,8 @@ def batches(images: Path, seed: int = 0, **more):
 
 def made(method=FixMatch, seed: int = 0, compiled: bool = True, **more):
     keras.utils.set_random_seed(seed)
-    arguments = {"tasks": "segmentation", "total_steps": EPOCHS * STEPS, "preset": "small", "seed": seed}
-    model = method(**NETWORK, **arguments, **more)
+    arguments = {"tasks": "segmentation", "total_steps": EPOCHS * STEPS, "preset": "small", "seed": seed, **more}
+    model = method(**NETWORK, **arguments)
     if compiled:
         model.compile()
     return model
@@ -216,6 +218,23 @@ def test_the_scores_are_those_of_the_model_that_is_saved(images, tmp_path):
     model = made(ADMT, teacher_momentum=0.5)
     fitted(tmp_path, images, resume=True, model=model)
     assert not model.use_teacher and not saved.use_teacher
+
+
+@pytest.mark.parametrize("names", [(), ("benign", "malignant")])
+def test_image_classes_without_names_and_unknown_ones_are_scored_and_drawn(names, tmp_path):
+    """Of six test images one has an unknown class."""
+
+    def images(count, first):
+        found = image_set(count, first)
+        labels = np.where(np.arange(count) == 2, 255, found.labels).astype("int32")
+        return dataclasses.replace(found, labels=labels, class_names=names)
+
+    train = data.SemiSupervisedBatches(images(6, 0), images(6, 1), batch_size=2, steps_per_epoch=STEPS)
+    model = made(tasks="both", num_labels=2)
+    found = experiments.Run(tmp_path / "run").fit(model, train, data.EvaluationBatches(images(6, 2)), 1, verbose=0)
+    told = [row["label"] for row in rows(tmp_path / "run", "images.csv")]
+    assert told == ["0", "1", "", "1", "0", "1"] and 0 <= found.scores["accuracy"] <= 1
+    assert list((tmp_path / "run" / "overlays").iterdir())
 
 
 def test_images_are_scored_so_many_at_once_as_the_batches_say(images, tmp_path, monkeypatch):

@@ -120,7 +120,7 @@ def _pairs(folder: Path, images: str | Path | None, only: Sequence[str] | None, 
     files = ImageFiles(images if images is not None else place.parent / "images")
     pairs: dict[str, _Pair] = {}
     masks = ImageFiles(place)
-    stems = {name: Path(name).with_suffix("").as_posix() for name in masks.names}
+    stems = {name: Path(name).with_name(image_stem(Path(name))).as_posix() for name in masks.names}
     declared = _declared(files, mask_name)
     for mask, stem in stems.items():
         name = declared.get(stem) or files.find(stem, f"{place / mask}")

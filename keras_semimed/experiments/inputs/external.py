@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_semimed.data import ImageSet, loading, masks_by_class, read_image_folder
+from keras_semimed.data.array_checks import IGNORE
 from keras_semimed.data.cards import CARDS, card
 from keras_semimed.data.folder.files import image_stem
 from keras_semimed.data.folder.labels import GROUPING, cells_of, column_key, spacing_columns
@@ -127,8 +128,8 @@ def _groups(images: ImageSet, columns: Mapping[str, Mapping[str, str]]) -> dict[
     """The image classes and the columns that have several values, and not too many."""
     found: dict[str, dict[str, str]] = {}
     if images.labels is not None:
-        classes = [images.class_names[label] for label in images.labels]
-        found["class"] = dict(zip(images.names, classes, strict=True))
+        pairs = zip(images.names, images.labels, strict=True)
+        found["class"] = {name: images.class_names[label] for name, label in pairs if label != IGNORE}
     for name in images.names:
         for column, value in columns.get(name, {}).items():
             found.setdefault(column, {})[name] = value

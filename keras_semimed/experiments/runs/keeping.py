@@ -94,12 +94,14 @@ def draw_cases(cases: Cases, rows: list[Row], folder: Path) -> None:
     """One file a case."""
     if cases.truths is None or cases.predictions is None:
         return
-    by_name = {row["name"]: row for row in rows}
+    by_name, classes = {row["name"]: row for row in rows}, dict(enumerate(cases.class_names))
     captions = []
     for name in cases.names:
-        row, classes = by_name[name], cases.class_names
-        label = f", {classes[row['label']]}, predicted {classes[row['prediction']]}" if "prediction" in row else ""
-        captions.append(f"{name}: Dice {row['dice']:.2f}{label}")
+        row = by_name[name]
+        facts = [f"{name}: Dice {row['dice']:.2f}"]
+        facts += [classes.get(row["label"], f"class {row['label']}")] if "label" in row else []
+        facts += [f"predicted {classes.get(row['prediction'], row['prediction'])}"] if "prediction" in row else []
+        captions.append(", ".join(facts))
     save_overlays(folder, cases.images, cases.truths, cases.predictions, cases.names, captions)
 
 
