@@ -20,8 +20,11 @@ from keras_semimed.experiments.command_line.bundles import (
 )
 from keras_semimed.experiments.command_line.defaults import DECIDING, check_steps, control_of, from_preset, values_of
 from keras_semimed.experiments.command_line.flags import (
+    CONTROL,
     MOST_USED,
     OPTIMIZERS,
+    ORACLE,
+    ROWS,
     Flag,
     flags_of,
     make_parser,
@@ -46,10 +49,8 @@ overlays/, report.html (all of it on one page) and what it is made of, cases.npz
 epoch is picked: the last weights count.
 """
 HELP = {"-h", "--help", "--help-all"}
-CONTROL, ORACLE = "control", "oracle"
-"""Values of `--method` of the commands that have a method of their own: its control, and it with the true labels."""
-ROWS = {CONTROL: "--control", ORACLE: "--pseudo-labels-from truth"}
-"""What says the same beside any method."""
+FOLLOWING = ("steps", "optimizer_groups")
+"""Deciding flags whose defaults others decide about."""
 
 
 def main(name: str, arguments: Sequence[str] | None, description: str | None, prog: str | None = None) -> int:
@@ -94,7 +95,7 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
     read = config_file.Read([], list(words), None)
     if any(word.partition("=")[0] == config_file.FLAG for word in words):
         of_all = {key: flag for each in methods() for key, flag in flags_of(each).items()}
-        read = config_file.read_files(words, of_all, () if command.method else ("data",))
+        read = config_file.read_files(words, of_all, command.method, () if command.method else ("data",))
         words = [*read.of_files, *read.typed]
     method, kind = _method(command, words)
     flags = flags_of(method)
@@ -117,7 +118,7 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
         head = f"{description or ''}\n{OUTPUT}"
         make_parser(taken, usage, positional, text, head, _ending(command, flags)).print_help()
         raise SystemExit(0)
-    given = _given(parser, read, method)
+    given = _given(command, parser, read, method)
     if ignored := [taken[key].word for key in given if key in unused]:
         print(f"no part of {method}: {', '.join(ignored)}", flush=True)
     given = {key: value for key, value in given.items() if key in flags and (key, value) != ("optimizer_groups", None)}
@@ -144,31 +145,38 @@ def read_settings(name: str, words: Sequence[str], description: str | None = Non
     )
 
 
-def _given(parser: Any, read: config_file.Read, method: str | None) -> dict[str, Any]:
+def _given(command: Command, parser: Any, read: config_file.Read, method: str | None) -> dict[str, Any]:
     """What was given by files and by hand.
 
-    Where a flag that decides about defaults is given by hand, a file's defaults are not taken for given.
+    A flag that decides about defaults and is given by hand takes those of the files with it.
     """
     typed = read_flags(parser, read.typed, method)
     if not read.of_files:
         return typed
     found = read_flags(parser, read.of_files, method)
-    changed = [key for key in DECIDING if key in typed and typed[key] != found.get(key)]
-    if read.method is not None and changed:
-        usual, kept = _usual(read.method, found), {"method", *DECIDING}
-        if "network" in changed:
-            kept.remove("optimizer_groups")  # which follow it
-        found = {key: value for key, value in found.items() if key in kept or key not in usual or usual[key] != value}
-    return {**found, **typed}
+    deciding = {key: typed[key] for key in DECIDING if key in typed}
+    if read.method is None or not deciding:
+        return {**found, **typed}
+    if not _is_of(read.method, deciding):
+        del deciding["preset"]  # which is of another method
+    before = {key: found[key] for key in DECIDING if key in found}
+    usual = _usual(command, read.method, {key: before[key] for key in before if key not in FOLLOWING})
+    before = {key: value for key, value in before.items() if key not in FOLLOWING or value != usual[key]}
+    was, now = (_usual(command, read.method, each) for each in (before, {**before, **deciding}))
+    moved = {key for key in was if was[key] != now[key]}
+    of_optimizer = {key for key, flag in flags_of(read.method).items() if flag.of == "optimizer"}
+    gone = of_optimizer - _rates(now).keys()
+    kept = {key: value for key, value in found.items() if key not in gone and (key not in moved or value != was[key])}
+    return {**kept, **typed}
 
 
-def _usual(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a run of `semimed train` of which the deciding flags alone were given."""
+def _usual(command: Command, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run by the names of flags; what the method's preset has stands in the place of None."""
     flags = flags_of(method)
-    values = values_of(COMMANDS["train"], method, flags, {key: given[key] for key in DECIDING if key in given})
-    arguments = {flag.parameter.name: values[key] for key, flag in flags.items() if flag.of == "method"}
-    arguments = from_preset(method, arguments)
-    return values | {key: arguments[flag.parameter.name] for key, flag in flags.items() if flag.of == "method"}
+    values = values_of(command, method, flags, given)
+    names = {key: flag.parameter.name for key, flag in flags.items() if flag.of == "method"}
+    arguments = from_preset(method, {name: values[key] for key, name in names.items()})
+    return {**values, **{key: arguments[name] for key, name in names.items()}}
 
 
 def _earlier(name: str, stage: Stage, given: Mapping[str, Any], batch_size: int, first: bool) -> Settings:
@@ -187,15 +195,14 @@ def _earlier(name: str, stage: Stage, given: Mapping[str, Any], batch_size: int,
 def _settings(name: str, method: str, kind: str | None, given: Mapping[str, Any], unused: tuple[str, ...]) -> Settings:
     """The settings of one training, checked, from what was given by the names of flags."""
     command, flags = COMMANDS[name], flags_of(method)
-    values = values_of(command, method, flags, given)
+    values = _usual(command, method, given)
+    _check(command, flags, given, values)
 
     def those(of: str, names: Mapping[str, Any] = flags) -> dict[str, Any]:
         """Values by the names of the arguments."""
         return {flags[key].parameter.name: values[key] for key in flags if flags[key].of == of and key in names}
 
-    arguments = from_preset(method, those("method"))
-    values |= {key: arguments[flag.parameter.name] for key, flag in flags.items() if flag.of == "method"}
-    _check(command, flags, given, values)
+    arguments = those("method")
     control = kind == CONTROL or values["control"]
     if kind == ORACLE:
         arguments["pseudo_labels"] = "truth"
@@ -237,7 +244,7 @@ def _method(command: Command, words: Sequence[str]) -> tuple[str | None, str | N
             chosen = read_stages(value, methods())[-1].method
     known = tuple(methods())
     if command.method is not None:
-        known = tuple(dict.fromkeys((command.method, "supervised", CONTROL, ORACLE, *known)))
+        known = tuple(dict.fromkeys((command.method, "supervised", *ROWS, *known)))
     if chosen is None and HELP & set(words):
         return None, None
     if chosen is None:
@@ -246,7 +253,7 @@ def _method(command: Command, words: Sequence[str]) -> tuple[str | None, str | N
         raise RecipeError(f"--method: {chosen!r} is a method with {ROWS[chosen]}, as in --method hermes {ROWS[chosen]}")
     if chosen not in known:
         raise RecipeError(f"--method: {chosen!r} is none of {', '.join(known)}{did_you_mean(chosen, known)}")
-    return (command.method, chosen) if chosen in (CONTROL, ORACLE) else (chosen, None)
+    return (command.method, chosen) if chosen in ROWS else (chosen, None)
 
 
 def _check(command: Command, flags: Mapping[str, Flag], given: Mapping[str, Any], values: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from keras_semimed.experiments.command_line.bundles import (
     SPLITTING,
     is_folder,
 )
-from keras_semimed.experiments.command_line.flags import Flag, flags_of, methods, word_of
+from keras_semimed.experiments.command_line.flags import ROWS, Flag, flags_of, methods, word_of
 from keras_semimed.experiments.command_line.settings import SEVERAL, Settings
 from keras_semimed.experiments.command_line.stages import read_stages
 from keras_semimed.experiments.command_line.words import kinds
@@ -24,15 +24,18 @@ from keras_semimed.experiments.console import RecipeError, did_you_mean
 NAME = "config.yaml"
 FLAG = "--config"
 METHOD, STAGES, DATA = "--method", "--stages", "--data"
-NOT_WRITTEN = ("output", "resume", "demo", "num_labels")
-"""What another run is to have its own of, what a run has said by other flags, and what the data say."""
+NOT_WRITTEN = ("output", "resume", "num_labels")
+"""What another run is to have its own of, and what the data say."""
 EXCLUSIVE = {
-    "stages": ("steps", "method", "epoch_steps", "labeled_batch_size"),
+    "method": ("control", "pseudo_labels_from", "stages"),
     "split_file": SPLITTING,
     **dict.fromkeys(SPLITTING, ("split_file",)),
+    "test": ("split_file", "folds", "fold"),
     "folds": ("test",),
 }
-"""What a file says and a flag that is given beside it makes pointless."""
+"""What a flag that stands beside a file takes out of it."""
+OF_ONE = ("steps", "method", "epoch_steps", "labeled_batch_size")
+"""What stages take the place of in the file of a run in one."""
 HEAD = """\
 # {what}; a flag that is given beside --config counts before it.
 #   {command} --config {name} --output runs/another
@@ -49,15 +52,18 @@ class Read(NamedTuple):
     typed: list[str]
     """The other words, which count before them."""
     method: str | None
-    """The method of the files, whose defaults may stand in them; None without one, and for files of stages."""
+    """The method whose defaults stand in the files; None where none do, as in those of runs in stages."""
 
 
-def read_files(words: Sequence[str], all_flags: Mapping[str, Flag], positional: Collection[str] = ()) -> Read:
-    """Reads the files of `--config`, and leaves out of them what cannot go with the other words.
+def read_files(
+    words: Sequence[str], all_flags: Mapping[str, Flag], own: str | None = None, positional: Collection[str] = ()
+) -> Read:
+    """Reads the files of `--config`, and leaves out of them what cannot go with later files and the other words.
 
     Args:
         words: The words of a command line.
         all_flags: The flags of all methods, by name.
+        own: The command's own method, of which `control` and `oracle` are rows.
         positional: Names that are no flags but stand by themselves.
 
     Raises:
@@ -74,19 +80,54 @@ def read_files(words: Sequence[str], all_flags: Mapping[str, Flag], positional: 
         value = value if equals else next(given, "")
         if not value:
             raise RecipeError(f"{FLAG} needs a file")
-        found |= _words(Path(value), all_flags, positional)
-    method = None if "stages" in found else found.get("method", [""])[0].partition("=")[2] or None
-    names = [word.partition("=")[0].removeprefix("--").replace("-", "_") for word in typed if word.startswith("--")]
-    for name in names:
-        _drop(found, EXCLUSIVE.get(name, ()), f"beside --{name.replace('_', '-')}")
-    chosen = _after(typed, METHOD) or (stages := _after(typed, STAGES)) and read_stages(stages, methods())[-1].method
-    if chosen in methods() and method not in (None, chosen):
-        shared = flags_of("supervised").keys() & flags_of(chosen).keys()
-        _drop(found, [name for name in found if name not in shared], f"of {chosen}")
-    data = typed[0] if typed and not typed[0].startswith("-") else _after(typed, DATA)
-    if data is not None and "data" in found:
-        _leave_out_of_data(found, data)
+        content = _words(Path(value), all_flags, positional)
+        _make_room(found, [word for words in content.values() for word in words], own)
+        found |= content
+    method = None if "stages" in found else _method_of([word for words in found.values() for word in words], own)
+    _make_room(found, typed, own)
     return Read([word for words in found.values() for word in words], typed, method)
+
+
+def _make_room(found: dict[str, list[str]], words: Sequence[str], own: str | None) -> None:
+    """Takes out what files say and other words, which count before them, exclude."""
+    before = _method_of([word for words in found.values() for word in words], own)
+    for name in [word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words]:
+        _drop(found, EXCLUSIVE.get(name, ()), f"beside --{name.replace('_', '-')}")
+        if name == "stages" and "stages" not in found:
+            _drop(found, OF_ONE, "beside --stages")
+    after = _method_of(words, own)
+    if after is not None and before not in (None, after):
+        shared = flags_of("supervised").keys() & flags_of(after).keys()
+        _drop(found, [name for name in found if name not in shared], f"of {after}")
+    data = _after(words, DATA) or next(
+        (
+            word
+            for previous, word in zip(["", *words], words, strict=False)
+            if not word.startswith("-") and (not previous.startswith("-") or "=" in previous)
+        ),
+        None,
+    )
+    if data is not None and "data" in found:
+        _make_room_for_data(found, data)
+
+
+def _make_room_for_data(found: dict[str, list[str]], data: str) -> None:
+    """Takes out what files say of a data set where a folder is given beside them, and the other way round."""
+    published = (*DATA_SETS, "phantom")
+    before = found["data"][0].removeprefix(f"{DATA}=")
+    if is_folder(data) and before in published:
+        _drop(found, (*SPLITTING, *OF_DATA_SETS, *OF_CLASSES), f"of {data}")
+    elif data in published and before not in published:
+        _drop(found, ("test", "classes", *OF_FOLDERS, *OF_READING), f"of {data}")
+
+
+def _method_of(words: Sequence[str], own: str | None) -> str | None:
+    """The method that words ask for, by its name or that of a row, or as the last stage."""
+    chosen, stages = _after(words, METHOD), _after(words, STAGES)
+    if chosen is None and stages is not None:
+        chosen = read_stages(stages, methods())[-1].method
+    chosen = own if chosen in ROWS else chosen
+    return chosen if chosen in methods() else None
 
 
 def _after(words: Sequence[str], flag: str) -> str | None:
@@ -97,16 +138,6 @@ def _after(words: Sequence[str], flag: str) -> str | None:
         if name == flag:
             value = rest if equals else following
     return value
-
-
-def _leave_out_of_data(found: dict[str, list[str]], data: str) -> None:
-    """Takes out what a file says of a data set where a folder is given beside it, and the other way round."""
-    before = found["data"][0].removeprefix(f"{DATA}=")
-    if is_folder(data) and not is_folder(before):
-        _drop(found, (*SPLITTING, *OF_DATA_SETS, *OF_CLASSES), f"of {data}")
-    elif data in DATA_SETS and before not in DATA_SETS:
-        _drop(found, ("test", *OF_FOLDERS, *OF_READING), f"of {data}")
-    del found["data"]
 
 
 def _drop(found: dict[str, list[str]], names: Collection[str], why: str) -> None:
@@ -165,7 +196,7 @@ def as_yaml(settings: Settings) -> str:
     """The content of a run's `config.yaml`."""
     import yaml
 
-    staged, flags = bool(settings.earlier), flags_of(settings.method)
+    staged, flags = settings.stages is not None, flags_of(settings.method)
     command = f"python -m recipes.{settings.recipe}" if staged and settings.recipe != "train" else "semimed train"
     text = HEAD.format(what=STAGED if staged else WHOLE, command=command, name=NAME)
     values: dict[str, dict[str, Any]] = {}
@@ -205,7 +236,7 @@ def _is_written(settings: Settings, flag: Flag, value: Any) -> bool:
     """Whether a value says something: not of another optimizer, nor what the data or other flags say."""
     if value is None:  # where the default is another one
         may_be = flag.of == "method" and "None" in kinds(flag.parameter.annotation)
-        return flag.name == "weights" or may_be and flag.parameter.default is not None
+        return flag.name == "weights" or may_be and (settings.demo or flag.parameter.default is not None)
     if flag.name == "mixed_precision" and value == "float32":
         return False
     if settings.split_file is not None and flag.name in ("split", "labeled", "test"):

@@ -72,7 +72,7 @@ def _layers(
         yield {"output": Path("runs") / f"{data}_{method}"}
     elif data is not None and not given.get("demo"):
         yield {"labeled": 1.0, "split": "folder", "output": Path("runs") / f"{Path(data).name}_{method}"}
-    own = is_folder(given.get("data", ""))  # which has its own parts
+    own = "data" in given and is_folder(given["data"])  # which has its own parts
     yield {name: value for name, value in command.defaults.items() if not own or name not in SPLITTING}
     if given.get("demo"):
         phantom = command.phantom or DATA_SETS.get(data, DATA_SETS[bundles.ULTRASOUND]).phantom

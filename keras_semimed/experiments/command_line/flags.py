@@ -50,6 +50,10 @@ MOST_USED = (
     *("output", "resume", "demo"),
 )
 """What `--help` shows; `--help-all` shows everything."""
+CONTROL, ORACLE = "control", "oracle"
+"""Values of `--method` of the commands that have a method of their own: its control, and it with the true labels."""
+ROWS = {CONTROL: "--control", ORACLE: "--pseudo-labels-from truth"}
+"""What says the same beside any method."""
 
 
 class Flag(NamedTuple):

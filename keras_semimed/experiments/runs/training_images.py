@@ -35,7 +35,7 @@ def training_images(folder: Path, digest: str) -> np.ndarray:
     if not flags.is_file():
         raise RecipeError(f"{flags} is not there; the images are read anew for a run of `semimed train` alone")
     known = {name: flag for method in methods() for name, flag in flags_of(method).items()}
-    words = config_file.read_files([config_file.FLAG, str(flags)], known, ("data",)).of_files
+    words = config_file.read_files([config_file.FLAG, str(flags)], known, positional=("data",)).of_files
     try:
         with input_errors():
             settings = read_settings("train", [word for word in words if word.partition("=")[0] not in OF_TRAINING])
