@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -69,8 +70,13 @@ class PEFAT(SemiSupervisedModel):
         self.contrast_loss = ViewContrastiveLoss(temperature)
         self.mixture = LossMixture(window=window, threshold=threshold, name="mixture")
         self._trusts = self.pseudo_labels == "truth" or threshold < 1  # any image at all
-        # What is trusted rests on the mixture, which is fitted when the warm-up ends.
-        self.warmup_steps = max(int(self._trusts), int(warmup_share * self.total_steps))
+        self.warmup_steps = int(warmup_share * self.total_steps)
+        if self._trusts and not self.warmup_steps:
+            warnings.warn(
+                f"`warmup_share`={warmup_share:g} of total_steps={self.total_steps} is no step: the mixture, which is "
+                "fitted when the warm-up ends, never is, and the posterior of every image is 1/2; give more of one",
+                stacklevel=2,
+            )
         self.build_networks()
 
     @property

@@ -320,12 +320,13 @@ def test_the_mixture_is_fitted_once_at_the_end_of_the_warm_up():
             model.mixture.update(losses[:5] + step)  # what comes later changes nothing
 
 
-def test_a_short_run_has_one_step_of_warm_up():
-    model = made(PEFAT, total_steps=4, warmup_share=0.02)
-    assert model.warmup_steps == 1
-    model.mixture.update(np.random.default_rng(0).exponential(size=40).astype("float32"))
-    model.after_step()
-    assert array(model.mixture.means).tolist() != [0.5, 0.5]
+def test_a_run_that_is_too_short_for_a_warm_up_warns():
+    with pytest.warns(UserWarning, match=r"`warmup_share`=0.02 of total_steps=4 is no step: the mixture, .* never is"):
+        made(PEFAT, total_steps=4, warmup_share=0.02)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        made(PEFAT, total_steps=4, warmup_share=0.3)
+        made(PEFAT, **control_of("pefat", made(PEFAT).get_config()))
 
 
 def test_a_run_passes_through_both_stages():
