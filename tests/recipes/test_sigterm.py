@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ time.sleep(60)
 
 
 @pytest.fixture
-def child(tmp_path, monkeypatch) -> Path:
+def child(tmp_path, monkeypatch) -> Iterator[Path]:
     """A folder; what commands run takes a while to save there at SIGTERM, and notes that it did."""
     script = tmp_path / "python"
     script.write_text(CHILD.format(python=sys.executable, folder=str(tmp_path)))
@@ -62,7 +63,10 @@ def child(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(sys, "executable", str(script))
     monkeypatch.setattr(protocol, "write_splits", lambda *_: None)
     monkeypatch.setattr(termination, "GRACE", 0.1)
-    return tmp_path
+    # What a shell starts in the background is made to ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield tmp_path
+    signal.signal(signal.SIGINT, before)
 
 
 def send(folder: Path, number: signal.Signals) -> None:
