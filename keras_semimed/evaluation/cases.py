@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_semimed.evaluation.batches import filled
@@ -117,7 +118,7 @@ def collect_cases(
     predictions = None
     if truths is not None and "dice" in rows[0]:
         size = min(batch_size, len(rows))
-        parts = (some[start : start + size] for start in range(0, len(some), size))
+        parts = _parts(some, size)
         masks = [np.asarray(model.predict_on_batch(filled(part, size))["mask"])[: len(part)] for part in parts]
         predictions = np.concatenate(masks).argmax(axis=-1).astype("uint8")
     return Cases(
@@ -126,15 +127,27 @@ def collect_cases(
         images=some,
         truths=None if truths is None else np.asarray(truths[positions]),
         predictions=predictions,
-        maps=explanation_maps(model, some),
+        maps=explanation_maps(model, some, batch_size),
         class_names=list(class_names),
     )
 
 
-def explanation_maps(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+def explanation_maps(model: Any, images: np.ndarray, batch_size: int = 16) -> dict[str, np.ndarray]:
     """Saliency and spatial attention of some images, by title; empty for a model that has none."""
-    found = model.explain(images) if isinstance(model, SemiSupervisedModel) else {}
+    if not isinstance(model, SemiSupervisedModel):
+        return {}
+    size = min(batch_size, len(images))
+
+    def explained(part: np.ndarray) -> Any:
+        return keras.tree.map_structure(lambda values: values[: len(part)], model.explain(filled(part, size)))
+
+    found = [explained(part) for part in _parts(images, size)]
+    found = keras.tree.map_structure(lambda *values: np.concatenate(values), *found)
     maps = {"saliency": found["saliency"]} if "saliency" in found else {}
     for level, values in enumerate(found.get("spatial_attention", ()), start=1):
         maps[f"attention, 1/{2**level}"] = values
     return {title: np.asarray(values, "float32")[..., 0] for title, values in maps.items()}
+
+
+def _parts(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (images[start : start + size] for start in range(0, len(images), size))

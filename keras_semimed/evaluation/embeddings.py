@@ -69,7 +69,7 @@ def collect_embeddings(
     Returns:
         One vector an image, or, from a model with embeddings of pixels alone or where the images have no classes, at
         most 1,500 vectors of pixels, as many of each class where there are enough. None for a model of another
-        package, and for pixels without masks.
+        package, for pixels without masks, and where the classes of less than two are known.
     """
     if not isinstance(model, SemiSupervisedModel) or len(images) < 2:
         return None
@@ -90,13 +90,13 @@ def collect_embeddings(
     source = "image embeddings" if "images" in heads else "means of the deepest encoder features"
     classes = np.zeros(len(found), int) if labels is None else np.asarray(labels).reshape(-1)
     found, classes = found[classes != 255], classes[classes != 255]
-    if not len(found):
+    if len(found) < 2:  # no plane to show them on
         return None
     return Embeddings(found.astype("float16"), classes, list(class_names), source)
 
 
 def _of_pixels(features: np.ndarray, masks: np.ndarray) -> Embeddings | None:
-    """Vectors of pixels in the middle of each feature's cell, as many of each class; None where none is known."""
+    """Vectors of pixels in the middle of each feature's cell, as many of each class; None of less than two."""
     rows, columns = (
         (np.arange(cells) * size + size // 2) // cells
         for cells, size in zip(features.shape[1:3], masks.shape[1:3], strict=True)
@@ -105,7 +105,7 @@ def _of_pixels(features: np.ndarray, masks: np.ndarray) -> Embeddings | None:
     vectors = features.reshape(-1, features.shape[-1])
     random = np.random.default_rng(0)
     known = [value for value in np.unique(classes) if value != 255]
-    if not known:
+    if np.count_nonzero(classes != 255) < 2:
         return None
     chosen = [random.permutation(np.flatnonzero(classes == value))[: MOST_PIXELS // len(known)] for value in known]
     index = np.sort(np.concatenate(chosen))

@@ -65,3 +65,12 @@ def test_a_model_that_explains_nothing_has_no_maps():
     for model in (Hermes(**common.arguments(exchange="none")), LoCo(**test_loco.arguments()), keras.Sequential()):
         assert explanation_maps(model, images) == {}
     assert list(explanation_maps(Hermes(**common.arguments(exchange="cls_to_seg")), images)) == ["saliency"]
+
+
+def test_maps_are_those_of_all_images_whatever_is_asked_at_once():
+    model = Hermes(**common.arguments())
+    images = common.image_set(3).images
+    whole, single = explanation_maps(model, images), explanation_maps(model, images, 2)
+    assert list(whole) == list(single) and len(whole) > 1
+    for title, values in whole.items():
+        np.testing.assert_allclose(single[title], values, atol=1e-5)

@@ -43,7 +43,8 @@ def test_images_and_pixels_of_unknown_classes_are_left_out():
     images, unknown = np.zeros((3, 4, 4, 3), "uint8"), np.full(3, 255)
     found = collect_embeddings(Embedding("images"), images, None, np.array([0, 255, 1]), ("a", "b"))
     assert found.classes.tolist() == [0, 1] and len(found.vectors) == 2
-    assert collect_embeddings(Embedding("images"), images, None, unknown) is None
+    for few in (unknown, np.array([0, 255, 255])):
+        assert collect_embeddings(Embedding("images"), images, None, few) is None
     assert collect_embeddings(Embedding("pixels"), images, np.full((3, 4, 4), 255, "uint8")) is None
 
 

@@ -29,6 +29,7 @@ COMMANDS = [
     ("train", "busi --stages hermes:40@0.5 --preset small"),
     ("train", "busi --method infomatch --teacher-momentum none"),
     ("train", "busi --method cps --learning-rate 0.3333333333333333"),
+    ("train", "kvasir_seg --method abd --test none --demo"),
     ("train", "busi --method fixmatch --classes benign,malignant,normal --label-weights 1,2,0.5 --no-train-encoder"),
     ("train", "busi --method fixmatch --mixed-precision mixed_bfloat16 --zoom 0.7,1.3 --validate --weights none"),
     ("hermes_busi", "--labeled 0.2 --split leak_safe --test 0.25"),
@@ -127,6 +128,12 @@ def test_what_is_typed_takes_the_place_of_what_it_excludes(tmp_path, capsys):
     for words in (["--stages", "supervised:30,fixmatch:40"], ["--method", "fixmatch"], ["--config", one]):
         assert read_settings("train", ["--config", file, *words]).method in ("fixmatch", "hermes")
     assert not read_settings("train", ["--config", file, "--config", one]).earlier
+
+
+def test_words_that_are_no_flags_take_nothing_out_of_a_file(tmp_path, capsys):
+    file = written(tmp_path / "c.yaml", f"{tmp_path} --method cps --folds 5 --fold 1")
+    settings = read_settings("train", ["--config", file, "--output", "test"])
+    assert (settings.folds, settings.fold) == (5, 1) and capsys.readouterr().out == ""
 
 
 def test_a_row_of_a_recipe_is_left_for_another_one(tmp_path):

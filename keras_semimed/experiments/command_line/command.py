@@ -154,6 +154,8 @@ def _given(command: Command, parser: Any, read: config_file.Read, method: str | 
     if not read.of_files:
         return typed
     found = read_flags(parser, read.of_files, method)
+    if "data" in typed and "data" in found:
+        config_file.make_room_for_data(found, found["data"], typed["data"])
     deciding = {key: typed[key] for key in DECIDING if key in typed}
     if read.method is None or not deciding:
         return {**found, **typed}
@@ -165,8 +167,8 @@ def _given(command: Command, parser: Any, read: config_file.Read, method: str | 
     was, now = (_usual(command, read.method, each) for each in (before, {**before, **deciding}))
     moved = {key for key in was if was[key] != now[key]}
     of_optimizer = {key for key, flag in flags_of(read.method).items() if flag.of == "optimizer"}
-    gone = of_optimizer - _rates(now).keys()
-    kept = {key: value for key, value in found.items() if key not in gone and (key not in moved or value != was[key])}
+    kept = {key: value for key, value in found.items() if key not in moved or value != was[key]}
+    config_file.drop(kept, of_optimizer - _rates(now).keys(), f"beside --optimizer-groups {now['optimizer_groups']}")
     return {**kept, **typed}
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from keras_semimed.experiments.command_line.bundles import (
     DATA_SETS,
+    DEMO_OF_DATA,
     OF_CLASSES,
     OF_DATA_SETS,
     OF_FOLDERS,
@@ -81,44 +82,46 @@ def read_files(
         if not value:
             raise RecipeError(f"{FLAG} needs a file")
         content = _words(Path(value), all_flags, positional)
-        _make_room(found, [word for words in content.values() for word in words], own)
+        _make_room(found, _flat(content), own)
+        if "data" in content and "data" in found:
+            before, after = (each["data"][0].removeprefix(f"{DATA}=") for each in (found, content))
+            make_room_for_data(found, before, after)
         found |= content
-    method = None if "stages" in found else _method_of([word for words in found.values() for word in words], own)
+    method = None if "stages" in found else _method_of(_flat(found), own)
     _make_room(found, typed, own)
-    return Read([word for words in found.values() for word in words], typed, method)
+    return Read(_flat(found), typed, method)
+
+
+def _flat(found: Mapping[str, Sequence[str]]) -> list[str]:
+    return [word for words in found.values() for word in words]
 
 
 def _make_room(found: dict[str, list[str]], words: Sequence[str], own: str | None) -> None:
     """Takes out what files say and other words, which count before them, exclude."""
-    before = _method_of([word for words in found.values() for word in words], own)
-    for name in [word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words]:
-        _drop(found, EXCLUSIVE.get(name, ()), f"beside --{name.replace('_', '-')}")
-        if name == "stages" and "stages" not in found:
-            _drop(found, OF_ONE, "beside --stages")
+    before = _method_of(_flat(found), own)
+    for flag in [word.partition("=")[0] for word in words if word.startswith("--")]:
+        drop(found, EXCLUSIVE.get(flag.removeprefix("--").replace("-", "_"), ()), f"beside {flag}")
+        if flag == STAGES and "stages" not in found:
+            drop(found, OF_ONE, f"beside {flag}")
     after = _method_of(words, own)
     if after is not None and before not in (None, after):
         shared = flags_of("supervised").keys() & flags_of(after).keys()
-        _drop(found, [name for name in found if name not in shared], f"of {after}")
-    data = _after(words, DATA) or next(
-        (
-            word
-            for previous, word in zip(["", *words], words, strict=False)
-            if not word.startswith("-") and (not previous.startswith("-") or "=" in previous)
-        ),
-        None,
-    )
-    if data is not None and "data" in found:
-        _make_room_for_data(found, data)
+        drop(found, [name for name in found if name not in shared], f"of {after}")
 
 
-def _make_room_for_data(found: dict[str, list[str]], data: str) -> None:
-    """Takes out what files say of a data set where a folder is given beside them, and the other way round."""
+def make_room_for_data(found: dict[str, Any], before: str, after: str) -> None:
+    """Takes out what files say of a data set where a folder is given beside them, and the other way round.
+
+    Args:
+        found: What files say, by the names of flags.
+        before: The data of the files.
+        after: The data that are given.
+    """
     published = (*DATA_SETS, "phantom")
-    before = found["data"][0].removeprefix(f"{DATA}=")
-    if is_folder(data) and before in published:
-        _drop(found, (*SPLITTING, *OF_DATA_SETS, *OF_CLASSES), f"of {data}")
-    elif data in published and before not in published:
-        _drop(found, ("test", "classes", *OF_FOLDERS, *OF_READING), f"of {data}")
+    if is_folder(after) and before in published:
+        drop(found, (*SPLITTING, *OF_DATA_SETS, *OF_CLASSES), f"of {after}")
+    elif after in published and before not in published:
+        drop(found, ("test", "classes", *OF_FOLDERS, *OF_READING), f"of {after}")
 
 
 def _method_of(words: Sequence[str], own: str | None) -> str | None:
@@ -140,7 +143,8 @@ def _after(words: Sequence[str], flag: str) -> str | None:
     return value
 
 
-def _drop(found: dict[str, list[str]], names: Collection[str], why: str) -> None:
+def drop(found: dict[str, Any], names: Collection[str], why: str) -> None:
+    """Takes out of what files say some names, where they are there, with a line."""
     names = [name for name in names if name in found]
     if names:
         print(f"{FLAG}: no part {why}: {', '.join('--' + name.replace('_', '-') for name in names)}", flush=True)
@@ -234,12 +238,14 @@ def _value(settings: Settings, flag: Flag) -> Any:
 
 def _is_written(settings: Settings, flag: Flag, value: Any) -> bool:
     """Whether a value says something: not of another optimizer, nor what the data or other flags say."""
+    if settings.split_file is not None and flag.name in ("split", "labeled", "test"):
+        return False
     if value is None:  # where the default is another one
+        if flag.of == "run":
+            return settings.demo and any(flag.name in defaults for defaults in DEMO_OF_DATA.values())
         may_be = flag.of == "method" and "None" in kinds(flag.parameter.annotation)
         return flag.name == "weights" or may_be and (settings.demo or flag.parameter.default is not None)
     if flag.name == "mixed_precision" and value == "float32":
-        return False
-    if settings.split_file is not None and flag.name in ("split", "labeled", "test"):
         return False
     if is_folder(settings.data) and flag.name in ("split", "labeled"):
         return flag.name == "labeled" and value != 1.0
